@@ -1,0 +1,128 @@
+"""Branches, and how a rule asks them: equal networks share one call, asked twice is paid once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from torch import Tensor
+
+from ..schedules.level import Level
+from ..schedules.prediction import Prediction
+from .tree import Tree, cat, same_shape, take
+
+__all__ = ["Ask", "Branch", "Guidance", "Network"]
+
+Network: TypeAlias = Callable[[Tensor, Level, Tree], Prediction]
+"""(x, level, condition) -> what it believes; a Denoiser is one. Networks that are == share calls."""
+
+
+class Branch(NamedTuple):
+    """A network and what it is conditioned on.
+
+    network: (x, level, condition) -> Prediction. condition: a tree of batch-first tensors, or None.
+    """
+
+    network: Network
+    condition: Tree = None
+
+
+@runtime_checkable
+class Guidance(Protocol):
+    """A guidance rule: asks the branches it needs and answers with one prediction."""
+
+    def init(self, x: Tensor) -> Tree:
+        """The memory of the rule before the first step, a tree of batch-first tensors; () when it has none."""
+        ...
+
+    def __call__(self, ask: Ask, memory: Tree) -> tuple[Prediction, Tree]:
+        """One evaluation: the prediction, and the memory of the next step."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One evaluation at (x, level): `cond, ref = ask("cond", "ref")`.
+
+    branches: by name; "cond" is the one that guidance steers towards. x: (B, ...). level: where it is asked. now: where the step
+    began; decide by this one. spent: int64 (B, branches) on the host, evaluations so far.
+    """
+
+    branches: Mapping[str, Branch]
+    x: Tensor
+    level: Level
+    now: Level
+    spent: Tensor
+    known: dict[str, Prediction] = field(default_factory=dict)
+    rows: Tensor | None = None
+
+    def only(self, on: Tensor) -> Ask:
+        """The same evaluation, with every branch but "cond" run on some samples only.
+
+        On the others it repeats "cond", so that differences vanish there. `on`: bool (B,) on the host.
+        """
+        if bool(on.all()):
+            return self
+        # what the other samples were told before stands for them, so only "cond" is carried over
+        known = {k: v for k, v in self.known.items() if k == "cond"}
+        return replace(self, rows=on.nonzero().squeeze(1), known=known)
+
+    def __call__(self, *names: str) -> tuple[Prediction, ...]:
+        """The predictions of the named branches.
+
+        Raises:
+            ValueError: for a name that is not a branch, and for branches of one network whose conditions differ in structure.
+        """
+        for name in names:
+            if name not in self.branches:
+                raise ValueError(
+                    f"guidance asks for branch {name!r}; there are {', '.join(map(repr, self.branches))}. "
+                    'A negative prompt is given as the branch "negative", a weaker network as "weak"'
+                )
+        first = ("cond",) if self.rows is not None else ()  # it fills the samples that the others skip
+        todo = [n for n in dict.fromkeys(first + names) if n not in self.known]
+        networks: list[Network] = []
+        for name in todo:
+            if not any(self.branches[name].network == network for network in networks):
+                networks.append(self.branches[name].network)
+        for network in networks:
+            self._run(network, [n for n in todo if self.branches[n].network == network])
+        return tuple(self.known[n] for n in names)
+
+    def _run(self, network: Network, names: list[str]) -> None:
+        """One call of a network for all its branches."""
+        whole = slice(None)
+        index = [whole if n == "cond" or self.rows is None else self.rows for n in names]
+        conditions = [take(self.branches[n].condition, i) for n, i in zip(names, index, strict=True)]
+        for name, condition in zip(names[1:], conditions[1:], strict=True):
+            if not same_shape(conditions[0], condition):
+                raise ValueError(
+                    f"branches {names[0]!r} and {name!r} share a network but their conditions differ in structure; "
+                    "give both the same keys, shapes and dtypes (the null condition included)"
+                )
+        if len(names) == 1 and index[0] is whole:
+            answers = [network(self.x, self.level, conditions[0])]
+        else:
+            parts = [take(self.x, i) for i in index]
+            levels = [self.level.rows(i) for i in index]
+            joint = network(cat(*parts), _join(levels, parts), cat(*conditions))
+            ends = [0]
+            for part in parts:
+                ends.append(ends[-1] + len(part))
+            answers = [joint.rows(slice(a, b)) for a, b in zip(ends, ends[1:], strict=False)]
+        for name, i, answer in zip(names, index, answers, strict=True):
+            self.spent[i, list(self.branches).index(name)] += 1
+            if isinstance(i, Tensor):
+                answer = self.known["cond"].put(i, answer)
+            elif answer.x is not None:  # said of this very x, so that answers can be combined while raw
+                answer = Prediction(self.x, self.level, answer.out, answer.row)
+            self.known[name] = answer
+
+
+def _join(levels: list[Level], parts: list[Tensor]) -> Level:
+    """The level of a joint batch: plain numbers stay; tensors with a batch are joined."""
+    if levels[0].is_scalar:
+        return levels[0]
+    full = [level.like(part) for level, part in zip(levels, parts, strict=True)]
+    return Level(*(cat(*v) if isinstance(v[0], Tensor) and v[0].ndim else v[0] for v in zip(*full, strict=True)))

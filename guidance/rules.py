@@ -1,0 +1,61 @@
+"""The rules that every other one is measured by: none, and classifier-free guidance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..schedules.prediction import Prediction, lerp
+from .ask import Ask
+from .tree import Tree
+
+__all__ = ["CFG", "Plain"]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The conditional model, unguided: one evaluation."""
+
+    def init(self, x: Tensor) -> Tree:
+        return ()
+
+    def __call__(self, ask: Ask, memory: Tree) -> tuple[Prediction, Tree]:
+        (cond,) = ask("cond")
+        return cond, memory
+
+
+@dataclass(frozen=True)
+class CFG:
+    """ref + scale * (cond - ref): classifier-free guidance, two evaluations in one call.
+
+    One convention everywhere: scale 1 is the conditional model and 0 the reference, each at one evaluation. Linear, so the same
+    in x0, eps, v or any other prediction. The paper's w is scale - 1.
+
+    Args:
+        scale: strength, any finite number; 1 to 15 in practice.
+        against: the branch to steer away from: "ref" (unconditional), "negative" (a negative prompt), "weak" (a weaker network).
+
+    Raises:
+        ValueError: for a scale that is not finite.
+
+    Source: Ho & Salimans 2022 (2207.12598), eq. 6.
+    """
+
+    scale: float = 3.0
+    against: str = "ref"
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.scale):
+            raise ValueError(f"CFG.scale is {self.scale}; allowed: a finite number (1 is unguided, 3 is moderate)")
+
+    def init(self, x: Tensor) -> Tree:
+        return ()
+
+    def __call__(self, ask: Ask, memory: Tree) -> tuple[Prediction, Tree]:
+        if self.scale in (0.0, 1.0):
+            (only,) = ask("cond" if self.scale else self.against)
+            return only, memory
+        cond, ref = ask("cond", self.against)
+        return lerp(ref, cond, self.scale), memory

@@ -1,0 +1,146 @@
+"""Numbers to tensor operations: the fewest that compute a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..schedules.rows import Row
+from .form import Form
+from .table import Program, substitute
+
+__all__ = ["Plan", "Recipe", "bind", "compute", "stage"]
+
+
+class Recipe(NamedTuple):
+    """How to compute one linear form from a list of tensors.
+
+    kind: "alias" (a tensor itself), "mul" (weight * first), "add" (first + weight * second) or "lerp" (first + weight *
+    (second - first)). first, second: places in the list. rest: further (place, weight), lerped for "lerp", else added.
+    """
+
+    kind: str
+    first: int
+    second: int
+    weight: float
+    rest: tuple[tuple[int, float], ...]
+
+
+def compute(recipe: Recipe, tensors: Sequence[Tensor], out: Tensor | None) -> Tensor:
+    """Carry out a recipe; writes into `out`, which must be none of the tensors that it reads, or into a new tensor."""
+    kind, first, second, weight, rest = recipe
+    if kind == "alias":
+        return tensors[first]
+    if kind == "lerp":
+        y = torch.lerp(tensors[first], tensors[second], weight, out=out)
+        for k, w in rest:
+            y.lerp_(tensors[k], w)
+        return y
+    if kind == "add":
+        y = torch.add(tensors[first], tensors[second], alpha=weight, out=out)
+    else:
+        y = torch.mul(tensors[first], weight, out=out)
+    for k, w in rest:
+        y.add_(tensors[k], alpha=w)
+    return y
+
+
+def _recipe(form: Form, places: Mapping[str, int]) -> Recipe:
+    """The cheapest recipe: an alias; lerps when the numbers sum to one; an add when one of them is one; else mul and adds."""
+    terms = sorted((places[k], c) for k, c in form.terms.items())
+    if not terms:
+        return Recipe("mul", 0, -1, 0.0, ())
+    if len(terms) == 1:
+        (k, c), *_ = terms
+        return Recipe("alias" if c == 1.0 else "mul", k, -1, c, ())
+    if abs(sum(c for _, c in terms) - 1.0) < 1e-13:
+        left, weights = 1.0, []
+        for k, c in reversed(terms[1:]):
+            weights.append((k, c / left if left else float("inf")))
+            left -= c
+        if all(abs(w) < 10 for _, w in weights):  # larger ones would cancel
+            (second, weight), *rest = reversed(weights)
+            return Recipe("lerp", terms[0][0], second, weight, tuple(rest))
+    one = next((n for n, (_, c) in enumerate(terms) if c == 1.0), None)
+    if one is not None:
+        (second, weight), *rest = terms[:one] + terms[one + 1 :]
+        return Recipe("add", terms[one][0], second, weight, tuple(rest))
+    return Recipe("mul", terms[0][0], -1, terms[0][1], tuple(terms[1:]))
+
+
+def _share(form: Form, done: Mapping[str, Form]) -> Form:
+    """Say a form through forms already computed, {symbol: form}, where that takes fewer terms."""
+    for name, row in done.items():
+        if len(row.terms) < 2:
+            continue
+        options = [
+            form + row * (-c / row.terms[k]) + Form({name: c / row.terms[k]})
+            for k, c in form.terms.items()
+            if k in row.terms
+        ]
+        best = min(options, key=lambda f: len(f.terms), default=form)
+        if len(best.terms) < len(form.terms):
+            form = best
+    return form
+
+
+class Plan(NamedTuple):
+    """The operations of one step, after its last answer.
+
+    memory, x: recipes; each computed memory joins the list of tensors before the next. scales: the tensor in slot j holds
+    memory j divided by scales[j], which saves a multiplication.
+    """
+
+    memory: tuple[Recipe, ...]
+    x: Recipe
+    scales: tuple[float, ...]
+
+
+def _places(rows: Sequence[Row | None], width: int, draws: int) -> dict[str, int]:
+    names = ["x", *(f"m{j}" for j in range(width)), *(f"z{j}" for j in range(draws))]
+    for k, row in enumerate(rows):
+        names += [f"x0.{k}", f"eps.{k}"] if row is None else [f"o{k}"]
+    return {name: i for i, name in enumerate(names)}
+
+
+def _unscaled(scales: Sequence[float]) -> dict[str, Form]:
+    return {f"m{j}": Form({f"m{j}": c}) for j, c in enumerate(scales)}
+
+
+def stage(program: Program, rows: Sequence[Row | None], scales: Sequence[float], draws: int) -> Recipe:
+    """Where to ask next: the recipe of the x of ask len(rows), once the asks before it are answered."""
+    form = substitute(program, rows).asks[len(rows)][0].into(_unscaled(scales))
+    return _recipe(form, _places(rows, len(scales), draws))
+
+
+def bind(program: Program, rows: Sequence[Row | None], scales: Sequence[float], draws: int) -> Plan:
+    """Numbers to operations, for one kind of answers.
+
+    Args:
+        program: the step.
+        rows: the row of each answer, None for a pair.
+        scales: of the memory that the step starts with.
+        draws: noise tensors per step.
+    """
+    step, unscaled = substitute(program, rows), _unscaled(scales)
+    places = _places(rows, len(scales), draws)
+    done: dict[str, Form] = {}
+    recipes: list[Recipe] = []
+    new_scales: list[float] = []
+    for j, form in enumerate(step.memory):
+        m = _share(form.into(unscaled), done)
+        if len(m.terms) == 1:
+            (name, scale), *_ = m.terms.items()  # a tensor that is there already, up to its scale
+            m = Form.symbol(name)
+        else:
+            largest = max(m.terms.values(), key=abs, default=1.0)
+            scale = largest if _recipe(m, places).kind == "mul" and m.terms else 1.0  # its first multiplication is saved
+            m = m / scale
+            done[f"n{j}"] = m
+        recipes.append(_recipe(m, places))
+        new_scales.append(scale)
+        places[f"n{j}"] = len(places)
+    return Plan(tuple(recipes), _recipe(_share(step.x.into(unscaled), done), places), tuple(new_scales))

@@ -1,0 +1,125 @@
+"""Slots: every asked-for picture is made, tried again when a filter rejects it, and depends on nothing but its slot."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..schedules.level import Level
+from ..schedules.noise import Noise, Seeds, check_seeds, gaussian
+from ..schedules.prediction import Prediction
+from .filters.filter import Filter, Verdict
+from .state import Denoise, Sampler
+from .trajectory import tabulate, trajectory
+
+__all__ = ["Finished", "addressed", "fill"]
+
+
+def addressed(
+    seeds: Tensor, attempts: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Noise:  # fmt: skip
+    """The noise source of a batch: each sample's Gaussians are a function of (seed, attempt, step, draw).
+
+    Args:
+        seeds, attempts: int64 (B,).
+        shape: of one sample.
+        dtype, device: of the noise; the bits do not depend on the device.
+    """
+    seeds, attempts = seeds.to(device), attempts.to(device)
+    return lambda step, draw: gaussian(seeds, attempts, step, draw, shape, dtype)
+
+
+class Finished(NamedTuple):
+    """A batch that has reached the end of the levels.
+
+    slots: int64 (B,), which pictures these are attempts at. attempts: int64 (B,). x: (B, ...). keep: bool (B,) on the host.
+    verdicts: one per filter, on the host. evaluations: int64 (B, branches), what this attempt has cost.
+    """
+
+    slots: Tensor
+    attempts: Tensor
+    x: Tensor
+    keep: Tensor
+    verdicts: tuple[Verdict, ...]
+    evaluations: Tensor
+
+
+class _Counted:
+    """A plain denoiser, counted per sample."""
+
+    def __init__(self, denoise: Denoise, size: int) -> None:
+        self._denoise, self.spent = denoise, torch.zeros(size, 1, dtype=torch.int64)
+
+    def __call__(self, x: Tensor, level: Level) -> Prediction:
+        self.spent += 1
+        return self._denoise(x, level)
+
+
+def fill(
+    sampler: Sampler, denoise_for: Callable[[Tensor], Denoise], levels: Sequence[Level], seeds: Seeds, shape: Sequence[int], *,
+    filters: Sequence[Filter] = (), retries: int = 0, batch: int = 64, strict: bool = False,
+    dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
+    on_step: Callable[[int], None] = lambda samples: None,
+) -> Iterator[Finished]:  # fmt: skip
+    """Sample every slot, in batches; what a filter rejects is tried again, as attempt 1, 2, ... of the same seed.
+
+    A rejected slot joins the next batch, so batches stay full, and its picture depends on its own seed, condition and attempt
+    only. A slot that runs out of retries stays rejected: it is never filled with the least bad.
+
+    Args:
+        sampler, levels: see `trajectory`.
+        denoise_for: the model for some slots: int64 (B,) -> denoise. A `spent` (B, branches) of it is read as its evaluations.
+        seeds: one per slot, in [0, 2^63).
+        shape: of one sample.
+        filters: asked for a verdict at the end of each batch; a sample must please all.
+        retries: how often a slot is tried again, >= 0.
+        batch: samples at a time, >= 1.
+        strict: fill the last batch up with repeats, so that a network always sees the same batch shape and a picture is the
+            same to the last bit, however many are asked for at once.
+        dtype, device: of the samples.
+        on_step: told after each step how many samples have moved, for progress.
+
+    Raises:
+        ValueError: for values out of range.
+    """
+    if retries < 0 or batch < 1:
+        raise ValueError(f"retries is {retries} and batch {batch}; allowed: retries >= 0, batch >= 1")
+    seed = check_seeds(seeds)
+    return _fill(sampler, denoise_for, levels, seed, shape, filters, retries, batch, strict, dtype, device, on_step)
+
+
+def _fill(
+    sampler: Sampler, denoise_for: Callable[[Tensor], Denoise], levels: Sequence[Level], seeds: Tensor, shape: Sequence[int],
+    filters: Sequence[Filter], retries: int, batch: int, strict: bool, dtype: torch.dtype, device: torch.device | str,
+    on_step: Callable[[int], None],
+) -> Iterator[Finished]:  # fmt: skip
+    table = tabulate(sampler, levels)
+    queue = deque((slot, 0) for slot in range(len(seeds)))
+    while queue:
+        work = [queue.popleft() for _ in range(min(batch, len(queue)))]
+        real = len(work)
+        work += [work[-1]] * (batch - real if strict else 0)
+        slots, attempts = torch.tensor(work).T
+        noise = addressed(seeds[slots], attempts, shape, dtype, device)
+        denoise = denoise_for(slots)
+        if not hasattr(denoise, "spent"):
+            denoise = _Counted(denoise, len(slots))
+        x = levels[0].sigma * noise(-1, 0)
+        memories = [f.init(x) for f in filters]
+        for step in trajectory(sampler, denoise, levels, x, noise, table=table):
+            memories = [f.update(m, step) for f, m in zip(filters, memories, strict=True)]
+            on_step(real)
+            x = step.x if step.last else x
+        verdicts = [f.verdict(m) for f, m in zip(filters, memories, strict=True)]
+        verdicts = tuple(Verdict(v.keep.cpu()[:real], v.score.cpu()[:real]) for v in verdicts)
+        keep = torch.ones(real, dtype=torch.bool)
+        for verdict in verdicts:
+            keep &= verdict.keep
+        spent: Tensor = denoise.spent  # pyright: ignore[reportFunctionMemberAccess]
+        yield Finished(slots[:real], attempts[:real], x[:real], keep, verdicts, spent[:real].clone())
+        queue.extend((s, a + 1) for (s, a), kept in zip(work[:real], keep.tolist(), strict=True) if not kept and a < retries)

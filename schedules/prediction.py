@@ -1,0 +1,121 @@
+"""What the network believes at (x, level): x0 and eps, solved lazily from its raw output."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .level import Level
+from .rows import Row, determinant
+from .scalar import Number
+
+__all__ = ["Prediction", "from_eps", "from_x0", "lerp", "solve"]
+
+
+def solve(row: Row, level: Level) -> tuple[tuple[Number, Number], tuple[Number, Number]]:
+    """The 2x2 solve: ((c, d), (e, f)) with x0 = c * x + d * out and eps = e * x + f * out.
+
+    row, level: at which determinant(row, level) is not 0 (see check_pairing).
+    """
+    a, b = row(level)
+    det = determinant(row, level)
+    return (b / det, -level.sigma / det), (-a / det, level.alpha / det)
+
+
+def _combine(weights: tuple[Number, Number], x: Tensor, out: Tensor) -> Tensor:
+    c, d = weights
+    if not isinstance(c, Tensor) and c == 0:
+        return out if not isinstance(d, Tensor) and d == 1 else d * out
+    return c * x + d * out
+
+
+class Prediction:
+    """The pair (x0, eps) that a network believes in.
+
+    Made from a raw output and its row (solved only when read), or given as a pair, `Prediction.pair(x0, eps)`. A pair need not
+    agree with any x: CFG++ denoises with one prediction and renoises with another, on purpose.
+
+    x, out: (B, ...) tensors; level: where the network was asked; row: its prediction type.
+    """
+
+    __slots__ = ("_eps", "_x0", "level", "out", "row", "x")
+
+    def __init__(self, x: Tensor | None, level: Level | None, out: Tensor | None, row: Row | None) -> None:
+        self.x, self.level, self.out, self.row = x, level, out, row
+        self._x0: Tensor | None = None
+        self._eps: Tensor | None = None
+
+    @classmethod
+    def pair(cls, x0: Tensor, eps: Tensor) -> Prediction:
+        """A prediction given as x0 and eps, each (B, ...)."""
+        p = cls(None, None, None, None)
+        p._x0, p._eps = x0, eps
+        return p
+
+    @property
+    def raw(self) -> bool:
+        """Whether this is still a network's output with its row."""
+        return self.row is not None
+
+    def _solved(self, which: int) -> Tensor:
+        assert self.x is not None
+        assert self.level is not None
+        assert self.out is not None
+        assert self.row is not None
+        return _combine(solve(self.row, self.level.like(self.x))[which], self.x, self.out)
+
+    @property
+    def x0(self) -> Tensor:
+        """The predicted data, (B, ...)."""
+        if self._x0 is None:
+            self._x0 = self._solved(0)
+        return self._x0
+
+    @property
+    def eps(self) -> Tensor:
+        """The predicted noise, (B, ...)."""
+        if self._eps is None:
+            self._eps = self._solved(1)
+        return self._eps
+
+    def rows(self, index: slice | Tensor) -> Prediction:
+        """The prediction for some samples of the batch."""
+        if self.x is None or self.out is None or self.level is None:
+            return Prediction.pair(self.x0[index], self.eps[index])
+        return Prediction(self.x[index], self.level.rows(index), self.out[index], self.row)
+
+    def put(self, index: Tensor, other: Prediction) -> Prediction:
+        """This prediction with `other` (len(index) samples) in place of the samples at `index` (host int64)."""
+
+        def into(a: Tensor, b: Tensor) -> Tensor:
+            return a.index_copy(0, index.to(a.device), b)
+
+        if self.raw and other.row == self.row and self.out is not None and other.out is not None:
+            return Prediction(self.x, self.level, into(self.out, other.out), self.row)
+        return Prediction.pair(into(self.x0, other.x0), into(self.eps, other.eps))
+
+
+def lerp(a: Prediction, b: Prediction, weight: Number) -> Prediction:
+    """a + weight * (b - a) of two predictions made at the same (x, level); beyond [0, 1] it extrapolates.
+
+    Raw outputs of one row stay raw: one pass over the data, and nothing is solved.
+
+    Args:
+        a, b: the predictions.
+        weight: a number, or a tensor that broadcasts with x.
+    """
+    if a.out is not None and b.out is not None and a.row == b.row and a.x is b.x and a.level is b.level:
+        return Prediction(a.x, a.level, torch.lerp(a.out, b.out, weight), a.row)
+    return Prediction.pair(torch.lerp(a.x0, b.x0, weight), torch.lerp(a.eps, b.eps, weight))
+
+
+def from_x0(x: Tensor, level: Level, x0: Tensor) -> Prediction:
+    """The prediction that believes in x0 at (x, level): eps is recomputed, as after clipping. Needs sigma > 0."""
+    at = level.like(x)
+    return Prediction.pair(x0, (x - at.alpha * x0) / at.sigma)
+
+
+def from_eps(x: Tensor, level: Level, eps: Tensor) -> Prediction:
+    """The prediction that believes in eps at (x, level). Needs alpha > 0."""
+    at = level.like(x)
+    return Prediction.pair((x - at.sigma * eps) / at.alpha, eps)

@@ -1,0 +1,93 @@
+"""The few functions a level needs, on plain floats and on tensors alike, with limits where `math` raises.
+
+Sampling carries floats (nothing can synchronise a device), training carries tensors; a schedule is written once for both.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias, overload
+
+import torch
+from torch import Tensor
+
+Number: TypeAlias = float | Tensor
+
+__all__ = ["Number", "divide", "exp", "log", "relu", "sigmoid", "softplus", "sqrt"]
+
+
+@overload
+def log(value: float) -> float: ...
+@overload
+def log(value: Tensor) -> Tensor: ...
+def log(value: Number) -> Number:
+    """Natural logarithm; log(0) is -inf."""
+    if isinstance(value, Tensor):
+        return torch.log(value)
+    return math.log(value) if value > 0 else (-math.inf if value == 0 else math.nan)
+
+
+@overload
+def exp(value: float) -> float: ...
+@overload
+def exp(value: Tensor) -> Tensor: ...
+def exp(value: Number) -> Number:
+    """Exponential; overflow is inf."""
+    if isinstance(value, Tensor):
+        return torch.exp(value)
+    return math.exp(value) if value < 709.0 else math.inf
+
+
+@overload
+def sqrt(value: float) -> float: ...
+@overload
+def sqrt(value: Tensor) -> Tensor: ...
+def sqrt(value: Number) -> Number:
+    """Square root."""
+    return torch.sqrt(value) if isinstance(value, Tensor) else math.sqrt(value)
+
+
+@overload
+def relu(value: float) -> float: ...
+@overload
+def relu(value: Tensor) -> Tensor: ...
+def relu(value: Number) -> Number:
+    """max(value, 0): round-off below zero before a square root."""
+    return value.clamp_min(0.0) if isinstance(value, Tensor) else max(value, 0.0)
+
+
+@overload
+def sigmoid(value: float) -> float: ...
+@overload
+def sigmoid(value: Tensor) -> Tensor: ...
+def sigmoid(value: Number) -> Number:
+    """1 / (1 + e^-value), to full relative precision in both tails; exact at +-inf."""
+    if isinstance(value, Tensor):
+        return torch.sigmoid(value)
+    return 1.0 / (1.0 + exp(-value))
+
+
+@overload
+def softplus(value: float) -> float: ...
+@overload
+def softplus(value: Tensor) -> Tensor: ...
+def softplus(value: Number) -> Number:
+    """log(1 + e^value)."""
+    if isinstance(value, Tensor):
+        return torch.logaddexp(value, torch.zeros_like(value))
+    return value + math.log1p(math.exp(-value)) if value > 0 else math.log1p(exp(value))
+
+
+@overload
+def divide(a: float, b: float) -> float: ...
+@overload
+def divide(a: Number, b: Tensor) -> Tensor: ...
+@overload
+def divide(a: Tensor, b: Number) -> Tensor: ...
+@overload
+def divide(a: Number, b: Number) -> Number: ...
+def divide(a: Number, b: Number) -> Number:
+    """a / b for a, b >= 0 with a / 0 = inf (nan for 0 / 0), as tensors do."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor) or b != 0:
+        return a / b
+    return math.inf if a > 0 else math.nan

@@ -1,0 +1,27 @@
+"""What a schedule is: the path from data to noise."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from .level import Level
+from .scalar import Number
+
+__all__ = ["Schedule"]
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """A path of noise levels: t in [0, 1], 0 is data and 1 is noise; log-SNR falls as t grows.
+
+    Written with `schedules.scalar`, so that the same lines take a float and a tensor. `at_log_snr` is the exact inverse:
+    its alpha and sigma are those of the path, also for a log-SNR that the path reaches only outside [0, 1].
+    """
+
+    def __call__(self, t: Number) -> Level:
+        """The level at t, a float or a tensor (B,) in [0, 1]."""
+        ...
+
+    def at_log_snr(self, log_snr: Number) -> Level:
+        """The level whose log(alpha^2 / sigma^2) is the given number, +-inf included."""
+        ...
