@@ -58,20 +58,23 @@ class Level(NamedTuple):
         return not isinstance(self.alpha, Tensor) and not isinstance(self.sigma, Tensor)
 
     def like(self, x: Tensor) -> Level:
-        """The same level with per-sample tensors (B,) viewed as (B, 1, ...) so that they multiply x of shape (B, ...).
+        """The same level as numbers that multiply x, of shape (B, ...): tensors get x's dtype and device, and (B,) becomes (B, 1, ...).
 
-        Raises ValueError when a tensor of the level fits neither (B,) nor x's shape by broadcasting.
+        Raises:
+            ValueError: when a tensor of the level is neither one per sample nor of x's rank.
         """
 
         def view(name: str, value: Number) -> Number:
-            if not isinstance(value, Tensor) or value.ndim == 0 or value.ndim == x.ndim:
+            if not isinstance(value, Tensor):
                 return value
-            if value.shape != x.shape[:1]:
-                raise ValueError(
-                    f"level.{name} has shape {tuple(value.shape)}, x has {tuple(x.shape)}: "
-                    f"give one number, one per sample ({len(x)},), or a tensor of x's rank"
-                )
-            return value.view(-1, *[1] * (x.ndim - 1))
+            if value.ndim != 0 and value.ndim != x.ndim:
+                if value.shape != x.shape[:1]:
+                    raise ValueError(
+                        f"level.{name} has shape {tuple(value.shape)}, x has {tuple(x.shape)}: "
+                        f"give one number, one per sample ({len(x)},), or a tensor of x's rank"
+                    )
+                value = value.view(-1, *[1] * (x.ndim - 1))
+            return value.to(x)
 
         return Level(self.t, view("alpha", self.alpha), view("sigma", self.sigma))
 

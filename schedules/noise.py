@@ -38,6 +38,7 @@ class Stream(IntEnum):
     AUGMENT = 5
     INIT = 6
     FILTER = 7
+    TRAIN_NETWORK = 8
 
 
 class Noise(Protocol):

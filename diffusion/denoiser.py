@@ -1,0 +1,87 @@
+"""A backbone that knows its forward process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..guidance.tree import Tree
+from ..schedules.level import Level
+from ..schedules.prediction import Prediction
+from ..schedules.rows import Row, check_pairing
+from ..schedules.schedule import Schedule
+from ..schedules.scalar import sqrt
+from .clocks import Clock
+
+__all__ = ["Denoiser"]
+
+
+class Denoiser(nn.Module):
+    """Backbone + schedule + row + clock: (x, level, condition) -> Prediction.
+
+    The only place that knows how a network wants its input scaled and its noise level told. Training reads the raw output,
+    sampling the prediction; both through the same row.
+
+    Args:
+        backbone: called as backbone(x, time, **condition) with x (B, ...) and float32 time (B,); returns x's shape.
+        schedule: the path that it was, or will be, trained on.
+        row: what its output means.
+        clock: what number tells it the level.
+        input_std: standard deviation of the data; the input is x / sqrt(alpha^2 input_std^2 + sigma^2). None: as the row says
+            (EDM scales by its data_std, the others feed x itself).
+
+    Raises:
+        PairingError: where the schedule starts at a level that the row says nothing about (eps at zero SNR).
+    """
+
+    def __init__(
+        self, backbone: nn.Module, schedule: Schedule, row: Row, clock: Clock, input_std: float | None = None
+    ) -> None:
+        super().__init__()
+        check_pairing(row, schedule(1.0))
+        self.backbone, self.schedule, self.row, self.clock = backbone, schedule, row, clock
+        self.input_std = row.input_std if input_std is None else input_std
+
+    def check(self, levels: Sequence[Level]) -> None:
+        """Refuse levels that the row says nothing about, before the network is asked.
+
+        Raises:
+            PairingError: naming the level and the fix.
+        """
+        for level in levels:
+            check_pairing(self.row, level)
+
+    def output(self, x: Tensor, level: Level, condition: Tree = None) -> Tensor:
+        """The backbone's raw output, in x's dtype.
+
+        Args:
+            x: (B, ...).
+            level: numbers, (B,) tensors, or element-wise tensors.
+            condition: keyword arguments of the backbone, tensors with the batch first, or None.
+
+        Raises:
+            ValueError: for a condition that is not a dict.
+        """
+        if condition is not None and not isinstance(condition, dict):
+            raise ValueError(
+                f"condition is a {type(condition).__name__}; allowed: a dict of the backbone's keyword arguments, such as "
+                '{"labels": tensor}, or None'
+            )
+        time = self.clock(level)
+        if isinstance(time, Tensor):
+            time = time.to(x.device, torch.float32)
+            time = time.expand(len(x)) if time.ndim == 0 else time
+        else:
+            time = torch.full((len(x),), time, device=x.device, dtype=torch.float32)
+        if self.input_std is not None:
+            at = level.like(x)
+            x_in = x / sqrt((self.input_std * at.alpha) ** 2 + at.sigma**2)
+        else:
+            x_in = x
+        return self.backbone(x_in, time, **(condition or {})).to(x.dtype)
+
+    def forward(self, x: Tensor, level: Level, condition: Tree = None) -> Prediction:
+        """What the network believes at (x, level); see `output` for the arguments."""
+        return Prediction(x, level, self.output(x, level, condition), self.row)

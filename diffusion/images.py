@@ -1,0 +1,113 @@
+"""Pictures: tensors to PNG files that say how they were made."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+__all__ = ["KEY", "contact_sheet", "read_settings", "save_png", "to_pixels"]
+
+KEY = "sfumato"
+"""The PNG text chunk that holds the settings, as JSON."""
+
+
+def to_pixels(x: Tensor) -> np.ndarray:
+    """Bytes of images in [-1, 1].
+
+    Args:
+        x: (N, C, H, W) or (C, H, W) with C of 1 or 3; values outside [-1, 1] are cut.
+
+    Returns:
+        uint8 (..., H, W, C).
+
+    Raises:
+        ValueError: for another number of channels, or numbers that are not finite.
+    """
+    if x.shape[-3] not in (1, 3):
+        raise ValueError(f"a picture has {x.shape[-3]} channels; allowed: 1 (grey) or 3 (RGB)")
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError("a picture holds numbers that are not finite")
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def save_png(path: Path, image: Image.Image | Tensor, settings: Mapping[str, Any]) -> None:
+    """Write a PNG whose metadata say how it was made.
+
+    Args:
+        path: where to; folders are made.
+        image: a picture, or a tensor (C, H, W) in [-1, 1].
+        settings: JSON-able; seed, steps, sampler, ...; read back by `read_settings`.
+    """
+    if isinstance(image, Tensor):
+        image = _image(to_pixels(image))
+    info = PngInfo()
+    info.add_itxt(KEY, json.dumps(settings, sort_keys=True))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, pnginfo=info)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings that `save_png` wrote.
+
+    Raises:
+        ValueError: for a picture without them.
+    """
+    with Image.open(path) as image:
+        text = getattr(image, "text", {}).get(KEY)
+    if text is None:
+        raise ValueError(f"{path} carries no settings of Sfumato")
+    return json.loads(text)
+
+
+def contact_sheet(
+    rows: Sequence[Tensor], titles: Sequence[str] = (), captions: Sequence[Sequence[str]] = (), tile: int = 64,
+    kept: Sequence[Tensor] = (),
+) -> Image.Image:  # fmt: skip
+    """Images in labelled rows.
+
+    Args:
+        rows: each (N, C, H, W) in [-1, 1].
+        titles: one per row, written at its left.
+        captions: per row, one per image, written below it.
+        tile: size of an image on the sheet in pixels; small images are enlarged by whole pixels.
+        kept: per row bool (N,); an image that was not kept is drawn as a crossed box.
+    """
+    height = rows[0].shape[-2]
+    zoom = max(1, tile // height)
+    h, w = zoom * height, zoom * rows[0].shape[-1]
+    gap, font = 4, ImageFont.load_default(11)
+    left = max((math.ceil(font.getlength(t)) for t in titles), default=0) + (2 * gap if titles else gap)
+    below = 14 if captions else 0
+    columns = max(len(r) for r in rows)
+    sheet = Image.new("RGB", (left + columns * (w + gap), gap + len(rows) * (h + below + gap)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, row in enumerate(rows):
+        y = gap + i * (h + below + gap)
+        if titles:
+            draw.text((gap, y + h / 2), titles[i], fill="black", font=font, anchor="lm")
+        good = kept[i] if kept else torch.ones(len(row), dtype=torch.bool)
+        pixels = to_pixels(torch.where(good.view(-1, 1, 1, 1).to(row.device), row, torch.zeros_like(row)))
+        for j in range(len(row)):
+            x = left + j * (w + gap)
+            if good[j]:
+                sheet.paste(_image(pixels[j]).resize((w, h), Image.Resampling.NEAREST).convert("RGB"), (x, y))
+            else:
+                draw.rectangle((x, y, x + w - 1, y + h - 1), fill="lightgrey")
+                draw.line((x, y, x + w - 1, y + h - 1), fill="firebrick")
+                draw.line((x, y + h - 1, x + w - 1, y), fill="firebrick")
+            if captions:
+                draw.text((x + w / 2, y + h + 1), captions[i][j], fill="black", font=font, anchor="mt")
+    return sheet

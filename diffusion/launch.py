@@ -1,0 +1,90 @@
+"""Processes and devices: the one file that knows Accelerate."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Processes"]
+
+
+class Processes:
+    """One process or several, on any device, started as `sfumato train`, `torchrun` or `accelerate launch`.
+
+    Args:
+        precision: "no", "bf16" or "fp16".
+        logs: folder for TensorBoard; None: no tracker.
+
+    Attributes: count, rank, device; main: whether this is the process that writes.
+    """
+
+    def __init__(self, precision: str, logs: Path | None = None) -> None:
+        from accelerate import Accelerator
+        from accelerate.utils import ProjectConfiguration
+
+        has_board = importlib.util.find_spec("tensorboard") is not None
+        tracked = logs is not None and has_board
+        if logs is not None and not has_board:
+            warnings.warn(
+                "tensorboard is not installed (pip install 'sfumato[tensorboard]'); metrics go to metrics.jsonl only",
+                stacklevel=2,
+            )
+        self._accelerator = Accelerator(
+            mixed_precision=precision,
+            log_with="tensorboard" if tracked else None,
+            project_config=ProjectConfiguration(project_dir=str(logs), logging_dir=str(logs)) if tracked else None,
+            step_scheduler_with_optimizer=False,
+        )
+        if tracked:
+            self._accelerator.init_trackers("train")
+        self.count, self.rank = self._accelerator.num_processes, self._accelerator.process_index
+        self.device, self.main = self._accelerator.device, self._accelerator.is_main_process
+        wanted = int(os.environ.get("WORLD_SIZE", "1"))
+        if wanted != self.count:
+            raise RuntimeError(
+                f"{wanted} processes were launched but Accelerate runs {self.count}; on CPUs use torchrun with ACCELERATE_USE_CPU=true"
+            )
+
+    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
+        """The module and optimizer on this device, gradients averaged over the processes."""
+        return self._accelerator.prepare(module, optimizer)
+
+    @contextmanager
+    def micro_batch(self, module: nn.Module, last: bool) -> Iterator[None]:
+        """Around the forward and backward pass of a micro-batch: autocast, and gradients exchanged in the last one only."""
+        with self._accelerator.autocast(), nullcontext() if last else self._accelerator.no_sync(module):
+            yield
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate gradients."""
+        self._accelerator.backward(loss)
+
+    def clip(self, module: nn.Module, norm: float) -> Tensor:
+        """Clip the gradient to a norm; returns what the norm was."""
+        norm_before = self._accelerator.clip_grad_norm_(module.parameters(), norm)
+        assert norm_before is not None
+        return norm_before
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over processes."""
+        return self._accelerator.reduce(value, "sum") if self.count > 1 else value  # pyright: ignore[reportReturnType]
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """To the tracker, from the main process."""
+        self._accelerator.log(values, step=step)
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self._accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Flush the tracker."""
+        self._accelerator.end_training()

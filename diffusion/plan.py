@@ -1,0 +1,132 @@
+"""What follows from a recipe before anything runs: batches per process, learning rate, memory, and what does not fit together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ..samplers import tabulate
+from .recipe import Recipe
+
+__all__ = ["BatchPlan", "check_recipe", "learning_rate", "plan_batches", "report"]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How the global batch is split. places: first and last-plus-one place per process and micro-batch."""
+
+    batch: int
+    processes: int
+    places: tuple[tuple[tuple[int, int], ...], ...]
+
+    @property
+    def micro_batch(self) -> int:
+        """The largest micro-batch."""
+        return max(b - a for process in self.places for a, b in process)
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches per optimizer step."""
+        return max(len(process) for process in self.places)
+
+
+def plan_batches(batch: int, processes: int, micro_batch: int | None) -> BatchPlan:
+    """Split a global batch over processes and micro-batches.
+
+    Args:
+        batch: samples per optimizer step over all processes.
+        processes: how many, >= 1.
+        micro_batch: most samples at once in a process, or None.
+
+    Raises:
+        ValueError: when the batch can't be split evenly over the processes.
+    """
+    if batch % processes:
+        raise ValueError(f"batch {batch} can't be split over {processes} processes; choose a multiple of {processes}")
+    share = batch // processes
+    size = min(micro_batch or share, share)
+    return BatchPlan(
+        batch, processes,
+        tuple(
+            tuple((p * share + a, p * share + min(a + size, share)) for a in range(0, share, size)) for p in range(processes)
+        ),
+    )  # fmt: skip
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """The rate of optimizer step 0, 1, ...: a linear warm-up to lr, then half a cosine to lr * lr_end at the last step."""
+    if step < recipe.warmup:
+        return recipe.lr * (step + 1) / recipe.warmup
+    done = (step - recipe.warmup) / max(recipe.steps - 1 - recipe.warmup, 1)
+    return recipe.lr * (recipe.lr_end + (1 - recipe.lr_end) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse parts that do not fit together: the network and the data, the row and every level that sampling will ask.
+
+    Raises:
+        ValueError: naming the keys and the fix. PairingError is one.
+    """
+    denoiser = recipe.denoiser()
+    levels = recipe.grid(recipe.schedule, recipe.sampling_steps)
+    denoiser.check(tabulate(recipe.sampler, levels).asked)
+    shape, classes = recipe.data.shape, recipe.data.num_classes
+    channels, size = getattr(recipe.backbone, "channels", shape[0]), getattr(recipe.backbone, "size", shape[-1])
+    if (channels, size) != (shape[0], shape[-1]):
+        raise ValueError(
+            f"backbone.channels is {channels} and backbone.size {size}, the data are {shape[0]} x {shape[1]} x {shape[2]}; "
+            f"set backbone.channels: {shape[0]}, backbone.size: {shape[-1]}"
+        )
+    own = getattr(recipe.backbone, "num_classes", classes)
+    if own != classes:
+        raise ValueError(f"backbone.num_classes is {own}, the data have {classes}; set backbone.num_classes: {classes}")
+    if len(recipe.data) == 0:
+        raise ValueError("the data set is empty")
+
+
+def report(recipe: Recipe, processes: int = 1) -> str:
+    """What a run of this recipe will be: parameters, memory, batches, steps, epochs."""
+    batches = plan_batches(recipe.batch, processes, recipe.micro_batch)
+    parameters = sum(p.numel() for p in recipe.backbone.parameters())
+    # weights, gradients, two AdamW moments and the average, 4 bytes each
+    state = parameters * 4 * (5 if recipe.ema else 4)
+    activations = _activation_bytes(recipe, batches.micro_batch)
+    rows = [
+        ("network", f"{type(recipe.backbone).__name__}, {parameters:,} parameters"),
+        ("data", f"{type(recipe.data).__name__}, {len(recipe.data):,} of {'x'.join(map(str, recipe.data.shape))}"),
+        ("classes", str(recipe.data.num_classes or "none")),
+        (
+            "batch",
+            f"{recipe.batch} = {processes} process(es) x {batches.accumulation} micro-batch(es) of up to {batches.micro_batch}",
+        ),
+        ("steps", f"{recipe.steps:,} ({recipe.steps * recipe.batch / len(recipe.data):.1f} epochs)"),
+        (
+            "memory",
+            f"about {(state + activations) / 2**20:.0f} MiB per process: {state / 2**20:.0f} for weights, gradients, optimizer and "
+            f"average, {activations / 2**20:.0f} for activations",
+        ),
+        ("checks", "the parts fit together"),
+    ]
+    return "\n".join(f"{name:>8}  {value}" for name, value in rows)
+
+
+def _activation_bytes(recipe: Recipe, micro_batch: int) -> int:
+    """Bytes that the backward pass of a micro-batch keeps: measured with one sample (two, less what does not grow)."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    def measure(count: int) -> int:
+        kept.clear()
+        x = torch.zeros(count, *recipe.data.shape)
+        labels = {"labels": torch.zeros(count, dtype=torch.int64)} if recipe.data.num_classes else {}
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            recipe.backbone(x, torch.zeros(count), **labels)
+        return sum(kept.values())
+
+    one, two = measure(1), measure(2)
+    return one + (micro_batch - 1) * (two - one)

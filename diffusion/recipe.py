@@ -1,0 +1,145 @@
+"""A recipe: everything that a training run is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from torch import nn
+
+from ..guidance import Guidance, Plain
+from ..samplers import DPMSolverPP, Sampler
+from ..schedules import Density, Grid, MinSNR, Row, Schedule, Trailing, Uniform, Weighting
+from .clocks import Clock, TimeClock
+from .data import Source
+from .denoiser import Denoiser
+from .parts import build, describe
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a training run is made of; each field is one line of YAML.
+
+    Args:
+        data: the data set.
+        backbone: the network.
+        schedule: the path from data to noise.
+        row: what the network predicts.
+        clock: how the network is told the noise level.
+        input_std: standard deviation of the data, which scales the network's input to unit variance; null: as the row says.
+        density: which noise levels training sees.
+        weighting: weight of the loss by noise level.
+        steps: optimizer steps, >= 1.
+        batch: samples per optimizer step over all processes, >= 1.
+        micro_batch: most samples at once in one process, >= 1; the rest is accumulated. null: no limit.
+        lr: peak learning rate of AdamW, > 0.
+        warmup: optimizer steps in which the rate rises to lr, >= 0; then it falls by a cosine to lr_end.
+        lr_end: share of lr at the last step, 0 to 1.
+        beta1: AdamW's decay of the mean, 0 <= beta1 < 1.
+        beta2: AdamW's decay of the square, 0 <= beta2 < 1.
+        weight_decay: AdamW's, >= 0.
+        clip: largest norm of the gradient, > 0; null: none.
+        ema: decay of the average of the weights per optimizer step, 0 <= ema < 1.
+        label_dropout: share of labels replaced by the null class, so that guidance has a reference, 0 to 1.
+        seed: of everything drawn: weights, order, noise, time, dropout; in [0, 2^63).
+        precision: "no" (float32), "bf16" or "fp16" autocast.
+        threads: CPU threads; null: PyTorch's default. 1 is fastest for tiny networks.
+        sampler: how previews, and samples of the finished model unless told otherwise, are drawn.
+        grid: at which levels.
+        sampling_steps: how many steps, >= 1.
+        guidance: under which rule.
+        log_every: optimizer steps between log lines, >= 1.
+        sample_every: optimizer steps between preview pictures; 0: none.
+        save_every: optimizer steps between checkpoints; 0: only at the end.
+        keep: how many checkpoints to keep, >= 1.
+
+    Raises:
+        ValueError: for values out of range, all of them in one message.
+    """
+
+    data: Source
+    backbone: nn.Module
+    schedule: Schedule
+    row: Row
+    clock: Clock = TimeClock()  # noqa: RUF009 - frozen, so one default serves all
+    input_std: float | None = None
+    density: Density = Uniform()  # noqa: RUF009
+    weighting: Weighting = MinSNR()  # noqa: RUF009
+    steps: int = 10_000
+    batch: int = 64
+    micro_batch: int | None = None
+    lr: float = 2e-4
+    warmup: int = 500
+    lr_end: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    ema: float = 0.999
+    label_dropout: float = 0.1
+    seed: int = 0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    threads: int | None = None
+    sampler: Sampler = DPMSolverPP()  # noqa: RUF009
+    grid: Grid = Trailing()  # noqa: RUF009
+    sampling_steps: int = 20
+    guidance: Guidance = Plain()  # noqa: RUF009
+    log_every: int = 50
+    sample_every: int = 0
+    save_every: int = 0
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        wrong = range_errors({f.name: getattr(self, f.name) for f in fields(self)})
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
+    def denoiser(self) -> Denoiser:
+        """The backbone with its forward process."""
+        return Denoiser(self.backbone, self.schedule, self.row, self.clock, self.input_std)
+
+    def describe(self) -> dict[str, Any]:
+        """The resolved recipe as plain data, every default filled in."""
+        return {f.name: describe(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any], allow: Sequence[str] = ()) -> Recipe:
+        """The recipe that `describe` described; `allow`: see parts.find_class."""
+        return cls(**build(dict(description), allow))
+
+
+_RANGES: dict[str, tuple[str, Any]] = {
+    "steps": (">= 1", lambda v: v >= 1),
+    "batch": (">= 1", lambda v: v >= 1),
+    "micro_batch": (">= 1, or null", lambda v: v is None or v >= 1),
+    "lr": ("> 0", lambda v: 0 < v < float("inf")),
+    "warmup": (">= 0", lambda v: v >= 0),
+    "lr_end": ("0 to 1", lambda v: 0 <= v <= 1),
+    "beta1": ("0 <= beta1 < 1", lambda v: 0 <= v < 1),
+    "beta2": ("0 <= beta2 < 1", lambda v: 0 <= v < 1),
+    "weight_decay": (">= 0", lambda v: v >= 0),
+    "clip": ("> 0, or null", lambda v: v is None or v > 0),
+    "ema": ("0 <= ema < 1", lambda v: 0 <= v < 1),
+    "label_dropout": ("0 to 1", lambda v: 0 <= v <= 1),
+    "seed": ("0 to 2^63 - 1", lambda v: 0 <= v < 2**63),
+    "precision": ("no, bf16, fp16", lambda v: v in ("no", "bf16", "fp16")),
+    "threads": (">= 1, or null", lambda v: v is None or v >= 1),
+    "input_std": ("> 0, or null", lambda v: v is None or v > 0),
+    "sampling_steps": ("1 to 100000", lambda v: 1 <= v <= 100_000),
+    "log_every": (">= 1", lambda v: v >= 1),
+    "sample_every": (">= 0", lambda v: v >= 0),
+    "save_every": (">= 0", lambda v: v >= 0),
+    "keep": (">= 1", lambda v: v >= 1),
+}
+
+
+def range_errors(values: Mapping[str, Any]) -> list[str]:
+    """What is out of range among the plain fields of a recipe, one message each."""
+    return [
+        f"{name} is {values[name]!r}; allowed: {allowed}"
+        for name, (allowed, fits) in _RANGES.items()
+        if name in values and not fits(values[name])
+    ]

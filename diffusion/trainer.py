@@ -1,0 +1,274 @@
+"""Training: from a recipe to a run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..schedules import Stream
+from ..schedules.noise import integers
+from .buckets import Buckets
+from .checkpoint import Checkpoint, newest, save
+from .draws import DataOrder, draw
+from .ema import Ema
+from .launch import Processes
+from .model import Model, load
+from .objective import losses
+from .optimizer import from_tensors, to_tensors
+from .plan import check_recipe, learning_rate, plan_batches
+from .recipe import Recipe
+
+__all__ = ["Interrupted", "train"]
+
+# a resumed run may change these and still be the same run
+_FREE = {
+    "steps", "micro_batch", "threads", "log_every", "sample_every", "save_every", "keep", "sampler", "grid", "sampling_steps",
+    "guidance",
+}  # fmt: skip
+
+
+class Interrupted(Exception):
+    """Training was told to stop, saved a checkpoint and stopped; `resume` goes on from there."""
+
+
+def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, progress: bool = True) -> Model:
+    """Train a recipe into a run folder: config.yaml, checkpoints/, metrics.jsonl, samples/, tensorboard/.
+
+    On one process, or on several when started by torchrun or `accelerate launch`; the recipe, the data order and every draw are
+    the same. SIGINT or SIGTERM saves a checkpoint at the next step and raises Interrupted.
+
+    Args:
+        recipe: what to train.
+        folder: the run folder; made when missing.
+        resume: go on from the newest valid checkpoint of the folder, or start when there is none.
+        progress: show a bar.
+
+    Returns:
+        The trained model (averaged weights), as `load(folder)` gives it.
+
+    Raises:
+        ValueError: for parts that do not fit together, a folder that holds a run already, or a resume under another recipe.
+        FloatingPointError: when the loss or gradient is not finite; the weights are those before the step.
+        Interrupted: after a signal.
+    """
+    folder = Path(folder)
+    check_recipe(recipe)
+    before = torch.get_num_threads()
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    try:
+        _Run(recipe, folder, resume, progress).go()
+    finally:
+        torch.set_num_threads(before)
+    return load(folder, allow=_packages(recipe))
+
+
+def _packages(recipe: Recipe) -> list[str]:
+    """The packages of the recipe's own parts: whoever built them trusts them."""
+    text = json.dumps(recipe.describe())
+    return sorted({part.split(".")[0].strip('" ') for part in text.split('"class_path":')[1:]})
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM leave a note instead of stopping the step half-way; a second one stops at once."""
+    noted: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    try:
+        old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: the caller's signals stay his
+        yield noted
+        return
+    try:
+        yield noted
+    finally:
+        for s, handler in old.items():
+            signal.signal(s, handler)
+
+
+class _Run:
+    """One run: what it is made of, and its loop."""
+
+    def __init__(self, recipe: Recipe, folder: Path, resume: bool, progress: bool) -> None:
+        self.recipe, self.folder, self.progress = recipe, folder, progress
+        found = self._open(resume)
+        self.processes = Processes(recipe.precision, folder / "tensorboard")
+        self.batches = plan_batches(recipe.batch, self.processes.count, recipe.micro_batch)
+        self.denoiser = recipe.denoiser().to(self.processes.device)
+        self.backbone = self.denoiser.backbone
+        optimizer = torch.optim.AdamW(
+            self.backbone.parameters(), lr=recipe.lr, betas=(recipe.beta1, recipe.beta2),
+            weight_decay=recipe.weight_decay, fused=True,
+        )  # fmt: skip
+        self.step = 0
+        self.ema = Ema(self.backbone, recipe.ema)
+        if found is not None:
+            self._restore(found, optimizer)
+        self.optimizer = optimizer
+        wrapped, self.stepper = self.processes.prepare(self.denoiser.backbone, optimizer)
+        # the same parts around the wrapped backbone, whose forward exchanges gradients between processes
+        self.training = recipe.denoiser()
+        self.training.backbone = wrapped
+        self.order = DataOrder(recipe.seed, len(recipe.data))
+        self.buckets = Buckets(self.processes.device)
+
+    def _open(self, resume: bool) -> Checkpoint | None:
+        """The folder, its config written; the checkpoint to go on from."""
+        config, description = self.folder / "config.yaml", self.recipe.describe()
+        found = newest(self.folder / "checkpoints") if config.is_file() else None
+        if config.is_file() and not resume:
+            raise ValueError(f"{self.folder} holds a run already; go on with it by --resume, or choose another folder by --out")
+        if config.is_file() and found is not None:
+            old = yaml.safe_load(config.read_text())
+            changed = [k for k in description if k not in _FREE and description[k] != old.get(k)]
+            changed += ["data"] if found.state["data"] != self.recipe.data.fingerprint and "data" not in changed else []
+            if changed:
+                lines = "; ".join(f"{k} was {old.get(k)!r}, is {description[k]!r}" for k in changed)
+                raise ValueError(f"{self.folder} can't be resumed under another recipe: {lines}. Start a new run in another folder")
+        if int(os.environ.get("RANK", "0")) == 0:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                temporary = self.folder / ".config.yaml"
+                temporary.write_text(yaml.safe_dump(description, sort_keys=False))
+                os.replace(temporary, config)
+            except OSError as error:
+                raise ValueError(f"the run folder {self.folder} can't be written: {error}") from error
+        return found
+
+    def _restore(self, found: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
+        self.backbone.load_state_dict(found.tensors("model"))
+        self.ema.state = {k: v.to(self.processes.device) for k, v in found.tensors("ema").items()}
+        from_tensors(optimizer, self.backbone, found.tensors("optimizer"))
+        self.step = found.step
+
+    def save(self) -> None:
+        """Publish a checkpoint from the main process."""
+        if self.processes.main:
+            tensors = {
+                "model": self.backbone.state_dict(),
+                "ema": self.ema.state,
+                "optimizer": to_tensors(self.optimizer, self.backbone),
+            }
+            data = self.recipe.data
+            state = {"data": data.fingerprint, "shape": list(data.shape), "num_classes": data.num_classes}
+            save(self.folder / "checkpoints", self.step, tensors, state, self.recipe.keep)
+        self.processes.wait()
+
+    def go(self) -> None:
+        """The loop."""
+        recipe, saved = self.recipe, self.step
+        self.backbone.train()
+        bar = tqdm(
+            total=recipe.steps, initial=self.step, desc="training", unit="step",
+            disable=not (self.progress and self.processes.main),
+        )  # fmt: skip
+        started, images = time.monotonic(), 0
+        try:
+            with _signals() as noted:
+                while self.step < recipe.steps:
+                    loss, norm = self._update()
+                    images += recipe.batch
+                    bar.update()
+                    if self.step % recipe.log_every == 0 or self.step == recipe.steps:
+                        values = {
+                            "loss": float(loss), "gradient_norm": float(norm), "lr": learning_rate(recipe, self.step - 1),
+                            "images_per_second": images / (time.monotonic() - started),
+                        }  # fmt: skip
+                        self._log(values)
+                        bar.set_postfix(loss=f"{values['loss']:.4f}")
+                        started, images = time.monotonic(), 0
+                    if recipe.sample_every and self.step % recipe.sample_every == 0:
+                        self._preview()
+                    if recipe.save_every and self.step % recipe.save_every == 0:
+                        self.save()
+                        saved = self.step
+                    flag = torch.tensor(float(bool(noted)), device=self.processes.device)
+                    if float(self.processes.total(flag)) > 0:
+                        break
+        finally:
+            bar.close()
+        if saved != self.step or newest(self.folder / "checkpoints") is None:
+            self.save()
+        self.processes.close()
+        if self.step < recipe.steps:
+            raise Interrupted(f"stopped at step {self.step} of {recipe.steps}; the checkpoint is saved")
+
+    def _update(self) -> tuple[Tensor, Tensor]:
+        """One optimizer step; returns the loss of the global batch and the gradient's norm."""
+        recipe, device = self.recipe, self.processes.device
+        total = torch.zeros((), device=device)
+        micro_batches = self.batches.places[self.processes.rank]
+        self.stepper.zero_grad(set_to_none=True)
+        for first, last in micro_batches:
+            places = torch.arange(first, last)
+            batch = recipe.data.batch(self.order(self.step * recipe.batch + places))
+            d = draw(
+                recipe.seed, self.step, places, recipe.batch, recipe.data.shape, recipe.density, recipe.schedule,
+                recipe.label_dropout, device,
+            )  # fmt: skip
+            # what a network itself draws (dropout) is addressed too: a resumed run draws the same
+            words = integers(torch.tensor([recipe.seed]), first, self.step, 2, Stream.TRAIN_NETWORK)[0].tolist()
+            torch.manual_seed(words[0] << 31 ^ words[1])
+            condition = None
+            if batch.labels is not None:
+                labels = batch.labels.to(device)
+                condition = {"labels": torch.where(d.dropped, torch.full_like(labels, recipe.data.num_classes), labels)}
+            with self.processes.micro_batch(self.training.backbone, last == micro_batches[-1][1]):
+                parts = losses(
+                    self.training, recipe.weighting, batch.x.to(device), d.eps, d.level, condition, d.factor
+                )  # fmt: skip
+                # the mean over the global batch, times the number of processes over which gradients are averaged
+                self.processes.backward(parts.loss.sum() * (self.processes.count / recipe.batch))
+            total += parts.loss.detach().sum() / recipe.batch
+            self.buckets.add(d.level, parts.error.detach())
+        total = self.processes.total(total)
+        norm = self.processes.clip(self.training.backbone, float("inf") if recipe.clip is None else recipe.clip)
+        if not bool(torch.isfinite(total)) or (recipe.precision != "fp16" and not bool(torch.isfinite(norm))):
+            raise FloatingPointError(
+                f"step {self.step}: the loss is {float(total):.4g} and the gradient's norm {float(norm):.4g}; no update was made. "
+                "Lower lr, set clip, or look at the data of this step"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, self.step)
+        self.stepper.step()
+        self.step += 1
+        self.ema.update(self.backbone, self.step)
+        return total, norm
+
+    def _log(self, values: dict[str, float]) -> None:
+        counts, sums = (self.processes.total(v).tolist() for v in (self.buckets.counts, self.buckets.sums))
+        self.buckets.reset()
+        if self.processes.main:
+            line = {"step": self.step, **values, "buckets": {"count": counts, "error": sums}}
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        self.processes.log(values, self.step)
+
+    def _preview(self) -> None:
+        """A sheet of samples of the averaged weights, always of the same seeds."""
+        if self.processes.main:
+            recipe, data = self.recipe, self.recipe.data
+            with self.ema.swapped(self.backbone):
+                model = Model(
+                    self.denoiser, data.shape, data.num_classes, recipe.sampler, recipe.grid, recipe.sampling_steps,
+                    recipe.guidance, {"run": self.folder.name, "checkpoint": self.step, "ema": True},
+                )  # fmt: skip
+                labels = [i % data.num_classes for i in range(16)] if data.num_classes else None
+                model.sample(range(16), labels).save_sheet(self.folder / "samples" / f"step-{self.step:09d}.png")
+        self.processes.wait()
