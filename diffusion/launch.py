@@ -20,7 +20,7 @@ class Processes:
     """One process or several, on any device, started as `sfumato train`, `torchrun` or `accelerate launch`.
 
     Args:
-        precision: "no", "bf16" or "fp16".
+        precision: "fp32", "bf16" or "fp16".
         logs: folder for TensorBoard; None: no tracker.
 
     Attributes: count, rank, device; main: whether this is the process that writes.
@@ -38,7 +38,7 @@ class Processes:
                 stacklevel=2,
             )
         self._accelerator = Accelerator(
-            mixed_precision=precision,
+            mixed_precision="no" if precision == "fp32" else precision,
             log_with="tensorboard" if tracked else None,
             project_config=ProjectConfiguration(project_dir=str(logs), logging_dir=str(logs)) if tracked else None,
             step_scheduler_with_optimizer=False,
@@ -76,6 +76,12 @@ class Processes:
     def total(self, value: Tensor) -> Tensor:
         """The sum over processes."""
         return self._accelerator.reduce(value, "sum") if self.count > 1 else value  # pyright: ignore[reportReturnType]
+
+    def largest(self, value: Tensor) -> float:
+        """The largest value of a scalar over processes."""
+        gathered = self._accelerator.gather(value)
+        assert isinstance(gathered, Tensor)
+        return float(gathered.max())
 
     def log(self, values: dict[str, float], step: int) -> None:
         """To the tracker, from the main process."""

@@ -45,7 +45,7 @@ class Recipe:
         ema: decay of the average of the weights per optimizer step, 0 <= ema < 1.
         label_dropout: share of labels replaced by the null class, so that guidance has a reference, 0 to 1.
         seed: of everything drawn: weights, order, noise, time, dropout; in [0, 2^63).
-        precision: "no" (float32), "bf16" or "fp16" autocast.
+        precision: "fp32", or "bf16" or "fp16" autocast.
         threads: CPU threads; null: PyTorch's default. 1 is fastest for tiny networks.
         sampler: how previews, and samples of the finished model unless told otherwise, are drawn.
         grid: at which levels.
@@ -81,7 +81,7 @@ class Recipe:
     ema: float = 0.999
     label_dropout: float = 0.1
     seed: int = 0
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     threads: int | None = None
     sampler: Sampler = DPMSolverPP()  # noqa: RUF009
     grid: Grid = Trailing()  # noqa: RUF009
@@ -125,7 +125,7 @@ _RANGES: dict[str, tuple[str, Any]] = {
     "ema": ("0 <= ema < 1", lambda v: 0 <= v < 1),
     "label_dropout": ("0 to 1", lambda v: 0 <= v <= 1),
     "seed": ("0 to 2^63 - 1", lambda v: 0 <= v < 2**63),
-    "precision": ("no, bf16, fp16", lambda v: v in ("no", "bf16", "fp16")),
+    "precision": ("fp32, bf16, fp16", lambda v: v in ("fp32", "bf16", "fp16")),
     "threads": (">= 1, or null", lambda v: v is None or v >= 1),
     "input_std": ("> 0, or null", lambda v: v is None or v > 0),
     "sampling_steps": ("1 to 100000", lambda v: 1 <= v <= 100_000),

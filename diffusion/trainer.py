@@ -39,7 +39,16 @@ _FREE = {
 
 
 class Interrupted(Exception):
-    """Training was told to stop, saved a checkpoint and stopped; `resume` goes on from there."""
+    """Training was told to stop, saved a checkpoint and stopped; `resume` goes on from there.
+
+    Args:
+        message: at which step.
+        number: of the signal.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, progress: bool = True) -> Model:
@@ -178,7 +187,7 @@ class _Run:
             total=recipe.steps, initial=self.step, desc="training", unit="step",
             disable=not (self.progress and self.processes.main),
         )  # fmt: skip
-        started, images = time.monotonic(), 0
+        started, images, number = time.monotonic(), 0, 0
         try:
             with _signals() as noted:
                 while self.step < recipe.steps:
@@ -198,8 +207,10 @@ class _Run:
                     if recipe.save_every and self.step % recipe.save_every == 0:
                         self.save()
                         saved = self.step
-                    flag = torch.tensor(float(bool(noted)), device=self.processes.device)
-                    if float(self.processes.total(flag)) > 0:
+                    # every process must stop at the same step
+                    told = torch.tensor(float(noted[0] if noted else 0), device=self.processes.device)
+                    number = int(self.processes.largest(told)) if self.processes.count > 1 else int(told)
+                    if number:
                         break
         finally:
             bar.close()
@@ -207,7 +218,7 @@ class _Run:
             self.save()
         self.processes.close()
         if self.step < recipe.steps:
-            raise Interrupted(f"stopped at step {self.step} of {recipe.steps}; the checkpoint is saved")
+            raise Interrupted(f"stopped at step {self.step} of {recipe.steps}; the checkpoint is saved", number)
 
     def _update(self) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns the loss of the global batch and the gradient's norm."""

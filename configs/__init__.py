@@ -1,0 +1,1 @@
+"""Presets: YAML, each loaded by a test."""

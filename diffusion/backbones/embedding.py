@@ -1,0 +1,92 @@
+"""What a network is told besides the image: the time and, for some, the class."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Conditioning", "sinusoid"]
+
+LOWEST = 1e-4  # the lowest frequency, relative to the highest
+
+
+def sinusoid(time: Tensor, features: int, scale: float = 1.0) -> Tensor:
+    """cos and sin of the time at frequencies that fall geometrically from `scale` to 1e-4 `scale`, in float32.
+
+    The frequencies are computed at every call: a buffer would be rounded by `net.bfloat16()` and lost on device meta.
+
+    Args:
+        time: (B,), any real numbers.
+        features: how many numbers per time, even.
+        scale: highest frequency, in radians per unit of time.
+
+    Returns:
+        float32 (B, features): all cosines, then all sines.
+
+    Source: Ho et al. 2020 (2006.11239), appendix B; order and spacing as in DiT's code.
+    """
+    half = features // 2
+    steps = torch.arange(half, dtype=torch.float32, device=time.device)
+    angles = time.float()[:, None] * (scale * torch.exp(steps * (math.log(LOWEST) / half)))
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class Conditioning(nn.Module):
+    """One vector per sample: an MLP of the time's sinusoid, plus a learned vector of the class.
+
+    Class `num_classes` is the null class: whoever trains with label dropout replaces labels by it. With num_classes=0
+    there is no class vector, and no parameter for one.
+
+    Args:
+        num_classes: classes, >= 0.
+        features: numbers in the sinusoid, even.
+        width: numbers in the result.
+        time_scale: highest frequency, > 0. 1.0 is right for times of 0..1000 and for clocks such as log-SNR / 4 in
+            [-5, 5], as in DDPM and EDM; a time in [0, 1] wants about 1000.
+
+    Raises:
+        ValueError: for arguments outside these ranges; in a call, for a time or labels of wrong shape or dtype.
+    """
+
+    def __init__(self, num_classes: int, features: int, width: int, time_scale: float = 1.0) -> None:
+        super().__init__()
+        if num_classes < 0:
+            raise ValueError(f"num_classes is {num_classes}; allowed: >= 0 (0: a network without classes)")
+        if not 0.0 < time_scale < math.inf:
+            raise ValueError(
+                f"time_scale is {time_scale}; allowed: > 0 (1.0 for times up to 1000, 1000 for times up to 1)"
+            )
+        self.num_classes = num_classes
+        self.features = features
+        self.time_scale = time_scale
+        self.time_in = nn.Linear(features, width)
+        self.time_out = nn.Linear(width, width)
+        self.label = nn.Embedding(num_classes + 1, width) if num_classes > 0 else None
+
+    def forward(self, batch: int, time: Tensor, labels: Tensor | None) -> Tensor:
+        """The vectors (batch, width) for float32 times (batch,) and int64 labels (batch,), None: the null class."""
+        if time.shape != (batch,) or time.dtype != torch.float32:
+            raise ValueError(
+                f"time is {time.dtype} of shape {tuple(time.shape)}; allowed: float32 of shape ({batch},), one number"
+                " per image (a single time t: torch.full((len(x),), t))"
+            )
+        waves = sinusoid(time, self.features, self.time_scale).to(self.time_in.weight.dtype)
+        vector = self.time_out(F.silu(self.time_in(waves)))
+        if self.label is None:
+            if labels is not None:
+                raise ValueError(
+                    "labels were given, but num_classes is 0; pass labels=None or build with num_classes > 0"
+                )
+            return vector
+        if labels is None:
+            labels = torch.full((batch,), self.num_classes, dtype=torch.int64, device=time.device)
+        elif labels.shape != (batch,) or labels.dtype != torch.int64:
+            raise ValueError(
+                f"labels is {labels.dtype} of shape {tuple(labels.shape)}; allowed: torch.int64 of shape ({batch},), a"
+                f" class in 0..{self.num_classes - 1} per image; {self.num_classes} is the null class, and labels=None"
+                " means null for all"
+            )
+        return vector + self.label(labels)

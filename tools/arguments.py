@@ -1,0 +1,109 @@
+"""The command line as a tree: `--sampler GHVB --sampler.order 3.8` over a preset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .spelling import UsageError, did_you_mean
+
+__all__ = ["merge", "preset_names", "read_config", "split"]
+
+
+def preset_names() -> list[str]:
+    """The presets that ship with Sfumato."""
+    return sorted(p.name.removesuffix(".yaml") for p in resources.files("sfumato.configs").iterdir() if p.name.endswith(".yaml"))
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """A preset by name, or a YAML file by path.
+
+    Raises:
+        UsageError: when there is neither, or the file is not a YAML mapping.
+    """
+    path = Path(name)
+    if path.is_file():
+        text = path.read_text()
+    elif name in preset_names():
+        text = resources.files("sfumato.configs").joinpath(f"{name}.yaml").read_text()
+    else:
+        raise UsageError(
+            [f"{name}: no such file, and no such preset; presets: {', '.join(preset_names())}{did_you_mean(name, preset_names())}"]
+        )
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError([f"{name} is not YAML: {' '.join(str(error).split())}"]) from error
+    if not isinstance(tree, dict):
+        raise UsageError([f"{name} is not a config: it holds a {type(tree).__name__}, not keys and values"])
+    return tree
+
+
+def split(argv: Sequence[str], flags: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
+    """Positional words, and (key, value) pairs in order.
+
+    Args:
+        argv: `--key value`, `--key=value`; a flag may stand alone and means true. Dashes in a key are underscores.
+        flags: keys of true-or-false options.
+
+    Raises:
+        UsageError: for a key without a value.
+    """
+    words: list[str] = []
+    pairs: list[tuple[str, Any]] = []
+    rest = list(argv)
+    while rest:
+        token = rest.pop(0)
+        if not token.startswith("--"):
+            words.append(token)
+            continue
+        key, equals, value = token[2:].partition("=")
+        key = key.replace("-", "_")
+        if equals:
+            pairs.append((key, value))
+        elif key in flags:
+            # a following true or false belongs to the flag
+            pairs.append((key, rest.pop(0) if rest and rest[0] in ("true", "false") else True))
+        elif rest and (not rest[0].startswith("--")):
+            pairs.append((key, rest.pop(0)))
+        else:
+            raise UsageError([f"--{key}: needs a value"])
+    return words, pairs
+
+
+def merge(tree: Mapping[str, Any], pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The tree with values set at dotted keys; `sampler` replaces a part, `sampler.order` sets an argument of it.
+
+    Text that is a YAML list or mapping is read as one. The words class_path and init_args may be said or left out.
+    """
+    result = dict(tree)
+    for key, value in pairs:
+        names = [n for n in key.split(".") if n != "init_args"]
+        result = _set(result, names, _read(value), top=True)
+    return result
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] in "[{":
+        try:
+            return yaml.safe_load(value)
+        except yaml.YAMLError:
+            return value
+    return value
+
+
+def _set(tree: Any, names: Sequence[str], value: Any, top: bool = False) -> Any:
+    if not names:
+        return value
+    first, rest = names[0], names[1:]
+    if top:
+        return {**tree, first: _set(tree.get(first), rest, value)}
+    part = {"class_path": tree} if isinstance(tree, str) else dict(tree) if isinstance(tree, Mapping) else {}
+    if first == "class_path":
+        return {**part, "class_path": value}
+    args = dict(part.get("init_args") or {})
+    return {**part, "init_args": {**args, first: _set(args.get(first), rest, value)}}

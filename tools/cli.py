@@ -1,0 +1,68 @@
+"""The command line. `sfumato --help` imports nothing heavy; each command imports what it needs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from .spelling import UsageError, did_you_mean
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "quickstart": "train on handwritten digits in half a minute on a CPU, sample, and leave pictures",
+    "train": "train a recipe: a preset or a YAML file",
+    "sample": "draw pictures from a trained run",
+    "inspect": "draw a schedule, its density and weighting, and say what is wrong with it",
+    "doctor": "print versions, devices, attention back-ends, and what is missing for which feature",
+}
+
+
+def _help() -> str:
+    lines = ["usage: sfumato COMMAND ...", "", "Train diffusion models and sample from them.", "", "commands:"]
+    lines += [f"  {name:<12}{about}" for name, about in COMMANDS.items()]
+    lines += ["", "sfumato COMMAND --help says what a command takes; sfumato --version prints the version."]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: the words after `sfumato`; None: those of this process.
+
+    Returns:
+        0, or 2 for a mistake of the user's, 1 for a run that failed, 130 for one that was interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"sfumato {version('sfumato')}")
+        return 0
+    name, rest = words[0], words[1:]
+    if name not in COMMANDS:
+        print(f"sfumato: {name!r} is no command; allowed: {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        return importlib.import_module(f".{name}", __package__).run(rest)
+    except UsageError as error:
+        print(f"sfumato {name}: " + "\n  ".join(["", *error.problems] if len(error.problems) > 1 else error.problems), file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"sfumato {name}: {error}", file=sys.stderr)
+        return 2
+    except (FloatingPointError, OSError) as error:
+        print(f"sfumato {name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"sfumato {name}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

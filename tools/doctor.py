@@ -1,0 +1,62 @@
+"""`sfumato doctor`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+__all__ = ["run"]
+
+_BASE = ("torch", "diffusers", "accelerate", "einops", "torchmetrics", "safetensors", "jsonargparse", "numpy", "pillow")
+_EXTRAS = (
+    ("sklearn", "scikit-learn", "quickstart", "the digits data set and `sfumato quickstart`"),
+    ("matplotlib", "matplotlib", "plots", "loss plots and `sfumato inspect` figures"),
+    ("tensorboard", "tensorboard", "tensorboard", "TensorBoard logs while training"),
+    ("xformers", "xformers", "xformers", "xformers attention (optional; PyTorch's own is the default)"),
+)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command."""
+    if argv:
+        if argv[0] in ("--help", "-h"):
+            print("usage: sfumato doctor\n\nPrint versions, devices, attention back-ends, and what is missing for which feature.")
+            return 0
+        raise ValueError(f"{argv[0]!r}: doctor takes no arguments")
+    print(f"sfumato {version('sfumato')}, Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    missing = [p for p in _BASE if _version(p) is None]
+    print("  ".join(f"{p} {_version(p)}" for p in _BASE if p not in missing))
+    import torch
+
+    from ..diffusion.backbones.attention import probe
+
+    print(f"cpu: {os.cpu_count()} cores, PyTorch uses {torch.get_num_threads()} threads")
+    for i in range(torch.cuda.device_count()):
+        p = torch.cuda.get_device_properties(i)
+        print(f"cuda:{i}: {p.name}, {p.total_memory / 2**30:.0f} GiB, bf16 {'yes' if torch.cuda.is_bf16_supported() else 'no'}")
+    if not torch.cuda.is_available():
+        print("cuda: none" + (f" (PyTorch {torch.__version__} is built without it)" if torch.version.cuda is None else ""))
+    if torch.backends.mps.is_available():
+        print("mps: available")
+    print("attention: " + ", ".join(f"{name} {verdict}" for name, verdict in probe().items()))
+    for module, package, extra, feature in _EXTRAS:
+        if importlib.util.find_spec(module) is None:
+            print(f"missing: {package}, for {feature}: pip install 'sfumato[{extra}]'")
+        else:
+            print(f"{package} {_version(package)}: {feature}")
+    print(f"disk: {shutil.disk_usage('.').free / 2**30:.0f} GiB free here")
+    if missing:
+        print(f"broken: {', '.join(missing)} not installed; pip install sfumato", file=sys.stderr)
+    return 1 if missing else 0

@@ -1,0 +1,181 @@
+"""`sfumato inspect`: a schedule in a figure and in words."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..diffusion import Recipe
+from ..diffusion.parts import build
+from ..samplers import Sampler, tabulate
+from ..schedules import (
+    Density,
+    Eps,
+    Grid,
+    Level,
+    PairingError,
+    Row,
+    Schedule,
+    Weighting,
+    X0,
+    check_pairing,
+    output_weight,
+)
+from .command import help_text, parse
+from .train import resolve_recipe
+
+__all__ = ["Inspect", "Parts", "curves", "run", "warnings_of"]
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Draw the forward process of a recipe and say what is wrong with it.
+
+    Args:
+        config: a preset's name, a YAML file, or a run folder.
+        out: the PNG to write; figures go beside it as JSON.
+        elements: numbers per channel of a sample, for the brightness estimate; null: those of the backbone's size.
+        allow: packages beside Sfumato whose classes the config may name.
+    """
+
+    config: str = "digits"
+    out: str = "inspect.png"
+    elements: int | None = None
+    allow: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of a recipe `inspect` looks at; unlike a Recipe, they need not fit together."""
+
+    schedule: Schedule
+    row: Row
+    density: Density
+    weighting: Weighting
+    sampler: Sampler
+    grid: Grid
+    sampling_steps: int
+
+
+def _numbers(values: Any) -> list[float]:
+    return [float(v) for v in values]
+
+
+def curves(parts: Parts) -> dict[str, Any]:
+    """Everything that is drawn, as plain numbers; log-SNR may be +-inf at the ends."""
+    t = torch.linspace(0, 1, 401, dtype=torch.float64)
+    level = parts.schedule(t)
+    grid = parts.grid(parts.schedule, parts.sampling_steps)
+    drawn = parts.density((torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000, parts.schedule).level.log_snr
+    assert isinstance(drawn, Tensor)
+    values, edges = np.histogram(drawn.clamp(-20, 20).numpy(), bins=160, range=(-20, 20), density=True)
+    log_snr = torch.linspace(-15, 15, 301, dtype=torch.float64)
+    at = parts.schedule.at_log_snr(log_snr)
+    return {
+        "t": _numbers(t),
+        "alpha": _numbers(level.alpha + 0 * t),
+        "sigma": _numbers(level.sigma + 0 * t),
+        "log_snr": _numbers(level.log_snr),
+        "grid": {"t": _numbers(v.t for v in grid), "log_snr": _numbers(v.log_snr for v in grid)},
+        "density": {"log_snr": _numbers((edges[1:] + edges[:-1]) / 2), "value": _numbers(values)},
+        "weighting": {
+            "name": type(parts.weighting).__name__,
+            "row": type(parts.row).__name__,
+            "log_snr": _numbers(log_snr),
+            "output": _numbers(output_weight(parts.weighting, parts.row, at)),
+            "eps": _numbers(output_weight(parts.weighting, Eps(), at)),
+            "x0": _numbers(output_weight(parts.weighting, X0(), at)),
+        },
+    }
+
+
+def _readable(level: Level, elements: int) -> float:
+    """How well the mean of the data can be read from x: the standard deviation of the noise in it, in units of the data."""
+    return float(level.ratio) / math.sqrt(elements)
+
+
+def warnings_of(parts: Parts, elements: int) -> list[str]:
+    """What is wrong with the parts together, in words; empty when nothing is.
+
+    Args:
+        parts: the forward process and how it is sampled.
+        elements: numbers per channel of a sample.
+    """
+    found: list[str] = []
+    top = parts.schedule(1.0)
+    if top.alpha > 0 and (spread := _readable(top, elements)) < 1e3:
+        found.append(
+            f"terminal SNR is not zero: alpha is {float(top.alpha):.4g} at t = 1 (log-SNR {float(top.log_snr):.2f}). Training shows "
+            f"the network the data's mean brightness there, to within {spread:.3g} for {elements} numbers per channel, but sampling "
+            f"starts from noise whose mean is 0, so samples keep a mean brightness within about {spread:.3g} of 0"
+            + (": use ZeroTerminalSNR with row V" if spread < 1 else "; data in [-1, 1] are not cut by that")
+        )
+    grid = parts.grid(parts.schedule, parts.sampling_steps)
+    first = grid[0]
+    if first.log_snr > top.log_snr + 1e-9 and (spread := _readable(first, elements)) < 1:
+        found.append(
+            f"the grid does not start at the top: its first level has log-SNR {float(first.log_snr):.2f} (sigma / alpha "
+            f"{float(first.ratio):.3g}), the schedule ends at {float(top.log_snr):.2f}. Sampling hands the network pure noise there, "
+            f"as if it held data: mean brightness stays within about {spread:.3g} of 0. Use Trailing, or start higher"
+        )
+    if grid[-1].sigma > 0:
+        found.append(f"the grid ends at sigma {float(grid[-1].sigma):.3g}, not at data: pictures keep that much noise")
+    for level in _asked(parts, grid):
+        try:
+            check_pairing(parts.row, level)
+        except PairingError as error:
+            found.append(str(error))
+            break
+    return found
+
+
+def _asked(parts: Parts, grid: list[Level]) -> list[Level]:
+    """Every level that the network is asked at: in sampling, and at the top of training."""
+    return [parts.schedule(1.0), *tabulate(parts.sampler, grid).asked]
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command."""
+    if "--help" in argv or "-h" in argv:
+        print(help_text("sfumato inspect [CONFIG] [--out PNG] [--schedule NAME ...]", Inspect, Recipe))
+        return 0
+    options, pairs = parse(argv, Inspect, ("config",), Recipe)
+    description = resolve_recipe(options.config, pairs, options.allow)
+    keys = list(Parts.__dataclass_fields__)
+    parts = Parts(**build({k: description[k] for k in keys}, options.allow))
+    size = (description["backbone"].get("init_args") or {}).get("size", 32)
+    data, problems = curves(parts), warnings_of(parts, options.elements or size**2)
+    out = Path(options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    title = f"{type(parts.schedule).__name__}, row {type(parts.row).__name__}, {parts.sampling_steps} steps of {parts.grid}"
+    figures = {**data, "warnings": problems, "config": {k: description[k] for k in keys}}
+    # JSON knows no infinity: the ends of log-SNR are null
+    out.with_suffix(".json").write_text(json.dumps(_finite(figures), indent=1))
+    try:
+        from .plots import draw_schedule
+
+        draw_schedule(data, title, out)
+        print(f"figure: {out}")
+    except ImportError:
+        print("no figure: matplotlib is not installed (pip install 'sfumato[plots]')")
+    print(f"numbers: {out.with_suffix('.json')}")
+    top, bottom = parts.schedule(1.0), parts.schedule(0.0)
+    print(f"{title}\nlog-SNR runs from {float(bottom.log_snr):.4g} (data) to {float(top.log_snr):.4g} (noise)")
+    print("\n".join(f"warning: {p}" for p in problems) if problems else "nothing wrong found")
+    return 0
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,93 @@
+"""Which classes may stand where: short names for ours, class paths for anybody's."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from torch import nn
+
+from ..diffusion.parts import find_class
+from .spelling import did_you_mean
+
+__all__ = ["choices", "part_of", "part_type", "resolve_class"]
+
+_ABSENT = object()
+_PACKAGES = ("schedules", "samplers", "samplers.filters", "guidance", "diffusion")
+
+
+def part_type(hint: Any) -> type | None:
+    """The protocol (or nn.Module) that a field wants an object of, X or X | None; None for plain values."""
+    if get_origin(hint) in (Union, UnionType):
+        found = [part_type(a) for a in get_args(hint)]
+        return next((f for f in found if f is not None), None)
+    if isinstance(hint, type) and (getattr(hint, "_is_protocol", False) or issubclass(hint, nn.Module)):
+        return hint
+    return None
+
+
+def part_of(hint: Any) -> type | None:
+    """The part type of the elements of a sequence field, such as filters: Sequence[Filter]; None for other fields."""
+    args = get_args(hint)
+    if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Sequence) and args:
+        return part_type(args[0])
+    return None
+
+
+def _members(protocol: type) -> dict[str, Any]:
+    return {
+        k: v
+        for k, v in vars(protocol).items()
+        if (not k.startswith("_") or k in ("__call__", "__len__")) and (inspect.isfunction(v) or isinstance(v, property))
+    }
+
+
+def _implements(cls: type, wanted: type) -> bool:
+    """Whether one of our classes is such a part: ours annotate a protocol's methods as it does, which tells protocols apart."""
+    if not getattr(wanted, "_is_protocol", False):
+        return issubclass(cls, wanted)
+    if getattr(cls, "_is_protocol", False) or issubclass(cls, nn.Module):
+        return False
+    for name, member in _members(wanted).items():
+        own = inspect.getattr_static(cls, name, _ABSENT)
+        if own is _ABSENT or (inspect.isfunction(member) and getattr(own, "__annotations__", None) != member.__annotations__):
+            return False
+    return True
+
+
+def choices(wanted: type) -> dict[str, type]:
+    """Our classes that may stand where `wanted` is asked for, by short name."""
+    found: dict[str, type] = {}
+    for package in _PACKAGES:
+        module = importlib.import_module(f"sfumato.{package}")
+        for name in module.__all__:
+            cls = getattr(module, name)
+            if isinstance(cls, type) and _implements(cls, wanted) and not inspect.isabstract(cls) and name != "Denoiser":
+                found[name] = cls
+    return dict(sorted(found.items()))
+
+
+def resolve_class(name: str, wanted: type, allow: Sequence[str]) -> type:
+    """The class of a short name, or of a dotted path in Sfumato or an allowed package.
+
+    Raises:
+        ValueError: with the allowed names and the nearest spelling; for a class that lacks what the part needs.
+    """
+    known = choices(wanted)
+    if "." not in name:
+        if name not in known:
+            raise ValueError(
+                f"{name!r} is no {wanted.__name__}; allowed: {', '.join(known)}, or a class path{did_you_mean(name, known)}"
+            )
+        return known[name]
+    cls = find_class(name, allow)
+    if getattr(wanted, "_is_protocol", False):
+        missing = [m for m in _members(wanted) if not hasattr(cls, m)]
+        if missing:
+            raise ValueError(f"{name!r} has no {', '.join(missing)}, which a {wanted.__name__} needs")
+    elif not issubclass(cls, wanted):
+        raise ValueError(f"{name!r} is no {wanted.__name__}; allowed: {', '.join(known)}, or a class path")
+    return cls

@@ -1,0 +1,80 @@
+"""Figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..diffusion.buckets import EDGES
+
+__all__ = ["draw_losses", "draw_schedule"]
+
+
+def _bucket_names() -> list[str]:
+    inner = [f"{a:g} to {b:g}" for a, b in zip(EDGES, EDGES[1:], strict=False)]
+    return [f"below {EDGES[0]:g}", *inner, f"above {EDGES[-1]:g}"]
+
+
+def draw_losses(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """The loss of training, and the error of the output per bucket of log-SNR.
+
+    Args:
+        lines: of metrics.jsonl.
+        path: of the PNG.
+    """
+    steps = [line["step"] for line in lines]
+    counts = np.array([line["buckets"]["count"] for line in lines])
+    errors = np.array([line["buckets"]["error"] for line in lines])
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(steps, [line["loss"] for line in lines], color="black")
+    left.set(xlabel="optimizer step", ylabel="weighted loss", yscale="log", title="loss")
+    colors = mpl.colormaps["viridis"](np.linspace(0, 0.95, len(EDGES) + 1))
+    for k, name in enumerate(_bucket_names()):
+        seen = counts[:, k] > 0
+        if seen.any():
+            mean = errors[seen, k] / counts[seen, k]
+            right.plot(np.array(steps)[seen], mean, color=colors[k], label=name)
+    right.set(xlabel="optimizer step", ylabel="mean squared error of the output", yscale="log", title="error per log-SNR")
+    right.legend(title="log-SNR", fontsize="x-small", ncols=2)
+    figure.savefig(path, dpi=110)
+
+
+def draw_schedule(curves: Mapping[str, Any], title: str, path: Path) -> None:
+    """What `inspect` computes: alpha, sigma and log-SNR over t with the grid, density and weights over log-SNR.
+
+    Args:
+        curves: of inspect.curves.
+        title: of the figure.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    (a, b), (c, d) = figure.subplots(2, 2)
+    figure.suptitle(title)
+    t = np.array(curves["t"])
+    a.plot(t, curves["alpha"], label="alpha (data)")
+    a.plot(t, curves["sigma"], label="sigma (noise)")
+    a.plot(curves["grid"]["t"], np.zeros(len(curves["grid"]["t"])), "|", color="black", label="grid")
+    a.set(xlabel="t (0 data, 1 noise)", title="alpha and sigma")
+    a.legend(fontsize="small")
+    log_snr = np.array(curves["log_snr"], dtype=float)
+    b.plot(t, np.where(np.isfinite(log_snr), log_snr, np.nan))
+    inside = [(u, v) for u, v in zip(curves["grid"]["t"], curves["grid"]["log_snr"], strict=True) if np.isfinite(v)]
+    b.plot([u for u, _ in inside], [v for _, v in inside], "o", ms=4, color="black", label="grid")
+    b.axhline(0, color="grey", lw=0.5)
+    b.set(xlabel="t", ylabel="log-SNR", title="log-SNR and the grid that samples")
+    b.legend(fontsize="small")
+    c.fill_between(curves["density"]["log_snr"], curves["density"]["value"], step="mid", alpha=0.5)
+    c.set(xlabel="log-SNR", title="density of training noise levels", ylim=(0, None))
+    w = curves["weighting"]
+    d.plot(w["log_snr"], w["output"], label=f"on the output ({w['row']})")
+    d.plot(w["log_snr"], w["eps"], "--", label="on eps")
+    d.plot(w["log_snr"], w["x0"], ":", label="on x0")
+    d.set(xlabel="log-SNR", yscale="log", title=f"weight of the squared error ({w['name']})")
+    d.legend(fontsize="small")
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,158 @@
+"""From a tree of plain values to one that is complete and checked: short names become class paths, defaults are filled in."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin
+
+from jsonargparse import ArgumentError, ArgumentParser
+from torch import nn
+
+from ..diffusion.parts import build, class_path, describe
+from .parts import part_of, part_type, resolve_class
+from .spelling import UsageError, did_you_mean
+
+__all__ = ["fields_of", "resolve"]
+
+
+class Field(typing.NamedTuple):
+    """One argument of a class: its type hint, and its default (inspect.Parameter.empty when it must be given)."""
+
+    hint: Any
+    default: Any
+
+
+def fields_of(cls: type) -> dict[str, Field]:
+    """The arguments of a class, from its signature."""
+    hints = typing.get_type_hints(cls.__init__)
+    factories = {f.name: f.default_factory for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
+    found: dict[str, Field] = {}
+    for name, parameter in list(inspect.signature(cls).parameters.items()):
+        factory = factories.get(name, dataclasses.MISSING)
+        default = factory() if factory is not dataclasses.MISSING else parameter.default
+        found[name] = Field(hints.get(name, Any), default)
+    return found
+
+
+def _says(hint: Any) -> str:
+    """A type hint in a user's words."""
+    if get_origin(hint) is Literal:
+        return ", ".join(map(str, get_args(hint)))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    if hint in words:
+        return words[hint]
+    args = [a for a in get_args(hint) if a is not type(None)]
+    if type(None) in get_args(hint):
+        return f"{_says(args[0])}, or null"
+    if get_origin(hint) is not None and args:
+        return f"a list of {_says(args[0]).removeprefix('a ')}s"
+    return str(getattr(hint, "__name__", hint))
+
+
+def _plain(value: Any, hint: Any, at: str) -> Any:
+    """A plain value of the hinted type.
+
+    Raises:
+        ValueError: naming the key, the value and what is allowed.
+    """
+    optional = hint is Any or type(None) in get_args(hint)
+    if isinstance(value, str) and value in ("inf", "-inf") and (hint is float or float in get_args(hint)):
+        return float(value)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    try:
+        if value is None and not optional:
+            raise ArgumentError(None, "null")
+        parsed = parser.parse_object({"value": value})["value"]
+    except ArgumentError:
+        raise ValueError(f"{at} is {value!r}; allowed: {_says(hint)}") from None
+    if isinstance(parsed, float) and math.isnan(parsed):
+        raise ValueError(f"{at} is nan; allowed: {_says(hint)}")
+    return list(parsed) if isinstance(parsed, tuple) else parsed
+
+
+def resolve(values: Mapping[str, Any], cls: type, allow: Sequence[str] = (), also: Sequence[str] = ()) -> dict[str, Any]:
+    """Check values against the signature of a class, parts within parts included.
+
+    Args:
+        values: key -> plain value; a part is a name, or a mapping with class_path and init_args.
+        cls: whose arguments they are.
+        allow: packages beside Sfumato that class paths may name.
+        also: further words for the nearest spelling of an unknown key.
+
+    Returns:
+        Every argument of cls, parts as {class_path, init_args} with their own defaults filled in.
+
+    Raises:
+        UsageError: with every problem found, one line each.
+    """
+    problems: list[str] = []
+    resolved = _arguments(values, cls, allow, "", problems, also)
+    if problems:
+        raise UsageError(problems)
+    return resolved
+
+
+def _arguments(
+    values: Mapping[str, Any], cls: type, allow: Sequence[str], at: str, problems: list[str], also: Sequence[str] = ()
+) -> dict[str, Any]:
+    fields = fields_of(cls)
+    prefix = f"{at}." if at else ""
+    for key in values:
+        if key not in fields:
+            hint = did_you_mean(str(key), [*fields, *also])
+            takes = ", ".join(fields) if at else "see --help"
+            problems.append(f"{prefix}{key}: unknown key{f' of {cls.__name__}' if at else ''}; allowed: {takes or 'none'}{hint}")
+    resolved: dict[str, Any] = {}
+    for name, (hint, default) in fields.items():
+        here = f"{prefix}{name}"
+        if name not in values:
+            if default is inspect.Parameter.empty:
+                wanted = part_type(hint)
+                problems.append(f"{here}: missing; give {f'a {wanted.__name__}' if wanted else _says(hint)}")
+            else:
+                resolved[name] = describe(default)
+            continue
+        try:
+            resolved[name] = _value(values[name], hint, allow, here, problems)
+        except ValueError as error:
+            problems.append(str(error))
+    return resolved
+
+
+def _value(value: Any, hint: Any, allow: Sequence[str], at: str, problems: list[str]) -> Any:
+    wanted, elements = part_type(hint), part_of(hint)
+    if elements is not None:
+        many = value if isinstance(value, list | tuple) else [value]
+        return [_part(v, elements, allow, f"{at}[{i}]", problems) for i, v in enumerate(many)]
+    if wanted is None:
+        return _plain(value, hint, at)
+    if value is None or value == "null":
+        if type(None) in get_args(hint):
+            return None
+        raise ValueError(f"{at} is null; give a {wanted.__name__}")
+    return _part(value, wanted, allow, at, problems)
+
+
+def _part(value: Any, wanted: type, allow: Sequence[str], at: str, problems: list[str]) -> Any:
+    """A part, resolved; one that can be made cheaply is made, so that its own refusal is found with the rest."""
+    spec = {"class_path": value} if isinstance(value, str) else value
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
+        raise ValueError(f"{at} is {value!r}; allowed: the name of a {wanted.__name__}, or class_path and init_args")
+    extra = set(spec) - {"class_path", "init_args"}
+    if extra:
+        raise ValueError(f"{at}.{sorted(extra)[0]}: unknown key beside class_path; arguments go into init_args")
+    try:
+        cls = resolve_class(spec["class_path"], wanted, allow)
+    except ValueError as error:
+        raise ValueError(f"{at}: {error}") from error
+    before = len(problems)
+    args = _arguments(spec.get("init_args") or {}, cls, allow, at, problems)
+    resolved = {"class_path": class_path(cls), **({"init_args": args} if args else {})}
+    if len(problems) == before and not issubclass(cls, nn.Module):
+        build(resolved, allow, at)  # raises ValueError with the key
+    return resolved

@@ -1,0 +1,121 @@
+"""`sfumato train`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ..diffusion import Interrupted, Recipe, train
+from ..diffusion.parts import build
+from ..diffusion.plan import check_recipe, report
+from ..diffusion.recipe import range_errors
+from .arguments import merge, read_config
+from .command import help_text, parse
+from .resolve import fields_of, resolve
+from .spelling import UsageError
+
+__all__ = ["Train", "recipe_from", "resolve_recipe", "run"]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a recipe into a run folder.
+
+    Args:
+        config: a preset's name, a YAML file, or a run folder.
+        out: the run folder; default runs/NAME of the config, or the run folder that was given.
+        resume: go on from the newest checkpoint.
+        dry_run: check everything, print what the run would be, and stop.
+        print_config: print the resolved config as YAML and stop.
+        allow: packages beside Sfumato whose classes the config may name.
+    """
+
+    config: str
+    out: str | None = None
+    resume: bool = False
+    dry_run: bool = False
+    print_config: bool = False
+    allow: list[str] = field(default_factory=list)
+
+
+def resolve_recipe(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequence[str]) -> dict[str, Any]:
+    """The complete description of a recipe: a preset, file or run folder, with values set over it.
+
+    Raises:
+        UsageError: with every problem found.
+    """
+    path = Path(config)
+    tree = merge(read_config(str(path / "config.yaml") if path.is_dir() else config), pairs)
+    problems: list[str] = []
+    try:
+        resolved = resolve(tree, Recipe, allow, also=[*fields_of(Train)])
+    except UsageError as error:
+        problems, resolved = error.problems, {}
+    plain: dict[str, float] = {}
+    for key, value in (resolved or tree).items():
+        with suppress(TypeError, ValueError):  # what is no number has been reported already
+            plain[key] = float(value) if not isinstance(value, bool | int) else value
+    problems += range_errors(plain)
+    if problems:
+        raise UsageError(problems)
+    return resolved
+
+
+def recipe_from(description: dict[str, Any], allow: Sequence[str]) -> Recipe:
+    """Build a recipe; the network's weights are drawn from its seed."""
+    torch.manual_seed(description["seed"])
+    return Recipe(**build(description, allow))
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command."""
+    if "--help" in argv or "-h" in argv:
+        print(help_text("sfumato train CONFIG [--out FOLDER] [--resume] [--dry-run] [--KEY VALUE ...]", Train, Recipe))
+        return 0
+    options, pairs = parse(argv, Train, ("config",), Recipe)
+    description = resolve_recipe(options.config, pairs, options.allow)
+    if options.print_config:
+        print(yaml.safe_dump(description, sort_keys=False), end="")
+        return 0
+    recipe = recipe_from(description, options.allow)
+    processes, main = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK", "0") == "0"
+    if options.dry_run:
+        check_recipe(recipe)
+        print(report(recipe, processes))
+        return 0
+    given = Path(options.config)
+    folder = Path(options.out) if options.out else given if given.is_dir() else Path("runs") / given.stem
+    if main:
+        check_recipe(recipe)
+        print(report(recipe, processes), file=sys.stderr)
+    try:
+        train(recipe, folder, resume=options.resume, progress=sys.stderr.isatty())
+    except Interrupted as stopped:
+        print(f"sfumato train: {stopped}\ngo on with: sfumato train {folder} --resume", file=sys.stderr)
+        return 0 if stopped.number == signal.SIGTERM else 130
+    if main:
+        _finish(folder)
+    return 0
+
+
+def _finish(folder: Path) -> None:
+    """Draw the loss and say where things are."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    try:
+        from .plots import draw_losses
+
+        draw_losses(lines, folder / "loss.png")
+        print(f"loss per noise level: {folder / 'loss.png'}")
+    except ImportError:
+        print("no loss plot: matplotlib is not installed (pip install 'sfumato[plots]')")
+    print(f"trained: {folder}\nnext: sfumato sample {folder} --seeds 0-15")
