@@ -140,7 +140,9 @@ class ImageFolder:
         tops = [p.relative_to(root).parts for p in found]
         classes = sorted({parts[0] for parts in tops if len(parts) > 1})
         if classes and any(len(parts) == 1 for parts in tops):
-            raise ValueError(f"ImageFolder.root {self.root!r} holds both images and class folders; move the images into one")
+            raise ValueError(
+                f"ImageFolder.root {self.root!r} holds both images and class folders; move the images into one"
+            )
         return found, [classes.index(parts[0]) if classes else 0 for parts in tops], classes
 
     def __len__(self) -> int:

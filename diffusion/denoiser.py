@@ -11,8 +11,8 @@ from ..guidance.tree import Tree
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from ..schedules.rows import Row, check_pairing
-from ..schedules.schedule import Schedule
 from ..schedules.scalar import sqrt
+from ..schedules.schedule import Schedule
 from .clocks import Clock
 
 __all__ = ["Denoiser"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..schedules import Density, Level, Schedule, Stream, gaussian, permutation, uniform
 
-__all__ = ["Draw", "DataOrder", "draw"]
+__all__ = ["DataOrder", "Draw", "draw"]
 
 
 class DataOrder:

@@ -36,7 +36,8 @@ class Ema:
         """Take in the weights after optimizer step `step`, 1, 2, ..."""
         decay = min(self.decay, (1 + step) / (10 + step))
         now = module.state_dict()
-        torch._foreach_lerp_([self.state[k] for k in self._averaged], [now[k] for k in self._averaged], 1 - decay)
+        averaged, current = [self.state[k] for k in self._averaged], [now[k] for k in self._averaged]
+        torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         for k in self.state.keys() - set(self._averaged):
             self.state[k].copy_(now[k])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -74,7 +75,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def contact_sheet(
     rows: Sequence[Tensor], titles: Sequence[str] = (), captions: Sequence[Sequence[str]] = (), tile: int = 64,
-    kept: Sequence[Tensor] = (),
+    kept: Sequence[Tensor] = (), groups: Sequence[tuple[str, int]] = (),
 ) -> Image.Image:  # fmt: skip
     """Images in labelled rows.
 
@@ -84,24 +85,28 @@ def contact_sheet(
         captions: per row, one per image, written below it.
         tile: size of an image on the sheet in pixels; small images are enlarged by whole pixels.
         kept: per row bool (N,); an image that was not kept is drawn as a crossed box.
+        groups: (heading, columns) from the left, set apart by a gap.
     """
     height = rows[0].shape[-2]
     zoom = max(1, tile // height)
     h, w = zoom * height, zoom * rows[0].shape[-1]
     gap, font = 4, ImageFont.load_default(11)
     left = max((math.ceil(font.getlength(t)) for t in titles), default=0) + (2 * gap if titles else gap)
-    below = 14 if captions else 0
+    top, below, apart = (gap + 16 if groups else gap), (14 if captions else 0), 4 * gap
     columns = max(len(r) for r in rows)
-    sheet = Image.new("RGB", (left + columns * (w + gap), gap + len(rows) * (h + below + gap)), "white")
+    ends = list(itertools.accumulate(n for _, n in groups))
+    x_of = [left + j * (w + gap) + apart * sum(j >= end for end in ends[:-1]) for j in range(columns)]
+    sheet = Image.new("RGB", (x_of[-1] + w + gap, top + len(rows) * (h + below + gap)), "white")
     draw = ImageDraw.Draw(sheet)
+    for (heading, _), start in zip(groups, [0, *ends], strict=False):
+        draw.text((x_of[start], gap), heading, fill="black", font=font)
     for i, row in enumerate(rows):
-        y = gap + i * (h + below + gap)
+        y = top + i * (h + below + gap)
         if titles:
             draw.text((gap, y + h / 2), titles[i], fill="black", font=font, anchor="lm")
         good = kept[i] if kept else torch.ones(len(row), dtype=torch.bool)
         pixels = to_pixels(torch.where(good.view(-1, 1, 1, 1).to(row.device), row, torch.zeros_like(row)))
-        for j in range(len(row)):
-            x = left + j * (w + gap)
+        for j, x in enumerate(x_of[: len(row)]):
             if good[j]:
                 sheet.paste(_image(pixels[j]).resize((w, h), Image.Resampling.NEAREST).convert("RGB"), (x, y))
             else:

@@ -72,12 +72,16 @@ class Model:
             return {"cond": None}
         given = [None] * count if given is None else given
         if len(given) != count:
-            raise ValueError(f"{len(given)} labels for {count} seeds; give one label per seed, such as labels=[3] * {count}")
+            raise ValueError(
+                f"{len(given)} labels for {count} seeds; give one label per seed, such as labels=[3] * {count}"
+            )
         for v in given:
             if v is not None and (not isinstance(v, int) or isinstance(v, bool) or not 0 <= v < self.num_classes):
                 raise ValueError(f"label {v!r}; allowed: 0 to {self.num_classes - 1}, or None for no class")
         null = torch.full((count,), self.num_classes, dtype=torch.int64, device=self.device)
-        cond = torch.tensor([self.num_classes if v is None else v for v in given], dtype=torch.int64, device=self.device)
+        cond = torch.tensor(
+            [self.num_classes if v is None else v for v in given], dtype=torch.int64, device=self.device
+        )
         return {"cond": {"labels": cond}, "ref": {"labels": null}}
 
     @torch.no_grad()
@@ -126,7 +130,7 @@ class Model:
         try:
             for done in fill(
                 sampler, denoise_for, levels, seed, self.shape, filters=filters, retries=retries, batch=batch,
-                strict=strict, device=device, on_step=bar.update,
+                strict=strict, device=device, on_step=lambda moved: bar.update(moved),
             ):  # fmt: skip
                 finite = torch.isfinite(done.x).flatten(1).all(1).cpu()
                 if not bool(finite.all()):

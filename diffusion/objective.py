@@ -43,4 +43,6 @@ def losses(
     wanted = target(denoiser.row, at, x0, eps)
     error = (out - wanted).square().flatten(1).mean(1).float()
     weight = output_weight(weighting, denoiser.row, level).to(error)
-    return Losses(factor * weight * error if not isinstance(factor, Tensor) else factor.to(error) * weight * error, error)
+    return Losses(
+        factor * weight * error if not isinstance(factor, Tensor) else factor.to(error) * weight * error, error
+    )

@@ -18,7 +18,9 @@ def to_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str,
     for name, parameter in module.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if not isinstance(value, Tensor | int | float):
-                raise ValueError(f"{type(optimizer).__name__} keeps a {type(value).__name__} as {key!r}; only tensors can be saved")
+                raise ValueError(
+                    f"{type(optimizer).__name__} keeps a {type(value).__name__} as {key!r}; only tensors can be saved"
+                )
             tensors[f"{name}/{key}"] = torch.as_tensor(value)
     return tensors
 
@@ -36,4 +38,6 @@ def from_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: d
             raise ValueError(f"the optimizer's state names the parameter {name!r}, which the network does not have")
         parameter = parameters[name]
         # AdamW keeps its step count as a float32 scalar; its moments follow the parameter
-        optimizer.state[parameter][key] = value.to(parameter.device) if value.ndim else value.to(parameter.device).clone()
+        optimizer.state[parameter][key] = (
+            value.to(parameter.device) if value.ndim else value.to(parameter.device).clone()
+        )

@@ -70,7 +70,10 @@ class Samples:
             captions = [f"{s}{v}" for s, v in zip(self.seeds.tolist(), labels, strict=True)]
         cut = [slice(i, i + columns) for i in range(0, len(self), columns)]
         return contact_sheet(
-            [self.images[c] for c in cut], captions=[captions[c] for c in cut], tile=tile, kept=[self.kept[c] for c in cut]
+            [self.images[c] for c in cut],
+            captions=[captions[c] for c in cut],
+            tile=tile,
+            kept=[self.kept[c] for c in cut],
         )
 
     def save_sheet(self, path: str | Path, columns: int = 8) -> None:

@@ -142,14 +142,18 @@ class _Run:
         config, description = self.folder / "config.yaml", self.recipe.describe()
         found = newest(self.folder / "checkpoints") if config.is_file() else None
         if config.is_file() and not resume:
-            raise ValueError(f"{self.folder} holds a run already; go on with it by --resume, or choose another folder by --out")
+            raise ValueError(
+                f"{self.folder} holds a run already; go on with it by --resume, or choose another folder by --out"
+            )
         if config.is_file() and found is not None:
             old = yaml.safe_load(config.read_text())
             changed = [k for k in description if k not in _FREE and description[k] != old.get(k)]
             changed += ["data"] if found.state["data"] != self.recipe.data.fingerprint and "data" not in changed else []
             if changed:
                 lines = "; ".join(f"{k} was {old.get(k)!r}, is {description[k]!r}" for k in changed)
-                raise ValueError(f"{self.folder} can't be resumed under another recipe: {lines}. Start a new run in another folder")
+                raise ValueError(
+                    f"{self.folder} can't be resumed under another recipe: {lines}. Start a new run in another folder"
+                )
         if int(os.environ.get("RANK", "0")) == 0:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -165,6 +169,10 @@ class _Run:
         self.ema.state = {k: v.to(self.processes.device) for k, v in found.tensors("ema").items()}
         from_tensors(optimizer, self.backbone, found.tensors("optimizer"))
         self.step = found.step
+        log = self.folder / "metrics.jsonl"
+        if self.processes.main and log.is_file():  # steps after the checkpoint are made, and logged, again
+            lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= found.step]
+            log.write_text("".join(f"{line}\n" for line in lines))
 
     def save(self) -> None:
         """Publish a checkpoint from the main process."""
@@ -187,21 +195,21 @@ class _Run:
             total=recipe.steps, initial=self.step, desc="training", unit="step",
             disable=not (self.progress and self.processes.main),
         )  # fmt: skip
-        started, images, number = time.monotonic(), 0, 0
+        started, done, total, number = time.monotonic(), 0, 0.0, 0
         try:
             with _signals() as noted:
                 while self.step < recipe.steps:
                     loss, norm = self._update()
-                    images += recipe.batch
+                    done, total = done + 1, total + loss
                     bar.update()
                     if self.step % recipe.log_every == 0 or self.step == recipe.steps:
                         values = {
-                            "loss": float(loss), "gradient_norm": float(norm), "lr": learning_rate(recipe, self.step - 1),
-                            "images_per_second": images / (time.monotonic() - started),
+                            "loss": float(total) / done, "gradient_norm": float(norm), "lr": learning_rate(recipe, self.step - 1),
+                            "images_per_second": done * recipe.batch / (time.monotonic() - started),
                         }  # fmt: skip
                         self._log(values)
                         bar.set_postfix(loss=f"{values['loss']:.4f}")
-                        started, images = time.monotonic(), 0
+                        started, done, total = time.monotonic(), 0, 0.0
                     if recipe.sample_every and self.step % recipe.sample_every == 0:
                         self._preview()
                     if recipe.save_every and self.step % recipe.save_every == 0:

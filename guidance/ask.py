@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -110,7 +111,7 @@ class Ask:
             ends = [0]
             for part in parts:
                 ends.append(ends[-1] + len(part))
-            answers = [joint.rows(slice(a, b)) for a, b in zip(ends, ends[1:], strict=False)]
+            answers = [joint.rows(slice(a, b)) for a, b in itertools.pairwise(ends)]
         for name, i, answer in zip(names, index, answers, strict=True):
             self.spent[i, list(self.branches).index(name)] += 1
             if isinstance(i, Tensor):

@@ -137,7 +137,9 @@ def bind(program: Program, rows: Sequence[Row | None], scales: Sequence[float], 
             m = Form.symbol(name)
         else:
             largest = max(m.terms.values(), key=abs, default=1.0)
-            scale = largest if _recipe(m, places).kind == "mul" and m.terms else 1.0  # its first multiplication is saved
+            scale = (
+                largest if _recipe(m, places).kind == "mul" and m.terms else 1.0
+            )  # its first multiplication is saved
             m = m / scale
             done[f"n{j}"] = m
         recipes.append(_recipe(m, places))

@@ -64,7 +64,7 @@ def fill(
     sampler: Sampler, denoise_for: Callable[[Tensor], Denoise], levels: Sequence[Level], seeds: Seeds, shape: Sequence[int], *,
     filters: Sequence[Filter] = (), retries: int = 0, batch: int = 64, strict: bool = False,
     dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
-    on_step: Callable[[int], None] = lambda samples: None,
+    on_step: Callable[[int], object] = lambda samples: None,
 ) -> Iterator[Finished]:  # fmt: skip
     """Sample every slot, in batches; what a filter rejects is tried again, as attempt 1, 2, ... of the same seed.
 
@@ -96,7 +96,7 @@ def fill(
 def _fill(
     sampler: Sampler, denoise_for: Callable[[Tensor], Denoise], levels: Sequence[Level], seeds: Tensor, shape: Sequence[int],
     filters: Sequence[Filter], retries: int, batch: int, strict: bool, dtype: torch.dtype, device: torch.device | str,
-    on_step: Callable[[int], None],
+    on_step: Callable[[int], object],
 ) -> Iterator[Finished]:  # fmt: skip
     table = tabulate(sampler, levels)
     queue = deque((slot, 0) for slot in range(len(seeds)))
@@ -122,4 +122,6 @@ def _fill(
             keep &= verdict.keep
         spent: Tensor = denoise.spent  # pyright: ignore[reportFunctionMemberAccess]
         yield Finished(slots[:real], attempts[:real], x[:real], keep, verdicts, spent[:real].clone())
-        queue.extend((s, a + 1) for (s, a), kept in zip(work[:real], keep.tolist(), strict=True) if not kept and a < retries)
+        queue.extend(
+            (s, a + 1) for (s, a), kept in zip(work[:real], keep.tolist(), strict=True) if not kept and a < retries
+        )

@@ -62,7 +62,7 @@ class Sampler(Protocol):
 
 def move(
     p: Prediction, now: Level, nxt: Level, *,
-    eps: Vector | None = None, x0: Vector | None = None, fresh: Number = 0.0, z: Vector | None = None,
+    eps: Vector = None, x0: Vector = None, fresh: Number = 0.0, z: Vector = None,
 ) -> Vector:  # fmt: skip
     """Carry x from now to nxt with the prediction held fixed; a better mean `eps` or `x0` over the step adds a correction.
 

@@ -48,7 +48,9 @@ def tabulate(sampler: Sampler, levels: Sequence[Level]) -> Table:
         ValueError: for fewer than two levels.
     """
     if len(levels) < 2:
-        raise ValueError(f"{len(levels)} levels; a trajectory needs at least two, from where it starts to where it ends")
+        raise ValueError(
+            f"{len(levels)} levels; a trajectory needs at least two, from where it starts to where it ends"
+        )
     return Table(sampler, levels, trace(sampler, levels))
 
 
@@ -105,7 +107,9 @@ def trajectory(
     """
     table = table or tabulate(sampler, levels)
     if sampler.draws and noise is None:
-        raise ValueError(f"{sampler} draws {sampler.draws} noise tensor(s) per step; give noise=, a source like `addressed(seeds)`")
+        raise ValueError(
+            f"{sampler} draws {sampler.draws} noise tensor(s) per step; give noise=, a source like `addressed(seeds)`"
+        )
     check = getattr(denoise, "check", None)
     if check is not None:
         check(table.asked)

@@ -29,7 +29,9 @@ def lagrange(nodes: Sequence[float], moments: Sequence[float]) -> list[float]:
         nodes: distinct numbers, one per vector.
         moments: the wanted functional of s^0, s^1, ..., as many as nodes.
     """
-    scale = max((abs(n) for n in nodes), default=0.0) or 1.0  # nodes of about 1 keep the Vandermonde matrix well conditioned
+    scale = (
+        max((abs(n) for n in nodes), default=0.0) or 1.0
+    )  # nodes of about 1 keep the Vandermonde matrix well conditioned
     matrix = np.vander(np.array(nodes, dtype=np.float64) / scale, increasing=True).T
     wanted = np.array([m / scale**i for i, m in enumerate(moments)], dtype=np.float64)
     return np.linalg.solve(matrix, wanted).tolist()

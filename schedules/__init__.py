@@ -8,7 +8,7 @@ from .linear_beta import LinearBeta
 from .noise import Noise, Stream, check_seeds, gaussian, permutation, uniform
 from .prediction import Prediction, from_eps, from_x0
 from .rectified_flow import RectifiedFlow
-from .rows import EDM, V, X0, Eps, Flow, PairingError, Row, check_pairing, target
+from .rows import EDM, X0, Eps, Flow, PairingError, Row, V, check_pairing, target
 from .schedule import Schedule
 from .truncated import Truncated
 from .weightings import EDMWeighting, MinSNR, Weighting, output_weight
@@ -16,7 +16,6 @@ from .zero_terminal import ZeroTerminalSNR
 
 __all__ = [
     "EDM",
-    "V",
     "X0",
     "Cosine",
     "Density",
@@ -40,6 +39,7 @@ __all__ = [
     "Trailing",
     "Truncated",
     "Uniform",
+    "V",
     "Weighting",
     "ZeroTerminalSNR",
     "check_pairing",

@@ -18,8 +18,10 @@ def _sin(value: Number) -> Number:
     return torch.sin(value) if isinstance(value, Tensor) else math.sin(value)
 
 
-def _asin(value: Number) -> Number:
-    return torch.asin(value) if isinstance(value, Tensor) else math.asin(value)
+def _angle(sine: Number, cosine: Number) -> Number:
+    if isinstance(sine, Tensor) and isinstance(cosine, Tensor):
+        return torch.atan2(sine, cosine)
+    return math.atan2(float(sine), float(cosine))
 
 
 @dataclass(frozen=True)
@@ -53,5 +55,7 @@ class Cosine:
     def at_log_snr(self, log_snr: Number) -> Level:
         level = Level.from_log_snr(0.0, log_snr)
         a = self._top
-        b = _asin(math.sin(a) * sqrt(sigmoid(log_snr)))
+        # both sides of the angle, since an arc sine near 1 loses half the digits: cos^2 b = cos^2 a + sin^2 a sigma^2
+        cosine = sqrt(math.cos(a) ** 2 + math.sin(a) ** 2 * sigmoid(-log_snr))
+        b = _angle(math.sin(a) * sqrt(sigmoid(log_snr)), cosine)
         return level._replace(t=1.0 - b / a)

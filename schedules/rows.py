@@ -14,7 +14,7 @@ from torch import Tensor
 from .level import Level
 from .scalar import Number, sqrt
 
-__all__ = ["EDM", "V", "X0", "Eps", "Flow", "PairingError", "Row", "check_pairing", "determinant", "target"]
+__all__ = ["EDM", "X0", "Eps", "Flow", "PairingError", "Row", "V", "check_pairing", "determinant", "target"]
 
 
 class PairingError(ValueError):
@@ -125,7 +125,7 @@ def check_pairing(row: Row, level: Level) -> None:
     """
     if not level.is_scalar or determinant(row, level) != 0:
         return
-    name, noisy = type(row).__name__, level.alpha == 0
+    name, noisy = type(row).__name__, bool(level.alpha == 0)
     fix = (
         "train with row: V (v-prediction), X0, Flow or EDM, or end the schedule above zero SNR "
         "(LinearBeta does; Truncated(schedule, log_snr_min=-20) makes any do)"

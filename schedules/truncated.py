@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from .level import Level
-from .schedule import Schedule
 from .scalar import Number
+from .schedule import Schedule
 
 __all__ = ["Truncated"]
 

@@ -68,7 +68,9 @@ class EDMWeighting:
 
     def __post_init__(self) -> None:
         if not self.data_std > 0:
-            raise ValueError(f"EDMWeighting.data_std is {self.data_std}; allowed: > 0 (the standard deviation of the data)")
+            raise ValueError(
+                f"EDMWeighting.data_std is {self.data_std}; allowed: > 0 (the standard deviation of the data)"
+            )
 
     def __call__(self, log_snr: Tensor) -> Tensor:
         return torch.exp(log_snr) + self.data_std**-2

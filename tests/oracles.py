@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from sfumato.schedules import EDM, V, X0, Eps, Flow, Level, Prediction, Row, target
 from torch import Tensor
+
+from sfumato.schedules import EDM, X0, Eps, Flow, Level, Prediction, Row, V, target
 
 ROWS: tuple[Row, ...] = (Eps(), X0(), V(), Flow(), EDM(0.5))
 

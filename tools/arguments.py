@@ -16,7 +16,9 @@ __all__ = ["merge", "preset_names", "read_config", "split"]
 
 def preset_names() -> list[str]:
     """The presets that ship with Sfumato."""
-    return sorted(p.name.removesuffix(".yaml") for p in resources.files("sfumato.configs").iterdir() if p.name.endswith(".yaml"))
+    return sorted(
+        p.name.removesuffix(".yaml") for p in resources.files("sfumato.configs").iterdir() if p.name.endswith(".yaml")
+    )
 
 
 def read_config(name: str) -> dict[str, Any]:
@@ -32,7 +34,9 @@ def read_config(name: str) -> dict[str, Any]:
         text = resources.files("sfumato.configs").joinpath(f"{name}.yaml").read_text()
     else:
         raise UsageError(
-            [f"{name}: no such file, and no such preset; presets: {', '.join(preset_names())}{did_you_mean(name, preset_names())}"]
+            [
+                f"{name}: no such file, and no such preset; presets: {', '.join(preset_names())}{did_you_mean(name, preset_names())}"
+            ]
         )
     try:
         tree = yaml.safe_load(text)
@@ -102,7 +106,11 @@ def _set(tree: Any, names: Sequence[str], value: Any, top: bool = False) -> Any:
     first, rest = names[0], names[1:]
     if top:
         return {**tree, first: _set(tree.get(first), rest, value)}
-    part = {"class_path": tree} if isinstance(tree, str) else dict(tree) if isinstance(tree, Mapping) else {}
+    part: dict[str, Any] = {}
+    if isinstance(tree, str):
+        part = {"class_path": tree}
+    elif isinstance(tree, Mapping):
+        part = {str(k): v for k, v in tree.items()}
     if first == "class_path":
         return {**part, "class_path": value}
     args = dict(part.get("init_args") or {})

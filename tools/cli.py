@@ -46,12 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
-        print(f"sfumato: {name!r} is no command; allowed: {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}", file=sys.stderr)
+        print(
+            f"sfumato: {name!r} is no command; allowed: {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}",
+            file=sys.stderr,
+        )
         return 2
     try:
         return importlib.import_module(f".{name}", __package__).run(rest)
     except UsageError as error:
-        print(f"sfumato {name}: " + "\n  ".join(["", *error.problems] if len(error.problems) > 1 else error.problems), file=sys.stderr)
+        print(
+            f"sfumato {name}: " + "\n  ".join(["", *error.problems] if len(error.problems) > 1 else error.problems),
+            file=sys.stderr,
+        )
         return 2
     except ValueError as error:
         print(f"sfumato {name}: {error}", file=sys.stderr)

@@ -24,7 +24,9 @@ def flags_of(*classes: type) -> list[str]:
     return [name for cls in classes for name, f in fields_of(cls).items() if f.hint is bool]
 
 
-def parse(argv: Sequence[str], cls: type, positional: Sequence[str], recipe: type | None = None) -> tuple[Any, list[tuple[str, Any]]]:
+def parse(
+    argv: Sequence[str], cls: type, positional: Sequence[str], recipe: type | None = None
+) -> tuple[Any, list[tuple[str, Any]]]:
     """The options of a command, and the pairs that belong to a recipe.
 
     Args:
@@ -38,7 +40,9 @@ def parse(argv: Sequence[str], cls: type, positional: Sequence[str], recipe: typ
     """
     words, pairs = split(argv, flags_of(cls))
     if len(words) > len(positional):
-        raise UsageError([f"{words[len(positional)]!r}: unexpected; options start with --{did_you_mean(words[-1], fields_of(cls))}"])
+        raise UsageError(
+            [f"{words[len(positional)]!r}: unexpected; options start with --{did_you_mean(words[-1], fields_of(cls))}"]
+        )
     pairs = [*zip(positional, words, strict=False), *pairs]
     # an unknown key is reported with the recipe's, all in one message
     ours = fields_of(cls)
@@ -80,7 +84,12 @@ def _short(value: Any) -> str:
 
 def help_text(usage: str, cls: type, recipe: type | None = None) -> str:
     """What --help prints: each option with its meaning, default and choices, from the docstrings."""
-    parts: list[str] = [f"usage: {usage}", "", " ".join((parse_docstring(inspect.getdoc(cls) or "").short_description or "").split()), ""]
+    parts: list[str] = [
+        f"usage: {usage}",
+        "",
+        " ".join((parse_docstring(inspect.getdoc(cls) or "").short_description or "").split()),
+        "",
+    ]
     for title, group in (("options", cls), ("recipe: any key of the config, over the preset", recipe)):
         if group is None:
             continue
@@ -89,5 +98,8 @@ def help_text(usage: str, cls: type, recipe: type | None = None) -> str:
         width = max(len(n) for n in fields) + 6
         parts += [f"{title}:", *(_line(n, f, about.get(n, ""), width) for n, f in fields.items()), ""]
     if recipe is not None:
-        parts += ["A part is a short name or a class path; its arguments are dotted: --sampler GHVB --sampler.order 3.8", ""]
+        parts += [
+            "A part is a short name or a class path; its arguments are dotted: --sampler GHVB --sampler.order 3.8",
+            "",
+        ]
     return "\n".join(parts)

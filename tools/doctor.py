@@ -32,10 +32,14 @@ def run(argv: Sequence[str]) -> int:
     """The command."""
     if argv:
         if argv[0] in ("--help", "-h"):
-            print("usage: sfumato doctor\n\nPrint versions, devices, attention back-ends, and what is missing for which feature.")
+            print(
+                "usage: sfumato doctor\n\nPrint versions, devices, attention back-ends, and what is missing for which feature."
+            )
             return 0
         raise ValueError(f"{argv[0]!r}: doctor takes no arguments")
-    print(f"sfumato {version('sfumato')}, Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    print(
+        f"sfumato {version('sfumato')}, Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    )
     missing = [p for p in _BASE if _version(p) is None]
     print("  ".join(f"{p} {_version(p)}" for p in _BASE if p not in missing))
     import torch
@@ -45,9 +49,13 @@ def run(argv: Sequence[str]) -> int:
     print(f"cpu: {os.cpu_count()} cores, PyTorch uses {torch.get_num_threads()} threads")
     for i in range(torch.cuda.device_count()):
         p = torch.cuda.get_device_properties(i)
-        print(f"cuda:{i}: {p.name}, {p.total_memory / 2**30:.0f} GiB, bf16 {'yes' if torch.cuda.is_bf16_supported() else 'no'}")
+        print(
+            f"cuda:{i}: {p.name}, {p.total_memory / 2**30:.0f} GiB, bf16 {'yes' if torch.cuda.is_bf16_supported() else 'no'}"
+        )
     if not torch.cuda.is_available():
-        print("cuda: none" + (f" (PyTorch {torch.__version__} is built without it)" if torch.version.cuda is None else ""))
+        print(
+            "cuda: none" + (f" (PyTorch {torch.__version__} is built without it)" if torch.version.cuda is None else "")
+        )
     if torch.backends.mps.is_available():
         print("mps: available")
     print("attention: " + ", ".join(f"{name} {verdict}" for name, verdict in probe().items()))

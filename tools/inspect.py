@@ -17,6 +17,7 @@ from ..diffusion import Recipe
 from ..diffusion.parts import build
 from ..samplers import Sampler, tabulate
 from ..schedules import (
+    X0,
     Density,
     Eps,
     Grid,
@@ -25,7 +26,6 @@ from ..schedules import (
     Row,
     Schedule,
     Weighting,
-    X0,
     check_pairing,
     output_weight,
 )
@@ -155,7 +155,9 @@ def run(argv: Sequence[str]) -> int:
     data, problems = curves(parts), warnings_of(parts, options.elements or size**2)
     out = Path(options.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    title = f"{type(parts.schedule).__name__}, row {type(parts.row).__name__}, {parts.sampling_steps} steps of {parts.grid}"
+    title = (
+        f"{type(parts.schedule).__name__}, row {type(parts.row).__name__}, {parts.sampling_steps} steps of {parts.grid}"
+    )
     figures = {**data, "warnings": problems, "config": {k: description[k] for k in keys}}
     # JSON knows no infinity: the ends of log-SNR are null
     out.with_suffix(".json").write_text(json.dumps(_finite(figures), indent=1))

@@ -41,7 +41,8 @@ def _members(protocol: type) -> dict[str, Any]:
     return {
         k: v
         for k, v in vars(protocol).items()
-        if (not k.startswith("_") or k in ("__call__", "__len__")) and (inspect.isfunction(v) or isinstance(v, property))
+        if (not k.startswith("_") or k in ("__call__", "__len__"))
+        and (inspect.isfunction(v) or isinstance(v, property))
     }
 
 
@@ -53,7 +54,9 @@ def _implements(cls: type, wanted: type) -> bool:
         return False
     for name, member in _members(wanted).items():
         own = inspect.getattr_static(cls, name, _ABSENT)
-        if own is _ABSENT or (inspect.isfunction(member) and getattr(own, "__annotations__", None) != member.__annotations__):
+        if own is _ABSENT or (
+            inspect.isfunction(member) and getattr(own, "__annotations__", None) != member.__annotations__
+        ):
             return False
     return True
 
@@ -65,7 +68,12 @@ def choices(wanted: type) -> dict[str, type]:
         module = importlib.import_module(f"sfumato.{package}")
         for name in module.__all__:
             cls = getattr(module, name)
-            if isinstance(cls, type) and _implements(cls, wanted) and not inspect.isabstract(cls) and name != "Denoiser":
+            if (
+                isinstance(cls, type)
+                and _implements(cls, wanted)
+                and not inspect.isabstract(cls)
+                and name != "Denoiser"
+            ):
                 found[name] = cls
     return dict(sorted(found.items()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ __all__ = ["draw_losses", "draw_schedule"]
 
 
 def _bucket_names() -> list[str]:
-    inner = [f"{a:g} to {b:g}" for a, b in zip(EDGES, EDGES[1:], strict=False)]
+    inner = [f"{a:g} to {b:g}" for a, b in itertools.pairwise(EDGES)]
     return [f"below {EDGES[0]:g}", *inner, f"above {EDGES[-1]:g}"]
 
 
@@ -30,7 +31,7 @@ def draw_losses(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     steps = [line["step"] for line in lines]
     counts = np.array([line["buckets"]["count"] for line in lines])
     errors = np.array([line["buckets"]["error"] for line in lines])
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(steps, [line["loss"] for line in lines], color="black")
     left.set(xlabel="optimizer step", ylabel="weighted loss", yscale="log", title="loss")
@@ -40,8 +41,10 @@ def draw_losses(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         if seen.any():
             mean = errors[seen, k] / counts[seen, k]
             right.plot(np.array(steps)[seen], mean, color=colors[k], label=name)
-    right.set(xlabel="optimizer step", ylabel="mean squared error of the output", yscale="log", title="error per log-SNR")
-    right.legend(title="log-SNR", fontsize="x-small", ncols=2)
+    right.set(
+        xlabel="optimizer step", ylabel="mean squared error of the output", yscale="log", title="error per log-SNR"
+    )
+    right.legend(title="log-SNR", fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, dpi=110)
 
 

@@ -75,7 +75,9 @@ def _plain(value: Any, hint: Any, at: str) -> Any:
     return list(parsed) if isinstance(parsed, tuple) else parsed
 
 
-def resolve(values: Mapping[str, Any], cls: type, allow: Sequence[str] = (), also: Sequence[str] = ()) -> dict[str, Any]:
+def resolve(
+    values: Mapping[str, Any], cls: type, allow: Sequence[str] = (), also: Sequence[str] = ()
+) -> dict[str, Any]:
     """Check values against the signature of a class, parts within parts included.
 
     Args:
@@ -106,7 +108,9 @@ def _arguments(
         if key not in fields:
             hint = did_you_mean(str(key), [*fields, *also])
             takes = ", ".join(fields) if at else "see --help"
-            problems.append(f"{prefix}{key}: unknown key{f' of {cls.__name__}' if at else ''}; allowed: {takes or 'none'}{hint}")
+            problems.append(
+                f"{prefix}{key}: unknown key{f' of {cls.__name__}' if at else ''}; allowed: {takes or 'none'}{hint}"
+            )
     resolved: dict[str, Any] = {}
     for name, (hint, default) in fields.items():
         here = f"{prefix}{name}"
@@ -140,7 +144,7 @@ def _value(value: Any, hint: Any, allow: Sequence[str], at: str, problems: list[
 
 def _part(value: Any, wanted: type, allow: Sequence[str], at: str, problems: list[str]) -> Any:
     """A part, resolved; one that can be made cheaply is made, so that its own refusal is found with the rest."""
-    spec = {"class_path": value} if isinstance(value, str) else value
+    spec: Any = {"class_path": value} if isinstance(value, str) else value
     if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
         raise ValueError(f"{at} is {value!r}; allowed: the name of a {wanted.__name__}, or class_path and init_args")
     extra = set(spec) - {"class_path", "init_args"}

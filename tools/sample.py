@@ -117,5 +117,7 @@ def run(argv: Sequence[str]) -> int:
     if lost:
         print(f"{lost} of {len(samples)} slots ran out of retries and are crossed out on the sheet")
     per_slot = samples.evaluations.double().mean(0).tolist()
-    print("evaluations per picture: " + ", ".join(f"{n} {v:g}" for n, v in zip(samples.branches, per_slot, strict=True)))
+    print(
+        "evaluations per picture: " + ", ".join(f"{n} {v:g}" for n, v in zip(samples.branches, per_slot, strict=True))
+    )
     return 0

@@ -16,7 +16,7 @@ __all__ = ["TrajectoryVariance"]
 
 
 class _Seen(NamedTuple):
-    count: int
+    steps: int
     mean: Tensor
     spread: Tensor
 
@@ -44,7 +44,9 @@ class TrajectoryVariance:
 
     def __post_init__(self) -> None:
         if not self.threshold >= 0.0:
-            raise ValueError(f"TrajectoryVariance.threshold is {self.threshold}; allowed: >= 0, inf to score without rejecting")
+            raise ValueError(
+                f"TrajectoryVariance.threshold is {self.threshold}; allowed: >= 0, inf to score without rejecting"
+            )
         if not self.low < self.high:
             raise ValueError(f"TrajectoryVariance(low={self.low}, high={self.high}); allowed: low < high, in log-SNR")
 
@@ -63,10 +65,10 @@ class TrajectoryVariance:
         return _Seen(n + 1, mean, spread + away * (x0 - mean))
 
     def verdict(self, memory: _Seen) -> Verdict:
-        if memory.count < 2:
+        if memory.steps < 2:
             raise ValueError(
-                f"TrajectoryVariance saw {memory.count} step(s) in log-SNR [{self.low}, {self.high}]; a variance needs two: "
+                f"TrajectoryVariance saw {memory.steps} step(s) in log-SNR [{self.low}, {self.high}]; a variance needs two: "
                 "widen the window or take more steps"
             )
-        score = (memory.spread / memory.count).flatten(1).mean(1)
+        score = (memory.spread / memory.steps).flatten(1).mean(1)
         return Verdict(score <= self.threshold, score)

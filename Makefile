@@ -1,0 +1,34 @@
+# make quickstart: from nothing to pictures.   make test: everything that CI runs.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: quickstart test test-slow lint types clean
+
+quickstart: $(STAMP)
+	$(BIN)/sfumato quickstart
+
+test: lint types
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# the folders are installed as sfumato.<folder>; the checker finds them under that name through links
+types: $(STAMP)
+	@mkdir -p .types/sfumato
+	@for d in configs diffusion guidance samplers schedules tools; do ln -sfn ../../$$d .types/sfumato/$$d; done
+	$(BIN)/basedpyright
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Sfumato needs Python 3.11 or newer, this is {v.major}.{v.minor}; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[quickstart,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .types build dist *.egg-info

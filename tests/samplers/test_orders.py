@@ -1,0 +1,116 @@
+"""Every sampler's order of convergence, and its error to all printed digits of the specification."""
+
+import math
+
+import pytest
+import torch
+from oracles import Mixture, Variance, fitted_order, gaussian_end, log_grid
+from sfumato.samplers import DDIM, DDPM, GHVB, DPMSolverPP, Heun, trajectory
+from sfumato.schedules import Cosine, Level, LinearBeta, RectifiedFlow, V, ZeroTerminalSNR, trailing
+
+Z0 = 20 * torch.tensor([-1.1, -0.3, 0.2, 0.9], dtype=torch.float64) + 0.2
+EXACT = torch.tensor([-1.04948118, 0.44042445, 0.72161064, 0.98934939], dtype=torch.float64)
+EXACT_LONG = None
+
+
+def end(sampler, denoise, levels, x, noise=None):
+    with torch.no_grad():
+        for step in trajectory(sampler, denoise, levels, x, noise):
+            last = step.x
+    return last
+
+
+TABLE = [
+    (DDIM(), [1.111e-1, 2.709e-2, 6.728e-3], 1.0),
+    (Heun(), [2.673e-2, 1.501e-3, 9.148e-5], 2.0),
+    (DPMSolverPP(1), [1.111e-1, 2.709e-2, 6.728e-3], 1.0),
+    (DPMSolverPP(2), [1.336e-2, 7.509e-4, 4.605e-5], 2.0),
+    (DPMSolverPP(3), [3.406e-3, 4.823e-5, 1.028e-6], 2.8),
+    (GHVB(1.8), [1.522e-2, 1.043e-3, 6.679e-5], 2.0),
+    (GHVB(3.8), [6.207e-3, 4.761e-4, 2.952e-5], 2.0),
+    (GHVB(4.0), [6.310e-3, 4.779e-4, 2.962e-5], 2.0),
+]
+
+
+@pytest.mark.parametrize(("sampler", "golden", "order"), TABLE, ids=lambda v: str(v) if not isinstance(v, list) else "")
+@pytest.mark.parametrize("alpha", [1.0, 0.25])
+def test_errors_and_order_on_the_mixture(sampler, golden, order, alpha):
+    """The specification's table; the same numbers under another scale of x, since only sigma / alpha matters."""
+    steps = [16, 64, 256]
+    errors = []
+    for n in steps:
+        z = end(sampler, Mixture(), log_grid(20, 0.02, n, alpha), alpha * Z0) / alpha
+        errors.append(float((z - EXACT).abs().max()))
+    assert errors == pytest.approx(golden, rel=2e-3, abs=1.1e-8)
+    assert fitted_order(errors, steps) == pytest.approx(order, abs=0.12)
+
+
+GAUSSIAN = Mixture((1.0,), (0.3,), (0.5,), V())
+
+
+@pytest.mark.parametrize(
+    "schedule", [LinearBeta(), Variance(), RectifiedFlow(), Cosine(), ZeroTerminalSNR(LinearBeta())], ids=str
+)
+@pytest.mark.parametrize(
+    ("sampler", "order"), [(DDIM(), 1), (Heun(), 2), (DPMSolverPP(2), 2), (DPMSolverPP(3), 2), (GHVB(1.8), 2)], ids=str
+)
+def test_order_on_every_path(schedule, sampler, order):
+    """A Gaussian is exact in closed form. Down to log-SNR 3; the infinite first step of a zero-terminal path costs some order."""
+    low = schedule.at_log_snr(3.0).t
+    steps, errors = [32, 64, 128, 256], []
+    top = schedule(1.0)
+    x = torch.tensor([-1.0, 0.4, 1.3], dtype=torch.float64) * top.sigma
+    for n in steps:
+        levels = [schedule(1 + i / n * (low - 1)) for i in range(n + 1)]
+        z = end(sampler, GAUSSIAN, levels, x) / levels[-1].alpha
+        g = levels[-1].ratio
+        if top.alpha:
+            exact = gaussian_end(x / top.alpha, float(top.ratio), g, 0.5, 0.3)
+        else:  # the limit of infinite start: (z - m) / sqrt(std^2 + g^2) is the starting noise
+            exact = 0.3 + x / top.sigma * math.sqrt(0.25 + g * g)
+        errors.append(float((z - exact).abs().max()))
+    assert errors[-1] < errors[0]
+    slack = 0.9 if not top.alpha and order > 1 else 0.25
+    assert fitted_order(errors, steps) > order - slack
+    assert errors[-1] < (2e-2 if order == 1 else 2e-3)
+
+
+@pytest.mark.parametrize(
+    "sampler", [DDIM(), DPMSolverPP(2), DPMSolverPP(3), GHVB(3.8), Heun(), DDPM(), DDIM(0.5)], ids=str
+)
+@pytest.mark.parametrize("schedule", [Cosine(), LinearBeta(), RectifiedFlow()], ids=str)
+def test_a_single_point_is_reached_exactly(sampler, schedule):
+    """Data that are one point: any method, any path, any number of steps ends at it to rounding."""
+    point = Mixture((1.0,), (0.7,), (0.0,), V())
+    noise = lambda i, d: torch.full((3,), 0.1 * i - 0.2, dtype=torch.float64)  # noqa: E731
+    levels = trailing(schedule, 5)
+    x = levels[0].alpha * 0.7 + levels[0].sigma * torch.tensor([-1.0, 0.4, 1.3], dtype=torch.float64)
+    assert torch.allclose(end(sampler, point, levels, x, noise), torch.full((3,), 0.7, dtype=torch.float64), atol=1e-12)
+
+
+@pytest.mark.parametrize("sampler", [DDIM(), DPMSolverPP(2), DPMSolverPP(3), GHVB(3.8), Heun()], ids=str)
+def test_the_path_does_not_matter_at_the_same_ratios(sampler):
+    """VE, VP and flow are one ODE in (x / alpha, sigma / alpha)."""
+    ratios = [20 * 0.002 ** (i / 11) for i in range(11)]
+    paths = {
+        "ve": [Level(0, 1.0, g) for g in ratios],
+        "vp": [Level(0, (1 + g * g) ** -0.5, g * (1 + g * g) ** -0.5) for g in ratios],
+        "flow": [Level(0, 1 / (1 + g), g / (1 + g)) for g in ratios],
+    }
+    ends = [end(sampler, Mixture(), p, Z0 * p[0].alpha) / p[-1].alpha for p in paths.values()]
+    for other in ends[1:]:
+        assert torch.allclose(other, ends[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "worst"), [(DDIM(), 4e-2), (Heun(), 4e-5), (DPMSolverPP(2), 3e-4), (GHVB(1.8), 4e-4)], ids=str
+)
+def test_upward_and_back(sampler, worst):
+    """Any sampler runs upward: data -> noise -> data, with an error that falls with the steps."""
+    errors = []
+    for n in (100, 400):
+        levels = log_grid(20, 0.02, n)
+        up = end(sampler, Mixture(), levels[::-1], EXACT)
+        errors.append(float((end(sampler, Mixture(), levels, up) - EXACT).abs().max()))
+    assert errors[0] < worst
+    assert errors[1] < errors[0] / 3

@@ -1,0 +1,213 @@
+"""The loop: the table does what the step says, and writes to nothing that is not its own."""
+
+import pytest
+import torch
+from oracles import ROWS, Mixture, Variance, log_grid
+from sfumato.samplers import DDIM, DDPM, GHVB, DPMSolverPP, Heun, State, move, tabulate, trajectory
+from sfumato.schedules import Cosine, Eps, Level, LinearBeta, Prediction, RectifiedFlow, V, X0, trailing
+
+SAMPLERS = [
+    DDIM(), DDIM(0.5), DDPM(), DDPM("large"), Heun(), DPMSolverPP(1), DPMSolverPP(2), DPMSolverPP(3), DPMSolverPP(3, 1.0),
+    DPMSolverPP(2, 0.4), GHVB(0.8), GHVB(1.8), GHVB(3.8), GHVB(4.0), GHVB(5.0),
+]  # fmt: skip
+NOISE = torch.randn(64, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def noise(i, d):
+    return NOISE[i]
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+def start(levels):
+    return levels[0].sigma * torch.tensor([-1.1, -0.3, 0.2, 0.9], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+@pytest.mark.parametrize("schedule", [Variance(), LinearBeta(), RectifiedFlow(), Cosine()], ids=str)
+def test_table_is_the_step_as_written(sampler, schedule):
+    levels = trailing(schedule, 12)
+    table = tabulate(sampler, levels)
+    assert table.programs is not None
+    for row in (None, *ROWS):
+        if isinstance(row, Eps) and levels[0].alpha == 0:
+            continue
+        denoise = Mixture(row=row)
+        for _ in range(2):  # the second time the operations come from the table
+            fast = [
+                (s.x, s.prediction.x0) for s in trajectory(sampler, denoise, levels, start(levels), noise, table=table)
+            ]
+        plain = [
+            (s.x, s.prediction.x0) for s in trajectory(sampler, denoise, levels, start(levels), noise, as_written=True)
+        ]
+        for (a, p), (b, q) in zip(fast, plain, strict=True):
+            assert torch.allclose(a, b, rtol=0, atol=1e-12)
+            assert torch.allclose(p, q, rtol=0, atol=1e-12)
+
+
+def test_mixed_answers_of_one_step():
+    """The first evaluation raw, the second a pair: each is read as what it is."""
+
+    class Alternating:
+        count = 0
+
+        def __call__(self, x, level):
+            self.count += 1
+            return Mixture(row=V() if self.count % 2 else None)(x, level)
+
+    levels = log_grid(20, 0.02, 8)
+    ends = []
+    for as_written in (False, True):
+        *_, last = trajectory(Heun(), Alternating(), levels, start(levels), as_written=as_written)
+        ends.append(last.x)
+    assert torch.allclose(*ends, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_nothing_of_the_users_is_written_to(sampler):
+    """x, the network's outputs, the noise, kept states and kept predictions hold their values to the end."""
+    levels, held = trailing(LinearBeta(), 10), []
+    for row in (None, V(), X0(), Eps()):
+        held.clear()
+
+        def hold(x, level, row=row):
+            p = Mixture(row=row)(x, level)
+            for tensor in (x, p.out) if row else (p.x0, p.eps):
+                held.append((tensor, tensor.clone()) if tensor is not x else (x.clone(), x.clone()))
+            return p
+
+        x = start(levels)
+        before = x.clone()
+        kept = []
+        for step in trajectory(sampler, hold, levels, x, noise):
+            if step.index % 2 == 0:  # kept by somebody on some steps only
+                kept.append((step.x, step.x.clone(), step.prediction, step.prediction.level))
+        held.append((x, before))
+        assert all(torch.equal(a, b) for a, b in held)
+        assert all(torch.equal(a, b) for a, b, *_ in kept)
+        plain = list(trajectory(sampler, hold, levels, before, noise, as_written=True))
+        for (_, _, p, _), s in zip(kept, plain[::2], strict=True):
+            assert torch.allclose(p.x0, s.prediction.x0, rtol=0, atol=1e-12)
+
+
+def test_a_loop_without_readers_allocates_next_to_nothing():
+    """Buffers are used again: the user's x, two for x and two for the memory, whatever the number of steps."""
+    seen = set()
+    levels = trailing(LinearBeta(), 40)
+    x = torch.randn(4, dtype=torch.float64)
+    out = torch.randn(4, dtype=torch.float64)
+
+    def network(x, level):
+        seen.add(x.data_ptr())
+        return Prediction(x, level, out, V())
+
+    keep = []  # hold the memory of the set of addresses honest: nothing is freed and given again
+    for step in trajectory(DPMSolverPP(2), network, levels, x):
+        keep.append(step)
+    assert len(seen) <= 5
+
+
+def test_evaluations_of_each_method():
+    levels = trailing(LinearBeta(), 10)
+    for sampler, wanted in ((DDIM(), 10), (DPMSolverPP(3), 10), (GHVB(), 10), (Heun(), 19)):
+        count = []
+        list(
+            trajectory(sampler, lambda x, level, c=count: c.append(level) or Mixture()(x, level), levels, start(levels))
+        )
+        assert len(count) == wanted
+        assert [v.t for v in count] == [v.t for v in tabulate(sampler, levels).asked]
+
+
+def test_a_sampler_that_is_not_linear_runs_as_written():
+    class Clipped:
+        draws = 0
+
+        def step(self, state, denoise, levels, z):
+            *_, now, nxt = levels
+            p = denoise(state.x, now)
+            x0 = p.x0.clamp(-1, 1)
+            return State(nxt.alpha * x0 + nxt.sigma * (state.x - now.alpha * x0) / now.sigma), p
+
+    levels = trailing(LinearBeta(), 5)
+    assert tabulate(Clipped(), levels).programs is None
+    *_, last = trajectory(Clipped(), Mixture(row=V()), levels, start(levels))
+    assert float(last.x.abs().max()) <= 1
+
+
+def test_a_mistake_in_a_sampler_is_shown_not_hidden():
+    class Broken:
+        draws = 0
+
+        def step(self, state, denoise, levels, z):
+            raise TypeError("a slip of the author")
+
+    levels = trailing(LinearBeta(), 5)
+    with pytest.raises(TypeError, match="a slip of the author"):
+        list(trajectory(Broken(), Mixture(), levels, start(levels)))
+
+
+def test_element_wise_and_per_sample_levels():
+    """Each element walks its own grid, and arrives where a scalar walk along that grid arrives."""
+    grids = [log_grid(20, 0.02, 9), log_grid(5, 0.1, 9)]
+    x = torch.randn(2, 1, 2, 2, dtype=torch.float64)
+    levels = [
+        Level(0.0, 1.0, torch.tensor([a.sigma, b.sigma], dtype=torch.float64)) for a, b in zip(*grids, strict=True)
+    ]
+    maps = [
+        Level(0.0, torch.ones(2, 1, 2, 2, dtype=torch.float64), v.sigma.view(2, 1, 1, 1).expand(2, 1, 2, 2))
+        for v in levels
+    ]
+    for sampler in (DDIM(), DDIM(0.7), DDPM()):
+        z = torch.randn(9, 2, 1, 2, 2, dtype=torch.float64)
+        alone = [
+            list(trajectory(sampler, Mixture(), grids[k], x[k : k + 1], lambda i, d, k=k: z[i, k : k + 1]))[-1].x
+            for k in range(2)
+        ]
+
+        def mixture(x, level):
+            return Mixture()(x, level.like(x))
+
+        for many in (levels, maps):
+            *_, last = trajectory(sampler, mixture, many, x, lambda i, d: z[i])
+            assert torch.allclose(last.x, torch.cat(alone), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="multistep method needs one noise level"):
+        list(trajectory(DPMSolverPP(2), mixture, levels, x))
+
+
+def test_gradients_flow_when_they_are_recorded():
+    levels = log_grid(5, 0.1, 4)
+    with torch.enable_grad():
+        x = torch.tensor([0.3, -0.2], dtype=torch.float64, requires_grad=True)
+        *_, last = trajectory(DPMSolverPP(2), Mixture(row=V()), levels, x)
+        last.x.sum().backward()
+    h = 1e-6
+    ends = [list(trajectory(DPMSolverPP(2), Mixture(row=V()), levels, x.detach() + s * h))[-1].x for s in (1, -1)]
+    assert torch.allclose(x.grad, (ends[0] - ends[1]) / (2 * h), atol=1e-7)
+
+
+def test_refusals():
+    levels = trailing(LinearBeta(), 3)
+    with pytest.raises(ValueError, match=r"draws 1 noise tensor"):
+        trajectory(DDIM(0.5), Mixture(), levels, start(levels))
+    with pytest.raises(ValueError, match="at least two"):
+        trajectory(DDIM(), Mixture(), levels[:1], start(levels))
+    for make in (
+        lambda: DDIM(1.5),
+        lambda: DDPM("huge"),
+        lambda: DPMSolverPP(4),
+        lambda: DPMSolverPP(2, -1.0),
+        lambda: GHVB(5.5),
+    ):
+        with pytest.raises(ValueError, match="allowed"):
+            make()
+
+
+def test_move_without_correction_is_ddim_in_closed_form():
+    p = Prediction.pair(torch.tensor([2.0]), torch.tensor([-1.0]))
+    now, nxt = Level(0.5, 0.6, 0.8), Level(0.4, 0.8, 0.6)
+    assert move(p, now, nxt).item() == pytest.approx(0.8 * 2 - 0.6)
+    assert move(p, now, nxt, fresh=0.36, z=torch.tensor([3.0])).item() == pytest.approx(0.8 * 2 - 0.48 + 0.36 * 3)
