@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from oracles import Mixture
+
 from sfumato.samplers import DDIM, DDPM, GHVB, DPMSolverPP, Heun, trajectory
 from sfumato.schedules import Level
 

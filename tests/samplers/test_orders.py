@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from oracles import Mixture, Variance, fitted_order, gaussian_end, log_grid
+
 from sfumato.samplers import DDIM, DDPM, GHVB, DPMSolverPP, Heun, trajectory
 from sfumato.schedules import Cosine, Level, LinearBeta, RectifiedFlow, V, ZeroTerminalSNR, trailing
 

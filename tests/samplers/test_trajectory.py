@@ -3,8 +3,9 @@
 import pytest
 import torch
 from oracles import ROWS, Mixture, Variance, log_grid
+
 from sfumato.samplers import DDIM, DDPM, GHVB, DPMSolverPP, Heun, State, move, tabulate, trajectory
-from sfumato.schedules import Cosine, Eps, Level, LinearBeta, Prediction, RectifiedFlow, V, X0, trailing
+from sfumato.schedules import X0, Cosine, Eps, Level, LinearBeta, Prediction, RectifiedFlow, V, trailing
 
 SAMPLERS = [
     DDIM(), DDIM(0.5), DDPM(), DDPM("large"), Heun(), DPMSolverPP(1), DPMSolverPP(2), DPMSolverPP(3), DPMSolverPP(3, 1.0),
@@ -164,7 +165,7 @@ def test_element_wise_and_per_sample_levels():
     for sampler in (DDIM(), DDIM(0.7), DDPM()):
         z = torch.randn(9, 2, 1, 2, 2, dtype=torch.float64)
         alone = [
-            list(trajectory(sampler, Mixture(), grids[k], x[k : k + 1], lambda i, d, k=k: z[i, k : k + 1]))[-1].x
+            list(trajectory(sampler, Mixture(), grids[k], x[k : k + 1], lambda i, d, k=k, z=z: z[i, k : k + 1]))[-1].x
             for k in range(2)
         ]
 
@@ -172,7 +173,7 @@ def test_element_wise_and_per_sample_levels():
             return Mixture()(x, level.like(x))
 
         for many in (levels, maps):
-            *_, last = trajectory(sampler, mixture, many, x, lambda i, d: z[i])
+            *_, last = trajectory(sampler, mixture, many, x, lambda i, d, z=z: z[i])
             assert torch.allclose(last.x, torch.cat(alone), rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="multistep method needs one noise level"):
         list(trajectory(DPMSolverPP(2), mixture, levels, x))

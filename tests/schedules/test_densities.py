@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from sfumato.schedules import Cosine, LinearBeta, LogNormal, RectifiedFlow, Uniform
 
 N = 100_000

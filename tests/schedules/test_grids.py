@@ -1,9 +1,13 @@
 """Grids: golden values; distinct, descending, starting where they say."""
 
+import itertools
+
 import pytest
+
 from sfumato.schedules import Cosine, Karras, LinearBeta, RectifiedFlow, Truncated, karras, trailing
 
-EDM18 = "80 57.586 40.7856 28.3746 19.3525 12.9101 8.40094 5.31519 3.25682 1.92334 1.08817 .585348 .296442 .139516 .0599473 .0229345 .00752802 .002 0"
+EDM18 = """80 57.586 40.7856 28.3746 19.3525 12.9101 8.40094 5.31519 3.25682 1.92334 1.08817 .585348
+.296442 .139516 .0599473 .0229345 .00752802 .002 0"""
 EDM10 = "80 42.4152 21.1087 9.7232 4.06612 1.50174 .469979 .116639 .0204353 .002 0"
 
 
@@ -20,7 +24,7 @@ def test_trailing(schedule, steps):
     assert len(levels) == steps + 1
     assert levels[0] == schedule(1.0)
     assert levels[-1] == schedule(0.0)
-    assert all(a.log_snr < b.log_snr for a, b in zip(levels, levels[1:], strict=False))
+    assert all(a.log_snr < b.log_snr for a, b in itertools.pairwise(levels))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 40])
@@ -29,7 +33,7 @@ def test_karras_has_distinct_levels_that_end_at_data(steps):
     assert len(levels) == steps + 1
     assert levels[0].ratio == pytest.approx(20.0)
     assert levels[-1].sigma == 0.0
-    assert all(a.log_snr < b.log_snr for a, b in zip(levels, levels[1:], strict=False))
+    assert all(a.log_snr < b.log_snr for a, b in itertools.pairwise(levels))
 
 
 @pytest.mark.parametrize("steps", [0, -3, 2.7, float("nan"), 10**6, True, "5"])

@@ -3,15 +3,16 @@
 import pytest
 import torch
 from oracles import ROWS
+
 from sfumato.schedules import (
     EDM,
-    V,
     X0,
     Eps,
     Flow,
     Level,
     PairingError,
     Prediction,
+    V,
     check_pairing,
     from_eps,
     from_x0,

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from oracles import ROWS
-from sfumato.schedules import EDM, V, X0, EDMWeighting, Eps, Flow, Level, MinSNR, output_weight, target
+
+from sfumato.schedules import EDM, X0, EDMWeighting, Eps, Flow, Level, MinSNR, V, output_weight, target
 
 SNR = torch.tensor([0.01, 0.1, 1, 5, 10, 100], dtype=torch.float64)
 

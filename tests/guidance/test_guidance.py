@@ -1,0 +1,237 @@
+"""Branches under rules: exact counts, one vector field per step, and the closed forms of guided Gaussians."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from oracles import Mixture, log_grid
+
+from sfumato.guidance import CFG, Ask, Branch, Field, Interval, Plain
+from sfumato.samplers import DDIM, DPMSolverPP, Heun, trajectory
+from sfumato.schedules import EDM, Eps, Level, LinearBeta, Prediction, V, karras, trailing
+from sfumato.schedules import RectifiedFlow as Flow
+
+
+class Net:
+    """Conditional on "m": data N(m, 1); condition m = nan: N(0, 2), as in the specification's table. Counts its calls."""
+
+    def __init__(self, row=None):
+        self.row, self.calls, self.sizes = row, 0, []
+
+    def __call__(self, x, level, condition):
+        self.calls += 1
+        self.sizes.append(len(x))
+        m = condition["m"].view(-1, *[1] * (x.ndim - 1)).to(x)
+        null = m.isnan()
+        mean, variance = torch.where(null, 0.0, m), torch.where(null, 2.0, 1.0)
+        a, s = level.alpha, level.sigma
+        x0 = mean + a * variance / (a * a * variance + s * s) * (x - a * mean)
+        eps = (x - a * x0) / s
+        if self.row is None:
+            return Prediction.pair(x0, eps)
+        p, q = self.row(level)
+        return Prediction(x, level, p * x0 + q * eps, self.row)
+
+
+def branches(net, n, m=0.0):
+    cond, null = torch.full((n,), m), torch.full((n,), math.nan)
+    return {"cond": Branch(net, {"m": cond}), "ref": Branch(net, {"m": null})}
+
+
+def walk(sampler, rule, levels, x, net=None, noise=None):
+    field = Field(branches(net or Net(), len(x)), rule, len(x))
+    with torch.no_grad():
+        for step in trajectory(sampler, field, levels, x, noise):
+            last = step.x
+    return last, field
+
+
+@pytest.mark.parametrize(
+    ("gamma", "variance"), [(1.5, 0.70710678), (2, 0.5), (3, 0.25), (5, 0.0625), (7.5, 0.01104854)]
+)
+@pytest.mark.parametrize("row", [None, V(), Eps(), EDM(0.5)], ids=str)
+def test_cfg_under_the_ode_has_the_closed_form_variance(gamma, variance, row):
+    """2^(1 - gamma), which is not the gamma-powered 2 / (gamma + 1)."""
+    levels = log_grid(80, 0.002, 400)
+    x = torch.full((1, 1), math.sqrt(80**2 + 1.0) ** gamma * math.sqrt(80**2 + 2.0) ** (1 - gamma), dtype=torch.float64)
+    last, _ = walk(DPMSolverPP(2), CFG(gamma), levels, x, Net(row))
+    assert float(last) ** 2 == pytest.approx(variance, rel=3e-3)
+
+
+@pytest.mark.parametrize(("gamma", "variance"), [(1.5, 0.75), (2, 0.58333333), (3, 0.3875)])
+def test_cfg_under_the_sde_has_another(gamma, variance):
+    """(2 - 2^(2 - 2 gamma)) / (2 gamma - 1), exactly computed: the walk is linear in independent unit normals."""
+    n = 1600
+    levels = log_grid(80, 0.002, n)
+    units = torch.eye(n + 1, dtype=torch.float64)
+    x = math.sqrt(80**2 + 1.0) * units[:1]
+    last, _ = walk(DDIM(1.0), CFG(gamma), levels, x, noise=lambda i, d: units[i + 1 : i + 2])
+    assert float((last**2).sum()) == pytest.approx(variance, rel=1e-2)
+
+
+def test_scale_one_and_zero_are_the_branches_at_one_evaluation():
+    levels, x = trailing(LinearBeta(), 6), torch.randn(3, 2, dtype=torch.float64)
+    plain, _ = walk(DDIM(), Plain(), levels, x)
+    one, field = walk(DDIM(), CFG(1.0), levels, x)
+    assert torch.equal(plain, one)
+    assert field.spent.tolist() == [[6, 0]] * 3
+    zero, field = walk(DDIM(), CFG(0.0), levels, x)
+    assert field.spent.tolist() == [[0, 6]] * 3
+    assert not torch.allclose(zero, one)
+
+
+def test_interval_over_everything_is_the_rule_and_an_empty_one_is_plain():
+    levels, x = trailing(Flow(), 9), torch.randn(3, 2, dtype=torch.float64)
+    for sampler in (DDIM(), Heun(), DPMSolverPP(2)):
+        assert torch.equal(
+            walk(sampler, Interval(CFG(3.0)), levels, x, Net(V()))[0], walk(sampler, CFG(3.0), levels, x, Net(V()))[0]
+        )
+        empty, field = walk(sampler, Interval(CFG(3.0), 0.5, 0.5), levels, x, Net(V()))
+        assert torch.equal(empty, walk(sampler, Plain(), levels, x, Net(V()))[0])
+        assert int(field.spent[:, 1].sum()) == 0
+
+
+def test_evaluations_of_the_edm2_interval():
+    """Heun on EDM2's 32-step grid, (0.19, 1.61]: indices 17 to 22 are guided, 75 evaluations instead of 126."""
+    levels = karras(Flow(), 32)
+    rule = Interval(CFG(2.0), 0.19, 1.61)
+    assert [i for i, level in enumerate(levels[:-1]) if rule.low < level.ratio <= rule.high] == list(range(17, 23))
+    x = torch.randn(2, 2, dtype=torch.float64)
+    _, field = walk(Heun(), rule, levels, x)
+    assert field.spent.tolist() == [[63, 12]] * 2
+    _, field = walk(Heun(), CFG(2.0), levels, x)
+    assert int(field.spent[0].sum()) == 126
+
+
+def test_one_network_is_called_once_per_evaluation_with_both_branches():
+    net, x = Net(V()), torch.randn(3, 2, dtype=torch.float64)
+    walk(DDIM(), Interval(CFG(2.0), 0.5, 2.0), trailing(Flow(), 10), x, net)
+    assert net.calls == 10
+    assert set(net.sizes) == {3, 6}
+
+
+def test_networks_that_differ_are_called_apart():
+    net, weak, x = Net(V()), Net(V()), torch.randn(3, 2, dtype=torch.float64)
+    both = {**branches(net, 3), "weak": Branch(weak, {"m": torch.zeros(3)})}
+    field = Field(both, CFG(2.0, against="weak"), 3)
+    with torch.no_grad():
+        list(trajectory(DDIM(), field, trailing(Flow(), 4), x))
+    assert (net.calls, weak.calls) == (4, 4)
+    assert field.spent.tolist() == [[4, 0, 4]] * 3
+
+
+def test_asked_twice_paid_once():
+    @dataclass(frozen=True)
+    class Twice:
+        def init(self, x):
+            return ()
+
+        def __call__(self, ask, memory):
+            a, b = ask("cond", "ref")
+            c, d = ask("ref", "cond")
+            assert a is d
+            assert b is c
+            return a, memory
+
+    net = Net()
+    field = Field(branches(net, 2), Twice(), 2)
+    field(torch.zeros(2, 1), Level(0.5, 0.6, 0.8))
+    assert net.calls == 1
+    assert field.spent.tolist() == [[1, 1]] * 2
+
+
+@pytest.mark.parametrize("row", [None, V()], ids=str)
+def test_only_some_samples(row):
+    """On the others the branch repeats "cond", costs nothing, and does not run."""
+    x, level = torch.randn(4, 2, dtype=torch.float64), Level(0.5, 0.6, 0.8)
+    net = Net(row)
+    spent = torch.zeros(4, 2, dtype=torch.int64)
+    whole = Ask(branches(net, 4), x, level, level, spent)
+    part = whole.only(torch.tensor([True, False, False, True]))
+    cond, ref = part("cond", "ref")
+    assert net.sizes == [6]
+    assert spent.tolist() == [[1, 1], [1, 0], [1, 0], [1, 1]]
+    full_cond, full_ref = Ask(branches(Net(row), 4), x, level, level, spent.clone())("cond", "ref")
+    assert torch.allclose(cond.x0, full_cond.x0, atol=1e-12)
+    assert torch.allclose(ref.x0[[0, 3]], full_ref.x0[[0, 3]], atol=1e-12)
+    assert torch.allclose(ref.x0[[1, 2]], full_cond.x0[[1, 2]], atol=1e-12)
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Memory counts steps; the scale is the count."""
+
+    seen: tuple = ()
+
+    def init(self, x):
+        return (torch.zeros(len(x), 1, dtype=x.dtype),)
+
+    def __call__(self, ask, memory):
+        (cond,) = ask("cond")
+        (count,) = memory
+        return Prediction.pair(cond.x0 + 0 * cond.x0 + count, cond.eps), (count + 1,)
+
+
+def test_a_step_is_one_vector_field():
+    """Both stages of Heun read the memory that the step began with; the first alone writes the next."""
+    field = Field(branches(Net(), 2), Counting(), 2)
+    x, level = torch.zeros(2, 1, dtype=torch.float64), Level(0.5, 0.6, 0.8)
+    base, _ = Counting()(
+        Ask(branches(Net(), 2), x, level, level, torch.zeros(2, 2, dtype=torch.int64)), (torch.zeros(2, 1),)
+    )
+    for step in range(3):
+        field.begin(level)
+        for _ in range(3):
+            assert torch.allclose(field(x, level).x0, base.x0 + step)
+
+
+def test_the_interval_is_decided_where_the_step_began():
+    """A second stage below the lower end is still guided when its step began inside."""
+    field = Field(branches(Net(), 1), Interval(CFG(2.0), 0.5, 2.0), 1)
+    inside, below = Level(0.5, 1.0, 0.6), Level(0.4, 1.0, 0.4)
+    field.begin(inside)
+    field(torch.zeros(1, 1), inside)
+    field(torch.zeros(1, 1), below)
+    assert field.spent.tolist() == [[2, 2]]
+
+
+def test_under_another_rule_counts_on():
+    field = Field(branches(Net(), 1), Plain(), 1)
+    level = Level(0.5, 0.6, 0.8)
+    field.begin(level)
+    field(torch.zeros(1, 1), level)
+    field.under(CFG(3.0))(torch.zeros(1, 1), level)
+    assert field.spent.tolist() == [[2, 1]]
+
+
+def test_guided_outputs_stay_raw():
+    """CFG of one network is one lerp of its outputs; nothing is solved."""
+    field = Field(branches(Net(V()), 2), CFG(2.5), 2)
+    assert field(torch.randn(2, 2), Level(0.5, 0.6, 0.8)).raw
+
+
+def test_guided_plain_denoiser_agrees_with_the_mixture_oracle():
+    levels, x = trailing(LinearBeta(), 8), torch.randn(5, 1, dtype=torch.float64)
+    net = lambda x, level, condition: Mixture(row=V())(x, level)  # noqa: E731
+    field = Field({"cond": Branch(net)}, Plain(), 5)
+    with torch.no_grad():
+        *_, a = trajectory(DPMSolverPP(2), field, levels, x)
+        *_, b = trajectory(DPMSolverPP(2), Mixture(row=V()), levels, x)
+    assert torch.equal(a.x, b.x)
+
+
+def test_refusals():
+    x, level = torch.zeros(1, 1), Level(0.5, 0.6, 0.8)
+    with pytest.raises(ValueError, match=r"asks for branch 'negative'; there are 'cond', 'ref'"):
+        Field(branches(Net(), 1), CFG(2.0, against="negative"), 1)(x, level)
+    with pytest.raises(ValueError, match="one must be named 'cond'"):
+        Field({}, Plain(), 1)
+    net = Net()
+    differing = {"cond": Branch(net, {"m": torch.zeros(1)}), "ref": Branch(net, None)}
+    with pytest.raises(ValueError, match="differ in structure"):
+        Field(differing, CFG(2.0), 1)(x, level)
+    with pytest.raises(ValueError, match="allowed: 0 <= low <= high"):
+        Interval(CFG(2.0), 2.0, 1.0)
+    with pytest.raises(ValueError, match="finite"):
+        CFG(math.inf)
