@@ -18,10 +18,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# the folders are installed as sfumato.<folder>; the checker finds them under that name through links
 types: $(STAMP)
-	@mkdir -p .types/sfumato
-	@for d in configs diffusion guidance samplers schedules tools; do ln -sfn ../../$$d .types/sfumato/$$d; done
 	$(BIN)/basedpyright
 
 $(STAMP): pyproject.toml constraints.txt
@@ -31,4 +28,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .types build dist *.egg-info
+	rm -rf .venv build dist *.egg-info

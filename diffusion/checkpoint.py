@@ -35,6 +35,7 @@ class Checkpoint:
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors saved under a name: "model", "ema", "optimizer"."""
+        assert (self.folder / f"{name}.safetensors").parent == self.folder
         return load_file(self.folder / f"{name}.safetensors")
 
 
@@ -73,7 +74,9 @@ def save(
     stage.mkdir()
     try:
         for name, values in tensors.items():
-            save_file({k: v.detach().cpu().contiguous() for k, v in values.items()}, stage / f"{name}.safetensors")
+            # copies, since safetensors refuses tensors that share memory (tied weights)
+            copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in values.items()}
+            save_file(copies, stage / f"{name}.safetensors")
         (stage / "state.json").write_text(json.dumps(dict(state), indent=1))
         files = sorted(p for p in stage.iterdir())
         manifest = {
@@ -96,9 +99,29 @@ def save(
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
         raise
-    for old in _folders(root)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    _retire(root, final, keep)
     return final
+
+
+def _retire(root: Path, published: Path, keep: int) -> None:
+    """Remove checkpoints older than the published one, beyond the newest keep - 1 that are valid. Newer ones are not touched:
+    only invalid ones can be newer, and they are passed over with a warning."""
+    kept = 1
+    for folder in _folders(root):
+        if folder.name >= published.name:
+            continue
+        if kept < keep and _is_valid(folder):
+            kept += 1
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_valid(folder: Path) -> bool:
+    try:
+        _verified(folder)
+    except ValueError:
+        return False
+    return True
 
 
 def _folders(root: Path) -> list[Path]:
@@ -116,12 +139,17 @@ def _verified(folder: Path) -> Checkpoint:
         manifest = json.loads((folder / "manifest.json").read_text())
         if manifest["format"] != FORMAT:
             raise ValueError(f"it has format {manifest['format']}, this version reads format {FORMAT}")
+        if folder.name != f"{_PREFIX}{manifest['step']:09d}":
+            raise ValueError(f"its manifest is that of step {manifest['step']}")
+        missing = {"state.json", "model.safetensors"} - set(manifest["files"])
+        if missing:
+            raise ValueError(f"its manifest lacks {', '.join(sorted(missing))}")
         for name, known in manifest["files"].items():
             path = folder / name
             if path.parent != folder or path.stat().st_size != known["bytes"] or _hash(path) != known["sha256"]:
                 raise ValueError(f"{name} is not the file that was saved")
         return Checkpoint(folder, int(manifest["step"]), json.loads((folder / "state.json").read_text()))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
@@ -133,3 +161,8 @@ def newest(root: Path) -> Checkpoint | None:
         except ValueError as error:
             warnings.warn(f"checkpoint {folder} is skipped: {error}", stacklevel=2)
     return None
+
+
+def any_folder(root: Path) -> bool:
+    """Whether there are checkpoints at all, valid or not."""
+    return bool(_folders(root))

@@ -28,30 +28,46 @@ class Processes:
 
     def __init__(self, precision: str, logs: Path | None = None) -> None:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
         from accelerate.utils import ProjectConfiguration
 
-        has_board = importlib.util.find_spec("tensorboard") is not None
-        tracked = logs is not None and has_board
-        if logs is not None and not has_board:
+        # a second run in one process may want another precision; Accelerate keeps the first one's otherwise
+        AcceleratorState._reset_state()
+        self._tracked = logs is not None and importlib.util.find_spec("tensorboard") is not None
+        if logs is not None and not self._tracked:
             warnings.warn(
                 "tensorboard is not installed (pip install 'sfumato[tensorboard]'); metrics go to metrics.jsonl only",
                 stacklevel=2,
             )
         self._accelerator = Accelerator(
             mixed_precision="no" if precision == "fp32" else precision,
-            log_with="tensorboard" if tracked else None,
-            project_config=ProjectConfiguration(project_dir=str(logs), logging_dir=str(logs)) if tracked else None,
+            log_with="tensorboard" if self._tracked else None,
+            project_config=ProjectConfiguration(project_dir=str(logs), logging_dir=str(logs))
+            if self._tracked
+            else None,
             step_scheduler_with_optimizer=False,
         )
-        if tracked:
-            self._accelerator.init_trackers("train")
         self.count, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self.device, self.main = self._accelerator.device, self._accelerator.is_main_process
         wanted = int(os.environ.get("WORLD_SIZE", "1"))
         if wanted != self.count:
-            raise RuntimeError(
+            raise ValueError(
                 f"{wanted} processes were launched but Accelerate runs {self.count}; on CPUs use torchrun with ACCELERATE_USE_CPU=true"
             )
+
+    def start_tracker(self) -> None:
+        """Begin to log; makes the folder."""
+        if self._tracked:
+            self._accelerator.init_trackers("train")
+
+    def agree(self, error: ValueError | None) -> None:
+        """Raise in every process when the main one found an error, so that none waits for the others.
+
+        Raises:
+            ValueError: the error, or in the other processes that there was one.
+        """
+        if self.largest(torch.tensor(float(error is not None), device=self.device)):
+            raise error or ValueError("refused by the main process")
 
     def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
         """The module and optimizer on this device, gradients averaged over the processes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..guidance.tree import Tree
@@ -32,17 +33,20 @@ def losses(
         denoiser: the model; its row says what the target is.
         weighting: W on the error of x0.
         x0, eps: (B, ...), data and standard normals.
-        level: tensors (B,), preferably float64: the clock and the weight are read from it before it is rounded.
+        level: tensors (B,) or element-wise (B, 1, H, W), preferably float64; or numbers.
         condition: see Denoiser.output.
         factor: the density's, per sample.
     """
+    if level.is_scalar:
+        level = Level(*(torch.full((len(x0),), float(v), dtype=torch.float64, device=x0.device) for v in level))
     at = level.like(x0)
-    x = at.alpha * x0 + at.sigma * eps
-    out = denoiser.output(x, level, condition)
-    # the target in x0's dtype from the exact level: rows may divide by what is small
-    wanted = target(denoiser.row, at, x0, eps)
-    error = (out - wanted).square().flatten(1).mean(1).float()
-    weight = output_weight(weighting, denoiser.row, level).to(error)
-    return Losses(
-        factor * weight * error if not isinstance(factor, Tensor) else factor.to(error) * weight * error, error
-    )
+    out = denoiser.output(at.alpha * x0 + at.sigma * eps, level, condition)
+    squares = (out - target(denoiser.row, at, x0, eps)).square()
+    # the clock and the weight are read from the exact level, before it is rounded to the data's precision
+    weight = output_weight(weighting, denoiser.row, level).to(squares)
+    error = squares.flatten(1).mean(1).float()
+    if weight.ndim > 1:  # element-wise levels: weighted before the mean
+        loss = (weight * squares).flatten(1).mean(1).float()
+    else:
+        loss = weight.to(error) * error
+    return Losses(loss * (factor.to(error) if isinstance(factor, Tensor) else factor), error)

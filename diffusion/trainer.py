@@ -116,8 +116,10 @@ class _Run:
 
     def __init__(self, recipe: Recipe, folder: Path, resume: bool, progress: bool) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, progress
-        found = self._open(resume)
         self.processes = Processes(recipe.precision, folder / "tensorboard")
+        self._open(resume)
+        found = newest(folder / "checkpoints")
+        self.processes.start_tracker()
         self.batches = plan_batches(recipe.batch, self.processes.count, recipe.micro_batch)
         self.denoiser = recipe.denoiser().to(self.processes.device)
         self.backbone = self.denoiser.backbone
@@ -137,15 +139,26 @@ class _Run:
         self.order = DataOrder(recipe.seed, len(recipe.data))
         self.buckets = Buckets(self.processes.device)
 
-    def _open(self, resume: bool) -> Checkpoint | None:
-        """The folder, its config written; the checkpoint to go on from."""
+    def _open(self, resume: bool) -> None:
+        """The main process looks whether the folder may be used, and writes the config; all processes agree on the outcome."""
+        error: ValueError | None = None
+        if self.processes.main:
+            try:
+                self._claim(resume)
+            except OSError as refused:
+                error = ValueError(f"the run folder {self.folder} can't be written: {refused}")
+            except ValueError as refused:
+                error = refused
+        self.processes.agree(error)
+
+    def _claim(self, resume: bool) -> None:
         config, description = self.folder / "config.yaml", self.recipe.describe()
-        found = newest(self.folder / "checkpoints") if config.is_file() else None
         if config.is_file() and not resume:
             raise ValueError(
                 f"{self.folder} holds a run already; go on with it by --resume, or choose another folder by --out"
             )
-        if config.is_file() and found is not None:
+        found = newest(self.folder / "checkpoints") if config.is_file() else None
+        if found is not None:
             old = yaml.safe_load(config.read_text())
             changed = [k for k in description if k not in _FREE and description[k] != old.get(k)]
             changed += ["data"] if found.state["data"] != self.recipe.data.fingerprint and "data" not in changed else []
@@ -154,15 +167,10 @@ class _Run:
                 raise ValueError(
                     f"{self.folder} can't be resumed under another recipe: {lines}. Start a new run in another folder"
                 )
-        if int(os.environ.get("RANK", "0")) == 0:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                temporary = self.folder / ".config.yaml"
-                temporary.write_text(yaml.safe_dump(description, sort_keys=False))
-                os.replace(temporary, config)
-            except OSError as error:
-                raise ValueError(f"the run folder {self.folder} can't be written: {error}") from error
-        return found
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / ".config.yaml"
+        temporary.write_text(yaml.safe_dump(description, sort_keys=False))
+        os.replace(temporary, config)
 
     def _restore(self, found: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
         self.backbone.load_state_dict(found.tensors("model"))

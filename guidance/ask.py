@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-from ..schedules.level import Level
+from ..schedules.level import Level, has_batch
 from ..schedules.prediction import Prediction
 from .tree import Tree, cat, same_shape, take
 
@@ -65,7 +65,6 @@ class Ask:
         """
         if bool(on.all()):
             return self
-        # what the other samples were told before stands for them, so only "cond" is carried over
         known = {k: v for k, v in self.known.items() if k == "cond"}
         return replace(self, rows=on.nonzero().squeeze(1), known=known)
 
@@ -82,6 +81,10 @@ class Ask:
                     'A negative prompt is given as the branch "negative", a weaker network as "weak"'
                 )
         first = ("cond",) if self.rows is not None else ()  # it fills the samples that the others skip
+        if self.rows is not None and len(self.rows) == 0:  # nobody wants another branch: all repeat "cond"
+            if "cond" not in self.known:
+                self._run(self.branches["cond"].network, ["cond"])
+            return tuple(self.known["cond"] for _ in names)
         todo = [n for n in dict.fromkeys(first + names) if n not in self.known]
         networks: list[Network] = []
         for name in todo:
@@ -102,28 +105,30 @@ class Ask:
                     f"branches {names[0]!r} and {name!r} share a network but their conditions differ in structure; "
                     "give both the same keys, shapes and dtypes (the null condition included)"
                 )
+        said_here = False
         if len(names) == 1 and index[0] is whole:
             answers = [network(self.x, self.level, conditions[0])]
         else:
             parts = [take(self.x, i) for i in index]
             levels = [self.level.rows(i) for i in index]
-            joint = network(cat(*parts), _join(levels, parts), cat(*conditions))
-            ends = [0]
-            for part in parts:
-                ends.append(ends[-1] + len(part))
+            x, level = cat(*parts), _join(levels)
+            joint = network(x, level, cat(*conditions))
+            said_here = joint.raw and joint.x is x and joint.level is level
+            ends = [0, *itertools.accumulate(len(part) for part in parts)]
             answers = [joint.rows(slice(a, b)) for a, b in itertools.pairwise(ends)]
         for name, i, answer in zip(names, index, answers, strict=True):
             self.spent[i, list(self.branches).index(name)] += 1
             if isinstance(i, Tensor):
                 answer = self.known["cond"].put(i, answer)
-            elif answer.x is not None:  # said of this very x, so that answers can be combined while raw
+            elif said_here:  # of this very x and level, so that the answers can be combined while raw
                 answer = Prediction(self.x, self.level, answer.out, answer.row)
             self.known[name] = answer
 
 
-def _join(levels: list[Level], parts: list[Tensor]) -> Level:
-    """The level of a joint batch: plain numbers stay; tensors with a batch are joined."""
+def _join(levels: list[Level]) -> Level:
+    """The level of a joint batch: numbers, and tensors without a batch of their own, stay; others are joined."""
     if levels[0].is_scalar:
         return levels[0]
-    full = [level.like(part) for level, part in zip(levels, parts, strict=True)]
-    return Level(*(cat(*v) if isinstance(v[0], Tensor) and v[0].ndim else v[0] for v in zip(*full, strict=True)))
+    return Level(
+        *(cat(*v) if isinstance(v[0], Tensor) and has_batch(v[0]) else v[0] for v in zip(*levels, strict=True))
+    )

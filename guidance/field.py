@@ -37,8 +37,7 @@ class Field:
         self.branches, self.rule = branches, rule
         self.spent = torch.zeros(size, len(branches), dtype=torch.int64)
         self.now: Level | None = None
-        self._memory: Tree = None
-        self._next: Tree = None
+        self.start()
 
     def check(self, levels: Sequence[Level]) -> None:
         """Refuse levels at which a network says nothing (PairingError), before it is asked."""
@@ -47,19 +46,24 @@ class Field:
             if check is not None:
                 check(levels)
 
+    def start(self) -> None:
+        """A trajectory begins: the rule has no memory yet. The count of evaluations goes on."""
+        self._memory: list[Tree] = []
+        self._next: list[Tree] = []
+
     def begin(self, now: Level) -> None:
         """A step begins at `now`."""
         self.now = now
-        if self._next is not None:
-            self._memory, self._next = self._next, None
+        if self._next:
+            self._memory, self._next = self._next, []
 
     def __call__(self, x: Tensor, level: Level) -> Prediction:
         """What the guided model believes at (x, level)."""
-        if self._memory is None:
-            self._memory = self.rule.init(x)
-        p, memory = self.rule(Ask(self.branches, x, level, self.now or level, self.spent), self._memory)
-        if self._next is None:
-            self._next = memory
+        if not self._memory:
+            self._memory = [self.rule.init(x)]
+        p, memory = self.rule(Ask(self.branches, x, level, self.now or level, self.spent), self._memory[0])
+        if not self._next:
+            self._next = [memory]
         return p
 
     def under(self, rule: Guidance) -> Field:

@@ -49,6 +49,6 @@ class DDPM:
         beta = relu(now.sigma**2 - divide(now.alpha, nxt.alpha) ** 2 * nxt.sigma**2)
         small = divide(nxt.sigma, now.sigma) * sqrt(beta)
         x = move(p, now, nxt, fresh=small, z=z[0])
-        if self.variance == "large" and not (nxt.is_scalar and nxt.sigma == 0):
-            x = x + (sqrt(beta) - small) * z[0]
+        if self.variance == "large":
+            x = x + (sqrt(beta) - small) * (nxt.sigma > 0) * z[0]
         return State(x), p

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ class DPMSolverPP:
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
             raise ValueError(f"DPMSolverPP.order is {self.order}; allowed: 1, 2, 3")
-        if not self.eta >= 0.0:
+        if not 0.0 <= self.eta < math.inf:
             raise ValueError(f"DPMSolverPP.eta is {self.eta}; allowed: >= 0 (0 is the ODE, 1 the SDE)")
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 
 __all__ = ["Form"]
 
@@ -38,13 +39,16 @@ class Form:
         return Form(terms)
 
     def __mul__(self, number: float) -> Form:
-        if isinstance(number, Form):
+        # only numbers: a tensor, even of one element, may be another one the next time the step is run
+        if not isinstance(number, Real):
             return NotImplemented
         return Form({k: c * float(number) for k, c in self.terms.items()})
 
     __rmul__ = __mul__
 
     def __truediv__(self, number: float) -> Form:
+        if not isinstance(number, Real):
+            return NotImplemented
         return self * (1.0 / number)
 
     def __neg__(self) -> Form:

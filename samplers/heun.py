@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from .state import Denoise, State, Vector, move
@@ -31,7 +34,11 @@ class Heun:
         *_, now, nxt = levels
         p = denoise(state.x, now)
         x = move(p, now, nxt)
-        if nxt.is_scalar and (nxt.sigma == 0 or now.alpha == 0 or nxt.alpha == 0):
-            return State(x), p
+        finite = (nxt.sigma > 0) & (now.alpha > 0) & (nxt.alpha > 0)
+        if not isinstance(finite, Tensor):
+            if not finite:
+                return State(x), p
+            q = denoise(x, nxt)
+            return State(move(p, now, nxt, eps=0.5 * p.eps + 0.5 * q.eps)), p
         q = denoise(x, nxt)
-        return State(move(p, now, nxt, eps=0.5 * p.eps + 0.5 * q.eps)), p
+        return State(torch.where(finite, move(p, now, nxt, eps=0.5 * p.eps + 0.5 * q.eps), x)), p

@@ -114,7 +114,7 @@ def _fill(
         for step in trajectory(sampler, denoise, levels, x, noise, table=table):
             memories = [f.update(m, step) for f, m in zip(filters, memories, strict=True)]
             on_step(real)
-            x = step.x if step.last else x
+            x = step.x
         verdicts = [f.verdict(m) for f, m in zip(filters, memories, strict=True)]
         verdicts = tuple(Verdict(v.keep.cpu()[:real], v.score.cpu()[:real]) for v in verdicts)
         keep = torch.ones(real, dtype=torch.bool)

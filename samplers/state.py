@@ -14,7 +14,10 @@ from ..schedules.scalar import Number, divide, relu, sqrt
 __all__ = ["Denoise", "Sampler", "State", "Vector", "move"]
 
 Denoise: TypeAlias = Callable[[Tensor, Level], Prediction]
-"""All that a sampler knows of a model: (x, level) -> what it believes."""
+"""All that a sampler knows of a model: (x, level) -> what it believes.
+
+What it returns must not be written to later: a network that answers in one buffer again and again (CUDA graphs) returns copies.
+It must not write to x, and may keep it."""
 
 Vector: TypeAlias = Any
 """A tensor (B, ...), or the symbol that stands for one while a sampler is traced; only + - * / by numbers is done to it."""

@@ -58,8 +58,10 @@ def trace(sampler: Sampler, levels: Sequence[Level]) -> list[Program] | None:
         z = tuple(Form.symbol(f"z{j}") for j in range(sampler.draws))
         try:
             state, p = sampler.step(State(Form.symbol("x"), memory), denoise, levels[: i + 2], z)
-        except (TypeError, AttributeError):
-            return None  # a Form was asked for more than + - * /; a mistake shows again, on tensors, where it runs as written
+        except (
+            Exception
+        ):  # a symbol was asked for more than + - * /; a real mistake shows again, on tensors, as written
+            return None
         linear = isinstance(state.x, Form) and all(isinstance(m, Form) for m in state.memory)
         shown = next((k for k, a in enumerate(answers) if a is p), -1)
         if not linear or shown < 0 or asks[0][0].terms != {"x": 1.0}:

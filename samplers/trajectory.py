@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -54,33 +55,23 @@ def tabulate(sampler: Sampler, levels: Sequence[Level]) -> Table:
     return Table(sampler, levels, trace(sampler, levels))
 
 
+@dataclass(frozen=True)
 class Step:
-    """One step that has been made. Read it before asking for the next.
+    """One step that has been made; yours to keep.
 
-    index: 0, 1, ...; last: whether it was the last. now, level: where it began and where it led. denoise: the model.
+    index: 0, 1, ...; last: whether it was the last. now, level: where it began and where it led. x: the state after it, (B, ...);
+    the loop reads it in the next step, so copy it before writing to it. prediction: what the model believed where it began.
+    denoise, noise: the model and the source of Gaussians, for who looks again.
     """
 
-    __slots__ = ("_handed", "_prediction", "_x", "denoise", "index", "last", "level", "noise", "now")
-
-    def __init__(
-        self, index: int, last: bool, now: Level, level: Level, x: Tensor, prediction: Prediction,
-        denoise: Denoise, noise: Noise | None,
-    ) -> None:  # fmt: skip
-        self.index, self.last, self.now, self.level = index, last, now, level
-        self.denoise, self.noise = denoise, noise
-        self._x, self._prediction, self._handed = x, prediction, False
-
-    @property
-    def x(self) -> Tensor:
-        """The state after the step, (B, ...). Yours to keep: the loop writes elsewhere from now on."""
-        self._handed = True
-        return self._x
-
-    @property
-    def prediction(self) -> Prediction:
-        """What the model believed where the step began. Yours to keep."""
-        self._handed = True
-        return self._prediction
+    index: int
+    last: bool
+    now: Level
+    level: Level
+    x: Tensor
+    prediction: Prediction
+    denoise: Denoise
+    noise: Noise | None
 
 
 def trajectory(
@@ -90,8 +81,8 @@ def trajectory(
     """Walk x along levels; a generator of steps.
 
     A linear sampler runs as a table of numbers, in buffers of its own, unless gradients are recorded (torch.is_grad_enabled());
-    any other runs as it is written. Where `denoise` has `begin(level)` it is told when a step begins (guidance keeps one vector
-    field per step), and where it has `check(levels)` it may refuse levels before the first evaluation.
+    any other runs as it is written. A denoiser may have more to be told: `check(levels)` may refuse levels before the first
+    evaluation, `start()` hears that a trajectory begins, `begin(level)` that a step does (guidance keeps one vector field per step).
 
     Args:
         sampler: the method.
@@ -113,7 +104,10 @@ def trajectory(
     check = getattr(denoise, "check", None)
     if check is not None:
         check(table.asked)
-    # checked here, at the call, not at the first next()
+    start = getattr(denoise, "start", None)
+    if start is not None:
+        start()
+    # all of this at the call, not at the first next()
     if table.programs is None or as_written or torch.is_grad_enabled():
         return _as_written(sampler, denoise, [level.like(x) for level in levels], x, noise)
     return _by_table(table, table.programs, denoise, x, noise)
@@ -134,55 +128,80 @@ def _as_written(
         yield Step(i, i == last, levels[i], levels[i + 1], state.x, p, denoise, noise)
 
 
+def _free(buffer: Tensor) -> bool:
+    """Whether nobody but the loop's list knows a tensor or a view of its memory: Python's and the storage's own counts.
+
+    3 references: the list, this argument, and that of getrefcount; 2 of the storage: the tensor and the wrapper asked here.
+    """
+    return sys.getrefcount(buffer) == 3 and torch._C._storage_Use_Count(buffer.untyped_storage()._cdata) == 2
+
+
+class _Buffers:
+    """Tensors that the loop made. One is written to again only when nobody refers to it any more: no step that was kept, no
+    memory of a rule, no cache of a network."""
+
+    def __init__(self) -> None:
+        self._made: list[Tensor] = []
+        self._spare: list[Tensor] = []
+
+    def collect(self) -> None:
+        """Find out which are free; at the start of a step."""
+        self._spare.clear()
+        spare = [i for i in range(len(self._made)) if _free(self._made[i])]
+        self._spare = [self._made[i] for i in spare]
+
+    def compute(self, recipe: Recipe, tensors: Sequence[Tensor]) -> Tensor:
+        """Carry out a recipe, into a free buffer when there is one."""
+        if recipe.kind == "alias":
+            return tensors[recipe.first]
+        if self._spare:
+            return compute(recipe, tensors, self._spare.pop())
+        self._made.append(compute(recipe, tensors, None))
+        return self._made[-1]
+
+
 def _by_table(
     table: Table, programs: Sequence[Program], denoise: Denoise, x: Tensor, noise: Noise | None
 ) -> Iterator[Step]:
-    """Apply the numbers. Only buffers that this loop made, that nothing refers to any more, are written to."""
+    """Apply the numbers."""
     begin, sampler, plans, last = getattr(denoise, "begin", None), table.sampler, table.plans, len(programs) - 1
     memory: tuple[Tensor, ...] = ()
     scales: tuple[float, ...] = ()
-    made: dict[int, Tensor] = {}
+    buffers = _Buffers()
     for i, program in enumerate(programs):
-        level = program.asks[0][1]
         if begin is not None:
-            begin(level)
-        live = {id(x), *map(id, memory)}
-        spare = [buffer for key, buffer in made.items() if key not in live]
-        tensors = [x, *memory, *_draw(sampler, noise, i)]
+            begin(program.asks[0][1])
+        buffers.collect()
+        tensors = [x, *memory, *(z.to(x.dtype) for z in _draw(sampler, noise, i))]
         rows: tuple[Row | None, ...] = ()
-        answers: list[Prediction] = []
+        shown: Prediction | None = None
+        p: Prediction | None = None
         at = x
         for k, (_, level) in enumerate(program.asks):
             if k:
-                key = i, rows, scales
-                recipe = plans.get(key)
+                recipe = plans.get((i, rows, scales))
                 if recipe is None:
-                    recipe = plans[key] = stage(program, rows, scales, sampler.draws)
+                    recipe = plans[i, rows, scales] = stage(program, rows, scales, sampler.draws)
                 assert isinstance(recipe, Recipe)
-                at = compute(recipe, tensors, spare.pop() if spare and recipe.kind != "alias" else None)
+                at = buffers.compute(recipe, tensors)
             p = denoise(at, level)
-            answers.append(p)
-            if p.row is not None and p.x is at and p.out is not None and p.out.dtype == x.dtype:
+            shown = p if k == program.shown else shown
+            if p.row is not None and p.out is not None and p.x is at and p.level is level and p.out.dtype == x.dtype:
                 rows = *rows, p.row
                 tensors.append(p.out)
             else:
                 rows = *rows, None
-                tensors += [p.x0, p.eps]
-        key = i, rows, scales, "end"
-        plan = plans.get(key)
+                tensors += [p.x0.to(x.dtype), p.eps.to(x.dtype)]
+        plan = plans.get((i, rows, scales, "end"))
         if plan is None:
-            plan = plans[key] = bind(program, rows, scales, sampler.draws)
+            plan = plans[i, rows, scales, "end"] = bind(program, rows, scales, sampler.draws)
         assert isinstance(plan, Plan)
-        first = len(tensors)
+        assert shown is not None
         for recipe in (*plan.memory, plan.x):
-            alias = recipe.kind == "alias"
-            y = compute(recipe, tensors, spare.pop() if spare and not alias else None)
-            if not alias:
-                made[id(y)] = y
-            tensors.append(y)
-        before, x, memory, scales = x, tensors[-1], tuple(tensors[first:-1]), plan.scales
-        step = Step(i, i == last, program.asks[0][1], table.levels[i + 1], x, answers[program.shown], denoise, noise)
+            tensors.append(buffers.compute(recipe, tensors))
+        memory = tuple(tensors[len(tensors) - 1 - len(plan.memory) : -1])
+        x, scales = tensors[-1], plan.scales
+        step = Step(i, i == last, program.asks[0][1], table.levels[i + 1], x, shown, denoise, noise)
+        del tensors, at, p, shown  # what the loop alone still knows of may be written to in the next step
         yield step
-        if step._handed:  # somebody may hold x, or a prediction that is solved from the x before when it is read
-            for tensor in (before, x, *(p.x for p in answers), *memory):
-                made.pop(id(tensor), None)
+        del step

@@ -63,8 +63,10 @@ class LogNormal:
     std: float = 1.2
 
     def __post_init__(self) -> None:
-        if not self.std > 0:
-            raise ValueError(f"LogNormal.std is {self.std}; allowed: > 0 (EDM's is 1.2)")
+        if not (0 < self.std < math.inf and math.isfinite(self.mean)):
+            raise ValueError(
+                f"LogNormal(mean={self.mean}, std={self.std}); allowed: finite, std > 0 (EDM's are -1.2 and 1.2)"
+            )
 
     def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
         log_ratio = self.mean + self.std * math.sqrt(2) * torch.erfinv(2 * u - 1)

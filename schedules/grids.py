@@ -56,7 +56,7 @@ class Karras:
     Args:
         low: the last sigma / alpha before data, > 0.
         high: the first sigma / alpha, > low; a schedule that ends lower refuses it.
-        rho: > 0; larger puts more steps near the data.
+        rho: 0.1 to 1000; larger puts more steps near the data.
 
     Raises:
         ValueError: for other values, and, when called, where the schedule does not reach `high` or `low`.
@@ -69,18 +69,18 @@ class Karras:
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        if not (0 < self.low < self.high < math.inf and self.rho > 0):
+        if not (0 < self.low < self.high < math.inf and 0.1 <= self.rho <= 1000):
             raise ValueError(
-                f"Karras(low={self.low}, high={self.high}, rho={self.rho}); allowed: 0 < low < high < inf and rho > 0"
+                f"Karras(low={self.low}, high={self.high}, rho={self.rho}); allowed: 0 < low < high < inf, rho 0.1 to 1000"
             )
 
     def __call__(self, schedule: Schedule, steps: int) -> list[Level]:
         check_steps(steps)
         top, bottom = float(schedule(1.0).ratio), float(schedule(0.0).ratio)
-        if self.high > top * (1 + 1e-9) or self.low < bottom * (1 - 1e-9):
+        if self.high > top * (1 + 1e-9) or self.low <= bottom:
             raise ValueError(
                 f"Karras(low={self.low}, high={self.high}): sigma / alpha of {type(schedule).__name__} runs from "
-                f"{bottom:.6g} to {top:.6g}; choose low and high inside"
+                f"{bottom:.6g} to {top:.6g}; choose low above and high at most that"
             )
         first, last = self.high ** (1 / self.rho), self.low ** (1 / self.rho)
         ratios = [(first + i / max(steps - 1, 1) * (last - first)) ** self.rho for i in range(steps)]

@@ -80,7 +80,7 @@ class Level(NamedTuple):
 
     def rows(self, index: slice | Tensor) -> Level:
         """The level of some samples of a batch; plain numbers stay as they are."""
-        return Level(*(v[index] if isinstance(v, Tensor) and v.ndim else v for v in self))
+        return Level(*(v[index] if isinstance(v, Tensor) and has_batch(v) else v for v in self))
 
     def finite(self) -> Level:
         """The same level with an exact zero replaced by a number so small that every limit is reached to 4e-18."""
@@ -91,3 +91,8 @@ class Level(NamedTuple):
             assert isinstance(sigma, Tensor)
             return Level(self.t, alpha.maximum(floor * sigma), sigma.maximum(floor * alpha))
         return Level(self.t, max(self.alpha, floor * self.sigma), max(self.sigma, floor * self.alpha))
+
+
+def has_batch(value: Tensor) -> bool:
+    """Whether a tensor of a level differs between samples: (B,), or (B, 1, H, W) with B > 1."""
+    return value.ndim == 1 or (value.ndim > 1 and len(value) > 1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .level import Level
-from .scalar import Number, exp, softplus, sqrt
+from .scalar import Number, divide, exp, softplus, sqrt
 
 __all__ = ["LinearBeta"]
 
@@ -42,6 +42,7 @@ class LinearBeta:
 
     def at_log_snr(self, log_snr: Number) -> Level:
         integral = softplus(-log_snr)
-        # the positive root of (high - low) / 2 t^2 + low t = integral, in the form that does not cancel
-        t = 2 * integral / (self.low + sqrt(self.low**2 + 2 * (self.high - self.low) * integral))
+        # the positive root of (high - low) / 2 t^2 + low t = integral, in a form that neither cancels nor is inf / inf
+        slope = divide(self.low, integral)
+        t = divide(2.0, slope + sqrt(slope**2 + divide(2.0 * (self.high - self.low), integral)))
         return Level.from_log_snr(t, log_snr)

@@ -6,6 +6,7 @@ cannot disagree. Together with x = alpha * x0 + sigma * eps the pair is solvable
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -87,8 +88,10 @@ class EDM:
     data_std: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.data_std > 0:
-            raise ValueError(f"EDM.data_std is {self.data_std}; allowed: > 0 (the standard deviation of the data)")
+        if not 0 < self.data_std < math.inf:
+            raise ValueError(
+                f"EDM.data_std is {self.data_std}; allowed: > 0 and finite, the standard deviation of the data"
+            )
 
     @property
     def input_std(self) -> float:

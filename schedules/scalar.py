@@ -87,7 +87,11 @@ def divide(a: Tensor, b: Number) -> Tensor: ...
 @overload
 def divide(a: Number, b: Number) -> Number: ...
 def divide(a: Number, b: Number) -> Number:
-    """a / b for a, b >= 0 with a / 0 = inf (nan for 0 / 0), as tensors do."""
-    if isinstance(a, Tensor) or isinstance(b, Tensor) or b != 0:
-        return a / b
-    return math.inf if a > 0 else math.nan
+    """a / b for a, b in [0, inf], with a / 0 = inf; 0 / 0 and inf / inf are 1: what does not change keeps its ratio."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        quotient = a / b
+        assert isinstance(quotient, Tensor)
+        return torch.nan_to_num(quotient, nan=1.0, posinf=math.inf)
+    if b == 0 or (a == math.inf and b == math.inf):
+        return 1.0 if a == b else math.inf
+    return a / b

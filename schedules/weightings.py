@@ -44,7 +44,7 @@ class MinSNR:
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        if not self.gamma > 0:
+        if not 0 < self.gamma < math.inf:
             raise ValueError(f"MinSNR.gamma is {self.gamma}; allowed: > 0 (the paper's is 5)")
 
     def __call__(self, log_snr: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class EDMWeighting:
     data_std: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.data_std > 0:
+        if not 0 < self.data_std < math.inf:
             raise ValueError(
                 f"EDMWeighting.data_std is {self.data_std}; allowed: > 0 (the standard deviation of the data)"
             )

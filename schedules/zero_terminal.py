@@ -41,7 +41,7 @@ class ZeroTerminalSNR:
         scale = first / (first - last)
         alpha = (inner.alpha - last) * scale
         # 1 - alpha' from sigma, so that nothing cancels near data: 1 - alpha = sigma^2 / (1 + alpha)
-        rest = (scale * inner.sigma**2 / (1.0 + inner.alpha)) + (1.0 - (1.0 - last) * scale)
+        rest = scale * inner.sigma**2 / (1.0 + inner.alpha) - last * (1.0 - first) / (first - last)
         return Level(t, alpha, sqrt(rest * (1.0 + alpha)))
 
     def at_log_snr(self, log_snr: Number) -> Level:
@@ -49,7 +49,7 @@ class ZeroTerminalSNR:
         level = Level.from_log_snr(0.0, log_snr)
         scale = first / (first - last)
         inner = level.alpha / scale + last
-        # 1 - inner alpha, again without cancellation: (1 - alpha' - (1 - (1 - last) scale)) / scale
-        rest = (level.sigma**2 / (1.0 + level.alpha) - (1.0 - (1.0 - last) * scale)) / scale
+        # 1 - inner alpha, again without cancellation
+        rest = (level.sigma**2 / (1.0 + level.alpha) + last * (1.0 - first) / (first - last)) / scale
         power = relu(rest * (1.0 + inner))
         return level._replace(t=self.schedule.at_log_snr(2.0 * log(inner) - log(power)).t)

@@ -156,6 +156,10 @@ def test_only_some_samples(row):
     assert torch.allclose(cond.x0, full_cond.x0, atol=1e-12)
     assert torch.allclose(ref.x0[[0, 3]], full_ref.x0[[0, 3]], atol=1e-12)
     assert torch.allclose(ref.x0[[1, 2]], full_cond.x0[[1, 2]], atol=1e-12)
+    calls = net.calls
+    _, nobody = whole.only(torch.zeros(4, dtype=torch.bool))("cond", "ref")
+    assert torch.allclose(nobody.x0, full_cond.x0, atol=1e-12)
+    assert (net.calls, net.sizes[-1]) == (calls + 1, 4)
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,47 @@ def test_a_step_is_one_vector_field():
         field.begin(level)
         for _ in range(3):
             assert torch.allclose(field(x, level).x0, base.x0 + step)
+
+
+def test_a_field_starts_anew_with_each_trajectory():
+    field = Field(branches(Net(), 2), Counting(), 2)
+    levels, x = trailing(Flow(), 4), torch.randn(2, 1, dtype=torch.float64)
+    with torch.no_grad():
+        *_, a = trajectory(DDIM(), field, levels, x)
+        *_, b = trajectory(DDIM(), field, levels, x)
+    assert torch.equal(a.x, b.x)
+    assert field.spent.tolist() == [[8, 0]] * 2
+
+
+@pytest.mark.parametrize("row", [None, V()], ids=str)
+def test_a_network_that_answers_for_another_level_is_read_there(row):
+    """A model of another path behind a wrapper: its prediction is solved where it was made, guided or not."""
+    inner = Net(row)
+
+    def wrapped(x, level, condition):
+        vp = Level.from_log_snr(0.0, level.log_snr)
+        return inner(x * (vp.alpha / level.alpha), vp, condition)
+
+    x, level = torch.randn(3, 1, dtype=torch.float64), Flow()(0.4)
+    direct = wrapped(x, level, {"m": torch.zeros(3)})
+    for rule in (Plain(), CFG(2.0)):
+        p = Field(branches(wrapped, 3), rule, 3)(x, level)
+        if isinstance(rule, Plain):
+            assert torch.allclose(p.x0, direct.x0, atol=1e-12)
+        else:
+            null = wrapped(x, level, {"m": torch.full((3,), math.nan)})
+            assert torch.allclose(p.x0, 2 * direct.x0 - null.x0, atol=1e-12)
+
+
+def test_levels_without_a_batch_of_their_own_serve_joint_calls():
+    x = torch.randn(3, 1, 2, 2, dtype=torch.float64)
+    sigma = torch.rand(1, 1, 2, 2, dtype=torch.float64) * 0.5 + 0.2
+    level = Level(0.5, 1 - sigma, sigma)
+    p = Field(branches(Net(V()), 3), CFG(2.0), 3)(x, level)
+    q = Field(branches(Net(V()), 3), CFG(2.0), 3)(
+        x, Level(0.5, level.alpha.expand(3, 1, 2, 2), sigma.expand(3, 1, 2, 2))
+    )
+    assert torch.allclose(p.x0, q.x0, atol=1e-12)
 
 
 def test_the_interval_is_decided_where_the_step_began():

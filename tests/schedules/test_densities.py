@@ -47,5 +47,5 @@ def test_levels_are_float64_and_weights_are_one():
 
 
 def test_refusal():
-    with pytest.raises(ValueError, match=r"LogNormal.std is 0"):
+    with pytest.raises(ValueError, match=r"std=0.0\); allowed"):
         LogNormal(0.0, 0.0)

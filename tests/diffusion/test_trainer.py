@@ -1,0 +1,287 @@
+"""Training: resumed runs are the same run, micro-batches and processes change nothing, refusals come before the first step."""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+import yaml
+
+from sfumato.diffusion import Digits, Interrupted, LogSNRClock, Recipe, TimeClock, UNet, load, train
+from sfumato.diffusion.checkpoint import newest
+from sfumato.diffusion.draws import DataOrder, draw
+from sfumato.diffusion.ema import Ema
+from sfumato.diffusion.plan import check_recipe, learning_rate, plan_batches, report
+from sfumato.schedules import EDM, Cosine, Eps, LogNormal, PairingError, RectifiedFlow, Truncated, Uniform, V
+
+
+def recipe(**changes):
+    torch.manual_seed(0)
+    net = UNet(channels=1, size=8, num_classes=10, width=8, multipliers=(1, 2), blocks=1, attention=(), dropout=0.1)
+    values = {
+        "data": Digits(), "backbone": net, "schedule": RectifiedFlow(), "row": EDM(0.75), "clock": LogSNRClock(),
+        "density": LogNormal(-0.8, 1.2), "steps": 12, "batch": 16, "lr": 2e-3, "warmup": 3, "ema": 0.9, "threads": 1, "log_every": 4,
+        "sampling_steps": 3,
+    }  # fmt: skip
+    return Recipe(**{**values, **changes})
+
+
+def tensors(folder):
+    found = newest(folder / "checkpoints")
+    return found.step, {f"{n}/{k}": v for n in ("model", "ema", "optimizer") for k, v in found.tensors(n).items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run of 12 steps."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(recipe(), folder, progress=False)
+    return folder
+
+
+def test_a_resumed_run_is_the_same_run(whole, tmp_path):
+    """Stopped at 5 and at 9, resumed with other global randomness, dropout on: equal to the last bit."""
+    for stop in (5, 9, 12):
+        torch.manual_seed(stop)
+        torch.rand(stop)
+        train(recipe(steps=12), tmp_path, resume=True, progress=False) if stop == 12 else _stopped_at(stop, tmp_path)
+    step, state = tensors(tmp_path)
+    assert step == 12
+    assert same(state, tensors(whole)[1])
+    logged = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert logged == sorted(set(logged))
+
+
+def _stopped_at(stop, folder):
+    """Run until a signal arrives in step `stop`."""
+    source = Digits()
+    seen = []
+
+    class Stopping:
+        shape, num_classes, fingerprint = source.shape, source.num_classes, source.fingerprint
+
+        def __len__(self):
+            return len(source)
+
+        def batch(self, index):
+            seen.append(index)
+            if base + len(seen) == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+            return source.batch(index)
+
+    found = newest(folder / "checkpoints")
+    base = found.step if found else 0
+    with pytest.MonkeyPatch.context() as patch:
+        r = recipe()
+        described = r.describe()
+        patch.setattr(type(r), "describe", lambda self: described)
+        object.__setattr__(r, "data", Stopping())
+        with pytest.raises(Interrupted, match=rf"stopped at step {stop} of 12"):
+            train(r, folder, resume=True, progress=False)
+
+
+def test_micro_batches_change_nothing_but_rounding(whole, tmp_path):
+    train(recipe(micro_batch=5, backbone=_plain_net()), tmp_path / "a", progress=False)
+    train(recipe(backbone=_plain_net()), tmp_path / "b", progress=False)
+    a, b = tensors(tmp_path / "a")[1], tensors(tmp_path / "b")[1]
+    worst = max(float((a[k] - b[k]).abs().max()) for k in a if k.startswith("model/"))
+    assert worst < 1e-4
+
+
+def _plain_net():
+    torch.manual_seed(0)
+    return UNet(channels=1, size=8, num_classes=10, width=8, multipliers=(1, 2), blocks=1, attention=())
+
+
+TWO = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+from test_trainer import recipe, _plain_net
+from sfumato.diffusion import train
+train(recipe(backbone=_plain_net(), steps=6), {folder!r}, progress=False)
+"""
+
+
+def test_two_processes_are_one_process_with_two_micro_batches(tmp_path):
+    """Bit for bit: the same draws by address, gradients summed over halves either way."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO.format(tests=os.path.dirname(__file__), folder=str(tmp_path / "two")))
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517", str(script)],
+        check=True, env=env, timeout=300,
+    )  # fmt: skip
+    train(recipe(backbone=_plain_net(), steps=6, micro_batch=8), tmp_path / "one", progress=False)
+    one, two = tensors(tmp_path / "one")[1], tensors(tmp_path / "two")[1]
+    assert one.keys() == two.keys()
+    assert max(float((one[k] - two[k]).abs().max()) for k in one) == 0.0
+
+
+def test_a_run_folder_holds_what_it_says(whole):
+    assert (whole / "config.yaml").is_file()
+    assert yaml.safe_load((whole / "config.yaml").read_text()) == recipe().describe()
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 12]
+    assert all(sum(line["buckets"]["count"]) == 4 * 16 for line in lines)
+    assert list((whole / "tensorboard").rglob("events.out.*"))
+    assert not list(whole.rglob("*.pkl")) + list(whole.rglob("*.bin")) + list(whole.rglob("*.pt"))
+
+
+def test_previews_use_the_average_and_give_the_weights_back(tmp_path):
+    r = recipe(steps=4, sample_every=2)
+    train(r, tmp_path / "previews", progress=False)
+    assert len(list((tmp_path / "previews" / "samples").glob("step-*.png"))) == 2
+    r = recipe(steps=4)
+    train(r, tmp_path / "none", progress=False)
+    assert same(tensors(tmp_path / "previews")[1], tensors(tmp_path / "none")[1])
+
+
+def test_loss_falls(tmp_path):
+    train(recipe(steps=60, lr=8e-3, batch=64, log_every=15), tmp_path, progress=False)
+    found = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert found[-1] < 0.7 * found[0]
+
+
+def test_refusals_before_the_first_step(whole, tmp_path):
+    with pytest.raises(ValueError, match="holds a run already"):
+        train(recipe(), whole, progress=False)
+    with pytest.raises(ValueError, match=r"can't be resumed under another recipe: lr was 0.002, is 0.5"):
+        train(recipe(lr=0.5), whole, resume=True, progress=False)
+    with pytest.raises(PairingError, match="v-prediction"):
+        train(recipe(schedule=Cosine(), row=Eps()), tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"set backbone.channels: 1, backbone.size: 8"):
+        train(
+            recipe(backbone=UNet(channels=3, size=8, num_classes=10, width=8, attention=())), tmp_path, progress=False
+        )
+    with pytest.raises(ValueError, match=r"set backbone.num_classes: 10"):
+        train(recipe(backbone=UNet(channels=1, size=8, width=8, attention=())), tmp_path, progress=False)
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(ValueError, match="can't be written"):
+        train(recipe(), blocked / "run", progress=False)
+
+
+def test_a_loss_that_is_not_finite_makes_no_update(tmp_path):
+    source = Digits()
+
+    class Poisoned(Digits):
+        def batch(self, index):
+            batch = source.batch(index)
+            return batch._replace(x=torch.where(torch.rand(1) < 2, torch.nan, batch.x))
+
+    r = recipe()
+    before = {k: v.clone() for k, v in r.backbone.state_dict().items()}
+    with pytest.raises(FloatingPointError, match=r"step 0: the loss is nan.*no update was made"):
+        train(dataclasses.replace(r, data=Poisoned()), tmp_path, progress=False)
+    assert same(before, r.backbone.state_dict())
+
+
+def test_training_in_a_thread_leaves_signals_alone(tmp_path):
+    done = []
+    thread = threading.Thread(target=lambda: done.append(train(recipe(steps=2), tmp_path, progress=False)))
+    thread.start()
+    thread.join()
+    assert len(done) == 1
+
+
+def test_precision_bf16_runs_and_learns(tmp_path):
+    train(recipe(steps=30, lr=8e-3, precision="bf16", log_every=10), tmp_path, progress=False)
+    found = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert found[-1] < found[0]
+
+
+def test_a_run_of_another_path_trains_and_samples(tmp_path):
+    r = recipe(schedule=Truncated(Cosine(), -20.0), row=Eps(), clock=TimeClock(), density=Uniform(), steps=3)
+    model = train(r, tmp_path, progress=False)
+    assert torch.isfinite(model.sample([0, 1], [1, 2], steps=3).images).all()
+    assert load(tmp_path, ema=False).source["ema"] is False
+
+
+def test_data_order_visits_each_sample_once_per_epoch():
+    order = DataOrder(3, 100)
+    two = order(torch.arange(200))
+    assert torch.equal(two[:100].sort().values, torch.arange(100))
+    assert torch.equal(two[100:].sort().values, torch.arange(100))
+    assert not torch.equal(two[:100], two[100:])
+    assert torch.equal(DataOrder(3, 100)(torch.arange(95, 110)), two[95:110])
+
+
+def test_draws_are_stratified_over_the_global_batch_and_addressed():
+    places = torch.arange(64)
+    d = draw(5, 7, places, 64, (1, 2, 2), Uniform(), RectifiedFlow(), 0.25, torch.device("cpu"))
+    assert ((d.level.t * 64).floor().long() == places).all()
+    some = draw(5, 7, places[10:20], 64, (1, 2, 2), Uniform(), RectifiedFlow(), 0.25, torch.device("cpu"))
+    assert torch.equal(some.eps, d.eps[10:20])
+    assert torch.equal(some.level.t, d.level.t[10:20])
+    assert torch.equal(some.dropped, d.dropped[10:20])
+    drops = torch.cat(
+        [draw(5, s, places, 64, (1,), Uniform(), RectifiedFlow(), 0.25, torch.device("cpu")).dropped for s in range(60)]
+    )
+    assert float(drops.float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_learning_rate():
+    r = recipe(steps=100, warmup=10, lr=1.0, lr_end=0.1)
+    rates = [learning_rate(r, s) for s in range(100)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[99] == pytest.approx(0.1)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_batches():
+    plan = plan_batches(16, 2, 3)
+    assert plan.places == (((0, 3), (3, 6), (6, 8)), ((8, 11), (11, 14), (14, 16)))
+    assert (plan.micro_batch, plan.accumulation) == (3, 3)
+    assert plan_batches(16, 1, None).places == (((0, 16),),)
+    with pytest.raises(ValueError, match="choose a multiple of 3"):
+        plan_batches(16, 3, None)
+
+
+def test_report_says_what_a_run_will_be():
+    r = recipe(micro_batch=4)
+    check_recipe(r)
+    text = report(r)
+    assert f"{sum(p.numel() for p in r.backbone.parameters()):,} parameters" in text
+    assert "16 = 1 process(es) x 4 micro-batch(es) of up to 4" in text
+
+
+def test_ema_is_the_average_and_copies_buffers():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    ema = Ema(net, 0.9)
+    expected = net[0].weight.detach().clone()
+    for step in range(1, 40):
+        with torch.no_grad():
+            net[0].weight.add_(1.0)
+            net[1].running_mean.add_(1.0)
+        ema.update(net, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * net[0].weight.detach()
+    assert torch.allclose(ema.state["0.weight"], expected, rtol=1e-5)
+    assert torch.equal(ema.state["1.running_mean"], net[1].running_mean)
+    own = net[0].weight.detach().clone()
+
+    def fail():
+        with ema.swapped(net):
+            assert torch.equal(net[0].weight, ema.state["0.weight"])
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail()
+    assert torch.equal(net[0].weight, own)
+
+
+def test_v_and_edm_rows_train_the_same_way(tmp_path):
+    """No row needs code of its own in the trainer."""
+    for row in (V(), EDM(1.0)):
+        train(recipe(row=row, steps=2), tmp_path / type(row).__name__, progress=False)
