@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 __all__ = ["Batch", "Digits", "ImageFolder", "Source"]
@@ -106,6 +106,9 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 class ImageFolder:
     """Images below a folder; its sub-folders are the classes, in alphabetical order. Centre-cropped and resized to a square.
 
+    Turned as their EXIF says; transparent ones are laid on black; of 16-bit ones the upper 8 bits are used. The fingerprint is
+    that of names and sizes, not of pixels.
+
     Args:
         root: the folder. Images directly in it: no classes.
         size: height and width in pixels, >= 1.
@@ -169,7 +172,13 @@ class ImageFolder:
 
     def _read(self, path: Path) -> Tensor:
         try:
-            with Image.open(path) as image:
+            with Image.open(path) as file:
+                image = ImageOps.exif_transpose(file)
+                if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion would cut them off at 255
+                    image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+                if "A" in image.getbands() or "transparency" in image.info:
+                    image = image.convert("RGBA")
+                    image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
                 image = image.convert("L" if self.channels == 1 else "RGB")
         except (OSError, Image.DecompressionBombError, ValueError) as error:
             raise ValueError(f"{path} can't be read as an image: {error}; mend or remove it") from error

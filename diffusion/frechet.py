@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,8 +10,15 @@ from torch import Tensor
 __all__ = ["Moments", "frechet", "moments"]
 
 
-class Moments(NamedTuple):
-    """mean: float64 (d,). covariance: float64 (d, d), of the sample (divided by N - 1). count: N, how many vectors."""
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """The Gaussian that stands for a set of feature vectors.
+
+    Args:
+        mean: float64 (d,).
+        covariance: float64 (d, d), of the sample: divided by count - 1.
+        count: how many vectors it was made of, >= 2.
+    """
 
     mean: Tensor
     covariance: Tensor
@@ -40,9 +47,9 @@ def moments(features: Tensor) -> Moments:
 def frechet(a: Moments, b: Moments) -> float:
     """|mean_a - mean_b|^2 + tr A + tr B - 2 tr (A B)^1/2 of two Gaussians with covariances A and B: 0 for equal ones.
 
-    With A = L L^T the last trace is that of the root of L^T B L, which is symmetric: its eigenvalues are real, and none of
-    the usual repairs (dropping imaginary parts, adding a small multiple of the identity) is needed. The estimate falls
-    with the number of vectors, so compare distances at equal counts only.
+    With A = L L^T the last trace is that of the root of L^T B L, which is symmetric: its eigenvalues are real, and none
+    of the usual repairs (dropping imaginary parts, adding a small multiple of the identity) is needed. Few vectors make
+    the estimate too large, so compare distances at equal counts only.
 
     Args:
         a, b: of the same d. Singular covariances are allowed.
@@ -59,11 +66,13 @@ def frechet(a: Moments, b: Moments) -> float:
     for name, m in (("a", a), ("b", b)):
         if m.mean.shape != (d,) or m.covariance.shape != (d, d):
             raise ValueError(
-                f"{name} has a mean of shape {tuple(m.mean.shape)} and a covariance of shape {tuple(m.covariance.shape)}; "
-                f"allowed: ({d},) and ({d}, {d}), as a.mean; take both from features of the same network"
+                f"{name} has a mean of shape {tuple(m.mean.shape)} and a covariance of shape "
+                f"{tuple(m.covariance.shape)}; allowed: ({d},) and ({d}, {d}), as a.mean; take both from features of the "
+                "same network"
             )
-    difference = a.mean.double() - b.mean.to(a.mean).double()
-    first, second = a.covariance.double(), b.covariance.to(a.mean).double()
+    device = a.mean.device
+    difference = a.mean.double() - b.mean.to(device, torch.float64)
+    first, second = a.covariance.to(device, torch.float64), b.covariance.to(device, torch.float64)
     total = difference.square().sum() + first.trace() + second.trace() - 2 * _root_trace(first, second)
     # equal inputs differ from zero by rounding, in either direction
     return max(float(total), 0.0)
@@ -74,8 +83,8 @@ def _root_trace(a: Tensor, b: Tensor) -> Tensor:
     lower = _cholesky(a)
     if lower is not None and _cholesky(b) is not None:
         return torch.linalg.eigvalsh(lower.T @ b @ lower).clamp(min=0).sqrt().sum()
-    # A root of the eigenvalues that should be zero would turn a rounding error of 1e-16 into 1e-8. Singular values of the
-    # factors' product are those roots, without the detour through their squares.
+    # The root of an eigenvalue that should be zero would turn a rounding error of 1e-16 into 1e-8. Singular values of
+    # the factors' product are those roots, without the detour through their squares.
     return torch.linalg.svdvals(_factor(a).T @ _factor(b)).sum()
 
 

@@ -79,7 +79,9 @@ class Judge:
 
 def _check(x: Tensor) -> Tensor:
     if x.shape[1:] != (1, 8, 8) or len(x) < 1:
-        raise ValueError(f"x has shape {tuple(x.shape)}; allowed: (N, 1, 8, 8), N >= 1, grey digits as Digits gives them")
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}; allowed: (N, 1, 8, 8), N >= 1, grey digits as Digits gives them"
+        )
     return x.detach().to("cpu", torch.float32)
 
 
@@ -148,17 +150,19 @@ def measure(judge: Judge, real: Tensor, fake: Tensor, labels: Tensor) -> dict[st
     Args:
         judge: from `train_judge`.
         real: (M, 1, 8, 8) in [-1, 1], M >= 2.
-        fake: (N, 1, 8, 8) in [-1, 1], N >= 2. Compare distances at equal N only: they fall with N.
+        fake: (N, 1, 8, 8) in [-1, 1], N >= 2. Compare distances at equal N only: few make them larger.
         labels: int64 (N,), what each of `fake` should be.
 
     Returns:
-        frechet: squared Frechet distance of the features, >= 0. accuracy: 0 to 1. n: N.
+        frechet: squared Frechet distance of the features, >= 0.
+        accuracy: share that the judge names as labelled, 0 to 1.
+        n: N.
 
     Raises:
         ValueError: for other shapes, or pictures that are not finite.
     """
     distance = frechet(moments(judge.features(fake)), moments(judge.features(real)))
-    return {"frechet": distance, "accuracy": judge.accuracy(fake, labels), "n": float(len(fake))}
+    return {"frechet": distance, "accuracy": judge.accuracy(fake, labels), "n": len(fake)}
 
 
 def references(judge: Judge, source: Digits) -> dict[str, float]:
@@ -169,8 +173,9 @@ def references(judge: Judge, source: Digits) -> dict[str, float]:
         source: the real digits.
 
     Returns:
-        real_vs_real: distance of the even from the odd half of the real digits, about 900 each. noise_vs_real: distance
-        of Gaussian noise, cut to [-1, 1], from `source`, at equal counts. test_accuracy: the judge's, on held-out digits.
+        real_vs_real: distance of the even from the odd half of the real digits, about 900 each.
+        noise_vs_real: distance of Gaussian noise, cut to [-1, 1], from `source`, at equal counts.
+        test_accuracy: the judge's own, on the digits that it was not trained on, 0 to 1.
     """
     even, odd, real = (judge.features(s.batch(torch.arange(len(s))).x) for s in (Digits("even"), Digits("odd"), source))
     noise = gaussian(torch.arange(len(source)), 0, 0, 0, source.shape).clamp(-1, 1)

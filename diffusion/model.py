@@ -112,6 +112,8 @@ class Model:
         steps, sampler = self.steps if steps is None else steps, self.sampler if sampler is None else sampler
         grid, guidance = self.grid if grid is None else grid, self.guidance if guidance is None else guidance
         seed = check_seeds(seeds)
+        if len(seed) == 0:
+            raise ValueError("seeds is empty; give one seed per picture, such as seeds=range(16)")
         conditions = self.conditions(labels, len(seed))
         levels = grid(self.denoiser.schedule, steps)
         device, names = self.device, tuple(conditions)
@@ -152,7 +154,7 @@ class Model:
         settings = {
             "version": version("sfumato"), **self.source, "steps": steps, "sampler": describe(sampler), "grid": describe(grid),
             "guidance": describe(guidance), "schedule": describe(self.denoiser.schedule), "row": describe(self.denoiser.row),
-            "filters": describe(list(filters)), "strict": strict,
+            "filters": describe(list(filters)), "strict": strict, "batch": batch, "device": str(device),
         }  # fmt: skip
         used = conditions["cond"]["labels"].cpu() if self.num_classes else None
         return Samples(images, seed, used, attempts, kept, spent, names, scores, settings)
@@ -177,7 +179,12 @@ def load(run: str | Path, *, ema: bool = True, device: str = "cpu", allow: Seque
     config = folder / "config.yaml"
     if not config.is_file():
         raise ValueError(f"{run} is not a run folder: it holds no config.yaml (a run is made by `sfumato train`)")
-    description = yaml.safe_load(config.read_text())
+    try:
+        description = yaml.safe_load(config.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(description, dict):
+        raise ValueError(f"{config} is not the config of a run: it holds a {type(description).__name__}")
     missing = [key for key in _MODEL if key not in description]
     if missing:
         raise ValueError(f"{config} lacks {', '.join(missing)}; it is not the config of a run")
@@ -186,9 +193,16 @@ def load(run: str | Path, *, ema: bool = True, device: str = "cpu", allow: Seque
         raise ValueError(f"{run} holds no valid checkpoint; train it first: sfumato train ... --out {run}")
     parts = build({key: description[key] for key in _MODEL}, allow)
     denoiser = Denoiser(parts["backbone"], parts["schedule"], parts["row"], parts["clock"], parts["input_std"])
-    denoiser.backbone.load_state_dict(checkpoint.tensors("ema" if ema else "model"))
+    try:
+        denoiser.backbone.load_state_dict(checkpoint.tensors("ema" if ema else "model"))
+    except RuntimeError as error:
+        raise ValueError(f"the checkpoint {checkpoint.folder} is not of the network in {config}: {error}") from error
+    try:
+        denoiser.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device is {device!r}, which can't be used here: {str(error).splitlines()[0]}") from error
     return Model(
-        denoiser.to(device).eval(), tuple(checkpoint.state["shape"]), int(checkpoint.state["num_classes"]),
+        denoiser.eval(), tuple(checkpoint.state["shape"]), int(checkpoint.state["num_classes"]),
         parts["sampler"], parts["grid"], parts["sampling_steps"], parts["guidance"],
         {"run": folder.name, "checkpoint": checkpoint.step, "ema": ema},
     )  # fmt: skip

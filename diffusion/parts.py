@@ -65,6 +65,8 @@ def find_class(path: str, allow: Sequence[str] = ()) -> type:
     Raises:
         ValueError: when the package is not allowed, or there is no such class.
     """
+    if not isinstance(path, str):
+        raise ValueError(f"class_path is {path!r}; allowed: the dotted path of a class")
     package, _, name = path.rpartition(".")
     root = package.split(".")[0]
     if root not in ("sfumato", *allow):
@@ -76,6 +78,8 @@ def find_class(path: str, allow: Sequence[str] = ()) -> type:
         found = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"class_path {path!r} can't be imported: {error}") from error
+    if isinstance(found, type) and root == "sfumato" and not found.__module__.startswith("sfumato."):
+        raise ValueError(f"class_path {path!r} is not a class of Sfumato, it is only used there")
     if not isinstance(found, type):
         raise ValueError(f"class_path {path!r} is not a class; give a class, its arguments go into init_args")
     return found

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from ..guidance import Branch, Field
+from ..guidance.tree import Tree
 from ..samplers import tabulate
+from ..schedules import Level, Prediction
+from .parts import find_class
 from .recipe import Recipe
 
 __all__ = ["BatchPlan", "check_recipe", "learning_rate", "plan_batches", "report"]
@@ -71,7 +77,10 @@ def check_recipe(recipe: Recipe) -> None:
     """
     denoiser = recipe.denoiser()
     levels = recipe.grid(recipe.schedule, recipe.sampling_steps)
-    denoiser.check(tabulate(recipe.sampler, levels).asked)
+    asked = tabulate(recipe.sampler, levels).asked
+    denoiser.check(asked)
+    _check_guidance(recipe, asked)
+    _check_classes(recipe)
     shape, classes = recipe.data.shape, recipe.data.num_classes
     channels, size = getattr(recipe.backbone, "channels", shape[0]), getattr(recipe.backbone, "size", shape[-1])
     if (channels, size) != (shape[0], shape[-1]):
@@ -84,6 +93,36 @@ def check_recipe(recipe: Recipe) -> None:
         raise ValueError(f"backbone.num_classes is {own}, the data have {classes}; set backbone.num_classes: {classes}")
     if len(recipe.data) == 0:
         raise ValueError("the data set is empty")
+
+
+def _check_guidance(recipe: Recipe, asked: Sequence[Level]) -> None:
+    """Ask the rule at every level with a network that answers at once: what it asks for must be there."""
+    x = torch.zeros(1, *recipe.data.shape)
+
+    def network(x: torch.Tensor, level: Level, condition: Tree) -> Prediction:
+        return Prediction.pair(x, x)
+
+    names = ("cond", "ref") if recipe.data.num_classes else ("cond",)
+    field = Field({name: Branch(network) for name in names}, recipe.guidance, 1)
+    for level in asked:
+        field.begin(level)
+        field(x, level)
+
+
+def _check_classes(recipe: Recipe) -> None:
+    """Every class must be importable by the name that the config will hold, or the run could not be loaded."""
+
+    def look(spec: Any) -> None:
+        if isinstance(spec, Mapping):
+            if "class_path" in spec:
+                find_class(spec["class_path"], [spec["class_path"].split(".")[0]])
+            for value in spec.values():
+                look(value)
+        elif isinstance(spec, list):
+            for value in spec:
+                look(value)
+
+    look(recipe.describe())
 
 
 def report(recipe: Recipe, processes: int = 1) -> str:
@@ -128,5 +167,10 @@ def _activation_bytes(recipe: Recipe, micro_batch: int) -> int:
             recipe.backbone(x, torch.zeros(count), **labels)
         return sum(kept.values())
 
-    one, two = measure(1), measure(2)
+    training = recipe.backbone.training
+    recipe.backbone.eval()  # a look must not move running statistics
+    try:
+        one, two = measure(1), measure(2)
+    finally:
+        recipe.backbone.train(training)
     return one + (micro_batch - 1) * (two - one)

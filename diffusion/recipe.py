@@ -112,34 +112,47 @@ class Recipe:
 
 
 _RANGES: dict[str, tuple[str, Any]] = {
-    "steps": (">= 1", lambda v: v >= 1),
-    "batch": (">= 1", lambda v: v >= 1),
+    "steps": (">= 1", lambda v: v is not None and v >= 1),
+    "batch": (">= 1", lambda v: v is not None and v >= 1),
     "micro_batch": (">= 1, or null", lambda v: v is None or v >= 1),
-    "lr": ("> 0", lambda v: 0 < v < float("inf")),
-    "warmup": (">= 0", lambda v: v >= 0),
-    "lr_end": ("0 to 1", lambda v: 0 <= v <= 1),
-    "beta1": ("0 <= beta1 < 1", lambda v: 0 <= v < 1),
-    "beta2": ("0 <= beta2 < 1", lambda v: 0 <= v < 1),
-    "weight_decay": (">= 0", lambda v: v >= 0),
+    "lr": ("> 0", lambda v: v is not None and 0 < v < float("inf")),
+    "warmup": (">= 0", lambda v: v is not None and v >= 0),
+    "lr_end": ("0 to 1", lambda v: v is not None and 0 <= v <= 1),
+    "beta1": ("0 <= beta1 < 1", lambda v: v is not None and 0 <= v < 1),
+    "beta2": ("0 <= beta2 < 1", lambda v: v is not None and 0 <= v < 1),
+    "weight_decay": (">= 0", lambda v: v is not None and v >= 0),
     "clip": ("> 0, or null", lambda v: v is None or v > 0),
-    "ema": ("0 <= ema < 1", lambda v: 0 <= v < 1),
-    "label_dropout": ("0 to 1", lambda v: 0 <= v <= 1),
-    "seed": ("0 to 2^63 - 1", lambda v: 0 <= v < 2**63),
+    "ema": ("0 <= ema < 1", lambda v: v is not None and 0 <= v < 1),
+    "label_dropout": ("0 to 1", lambda v: v is not None and 0 <= v <= 1),
+    "seed": ("0 to 2^63 - 1", lambda v: v is not None and 0 <= v < 2**63),
     "precision": ("fp32, bf16, fp16", lambda v: v in ("fp32", "bf16", "fp16")),
     "threads": (">= 1, or null", lambda v: v is None or v >= 1),
-    "input_std": ("> 0, or null", lambda v: v is None or v > 0),
-    "sampling_steps": ("1 to 100000", lambda v: 1 <= v <= 100_000),
-    "log_every": (">= 1", lambda v: v >= 1),
-    "sample_every": (">= 0", lambda v: v >= 0),
-    "save_every": (">= 0", lambda v: v >= 0),
-    "keep": (">= 1", lambda v: v >= 1),
+    "input_std": ("> 0 and finite, or null", lambda v: v is None or 0 < v < float("inf")),
+    "sampling_steps": ("1 to 100000", lambda v: v is not None and 1 <= v <= 100_000),
+    "log_every": (">= 1", lambda v: v is not None and v >= 1),
+    "sample_every": (">= 0", lambda v: v is not None and v >= 0),
+    "save_every": (">= 0", lambda v: v is not None and v >= 0),
+    "keep": (">= 1", lambda v: v is not None and v >= 1),
 }
+
+
+_WHOLE = {
+    "steps", "batch", "micro_batch", "warmup", "seed", "threads", "sampling_steps", "log_every", "sample_every", "save_every", "keep",
+}  # fmt: skip
 
 
 def range_errors(values: Mapping[str, Any]) -> list[str]:
     """What is out of range among the plain fields of a recipe, one message each."""
     return [
-        f"{name} is {values[name]!r}; allowed: {allowed}"
+        f"{name} is {values[name]!r}; allowed: {'a whole number, ' if name in _WHOLE else ''}{allowed}"
         for name, (allowed, fits) in _RANGES.items()
-        if name in values and not fits(values[name])
+        if name in values and not (_is_kind(values[name], name) and fits(values[name]))
     ]
+
+
+def _is_kind(value: Any, name: str) -> bool:
+    """Whether a value is of the kind that a range can judge."""
+    if value is None:
+        return True
+    kind = str if name == "precision" else int if name in _WHOLE else (int, float)
+    return isinstance(value, kind) and not isinstance(value, bool)

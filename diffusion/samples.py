@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +57,10 @@ class Samples:
         Two slots of one seed (other labels) are told apart by their place: `seed-00000007-12.png`.
         """
         seeds = self.seeds.tolist()
+        times = Counter(seeds)
         paths: list[Path] = []
         for i in self.kept.nonzero().flatten().tolist():
-            name = f"seed-{seeds[i]:08d}" + (f"-{i}" if seeds.count(seeds[i]) > 1 else "")
+            name = f"seed-{seeds[i]:08d}" + (f"-{i}" if times[seeds[i]] > 1 else "")
             paths.append(Path(folder) / f"{name}.png")
             save_png(paths[-1], self.images[i], self.settings_of(i))
         return paths

@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tqdm.auto import tqdm
 from ..schedules import Stream
 from ..schedules.noise import integers
 from .buckets import Buckets
-from .checkpoint import Checkpoint, newest, save
+from .checkpoint import Checkpoint, any_folder, newest, save
 from .draws import DataOrder, draw
 from .ema import Ema
 from .launch import Processes
@@ -31,7 +32,8 @@ from .recipe import Recipe
 
 __all__ = ["Interrupted", "train"]
 
-# a resumed run may change these and still be the same run
+# A resumed run may change these; the others are refused. Not all of them leave it the same run: steps stretches the learning
+# rate (a warning says so), and micro_batch regroups what a network with dropout draws.
 _FREE = {
     "steps", "micro_batch", "threads", "log_every", "sample_every", "save_every", "keep", "sampler", "grid", "sampling_steps",
     "guidance",
@@ -55,7 +57,8 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, progress:
     """Train a recipe into a run folder: config.yaml, checkpoints/, metrics.jsonl, samples/, tensorboard/.
 
     On one process, or on several when started by torchrun or `accelerate launch`; the recipe, the data order and every draw are
-    the same. SIGINT or SIGTERM saves a checkpoint at the next step and raises Interrupted.
+    the same. The recipe's backbone is trained in place, from the weights it has. SIGINT or SIGTERM saves a checkpoint at the
+    next step and raises Interrupted.
 
     Args:
         recipe: what to train.
@@ -117,10 +120,10 @@ class _Run:
     def __init__(self, recipe: Recipe, folder: Path, resume: bool, progress: bool) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, progress
         self.processes = Processes(recipe.precision, folder / "tensorboard")
+        self.batches = plan_batches(recipe.batch, self.processes.count, recipe.micro_batch)
         self._open(resume)
         found = newest(folder / "checkpoints")
         self.processes.start_tracker()
-        self.batches = plan_batches(recipe.batch, self.processes.count, recipe.micro_batch)
         self.denoiser = recipe.denoiser().to(self.processes.device)
         self.backbone = self.denoiser.backbone
         optimizer = torch.optim.AdamW(
@@ -131,6 +134,8 @@ class _Run:
         self.ema = Ema(self.backbone, recipe.ema)
         if found is not None:
             self._restore(found, optimizer)
+        if self.processes.main:
+            self._cut_log()
         self.optimizer = optimizer
         wrapped, self.stepper = self.processes.prepare(self.denoiser.backbone, optimizer)
         # the same parts around the wrapped backbone, whose forward exchanges gradients between processes
@@ -157,9 +162,21 @@ class _Run:
             raise ValueError(
                 f"{self.folder} holds a run already; go on with it by --resume, or choose another folder by --out"
             )
-        found = newest(self.folder / "checkpoints") if config.is_file() else None
+        root = self.folder / "checkpoints"
+        found = newest(root) if config.is_file() else None
+        if found is None and any_folder(root):
+            raise ValueError(f"no checkpoint in {root} is valid; move the folder away to start again from nothing")
         if found is not None:
-            old = yaml.safe_load(config.read_text())
+            old = found.state["recipe"]
+            if self.recipe.steps < found.step:
+                raise ValueError(
+                    f"steps is {self.recipe.steps}, but {self.folder} has done {found.step}; allowed: at least that"
+                )
+            if self.recipe.steps != old["steps"]:
+                warnings.warn(
+                    f"steps was {old['steps']} and is {self.recipe.steps}: the learning rate follows the new length from here on",
+                    stacklevel=2,
+                )
             changed = [k for k in description if k not in _FREE and description[k] != old.get(k)]
             changed += ["data"] if found.state["data"] != self.recipe.data.fingerprint and "data" not in changed else []
             if changed:
@@ -177,13 +194,24 @@ class _Run:
         self.ema.state = {k: v.to(self.processes.device) for k, v in found.tensors("ema").items()}
         from_tensors(optimizer, self.backbone, found.tensors("optimizer"))
         self.step = found.step
-        log = self.folder / "metrics.jsonl"
-        if self.processes.main and log.is_file():  # steps after the checkpoint are made, and logged, again
-            lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= found.step]
-            log.write_text("".join(f"{line}\n" for line in lines))
+
+    def _cut_log(self) -> None:
+        """Drop the log lines of steps that will be made, and logged, again, and a line that a killed process left half."""
+        log, kept = self.folder / "metrics.jsonl", []
+        for line in log.read_text().splitlines() if log.is_file() else []:
+            with suppress(json.JSONDecodeError):
+                kept += [line] if json.loads(line)["step"] <= self.step else []
+        temporary = self.folder / ".metrics.jsonl"
+        temporary.write_text("".join(f"{line}\n" for line in kept))
+        os.replace(temporary, log)
 
     def save(self) -> None:
-        """Publish a checkpoint from the main process."""
+        """Publish a checkpoint; every process waits for it."""
+        self._write()
+        self.processes.wait()
+
+    def _write(self) -> None:
+        """Publish a checkpoint from the main process, waiting for nobody."""
         if self.processes.main:
             tensors = {
                 "model": self.backbone.state_dict(),
@@ -191,9 +219,11 @@ class _Run:
                 "optimizer": to_tensors(self.optimizer, self.backbone),
             }
             data = self.recipe.data
-            state = {"data": data.fingerprint, "shape": list(data.shape), "num_classes": data.num_classes}
+            state = {
+                "data": data.fingerprint, "shape": list(data.shape), "num_classes": data.num_classes,
+                "recipe": self.recipe.describe(),
+            }  # fmt: skip
             save(self.folder / "checkpoints", self.step, tensors, state, self.recipe.keep)
-        self.processes.wait()
 
     def go(self) -> None:
         """The loop."""
@@ -207,7 +237,12 @@ class _Run:
         try:
             with _signals() as noted:
                 while self.step < recipe.steps:
-                    loss, norm = self._update()
+                    try:
+                        loss, norm = self._update()
+                    except Exception:
+                        if saved != self.step:  # the weights are those of the last whole step: worth keeping
+                            self._write()
+                        raise
                     done, total = done + 1, total + loss
                     bar.update()
                     if self.step % recipe.log_every == 0 or self.step == recipe.steps:
@@ -218,11 +253,11 @@ class _Run:
                         self._log(values)
                         bar.set_postfix(loss=f"{values['loss']:.4f}")
                         started, done, total = time.monotonic(), 0, 0.0
-                    if recipe.sample_every and self.step % recipe.sample_every == 0:
-                        self._preview()
                     if recipe.save_every and self.step % recipe.save_every == 0:
                         self.save()
                         saved = self.step
+                    if recipe.sample_every and self.step % recipe.sample_every == 0:
+                        self._preview()
                     # every process must stop at the same step
                     told = torch.tensor(float(noted[0] if noted else 0), device=self.processes.device)
                     number = int(self.processes.largest(told)) if self.processes.count > 1 else int(told)
@@ -241,10 +276,12 @@ class _Run:
         recipe, device = self.recipe, self.processes.device
         total = torch.zeros((), device=device)
         micro_batches = self.batches.places[self.processes.rank]
+        seen: list[tuple[Tensor, Tensor]] = []
         self.stepper.zero_grad(set_to_none=True)
         for first, last in micro_batches:
             places = torch.arange(first, last)
-            batch = recipe.data.batch(self.order(self.step * recipe.batch + places))
+            index = self.order(self.step * recipe.batch + places)
+            batch = recipe.data.batch(index)
             d = draw(
                 recipe.seed, self.step, places, recipe.batch, recipe.data.shape, recipe.density, recipe.schedule,
                 recipe.label_dropout, device,
@@ -264,12 +301,15 @@ class _Run:
                 self.processes.backward(parts.loss.sum() * (self.processes.count / recipe.batch))
             total += parts.loss.detach().sum() / recipe.batch
             self.buckets.add(d.level, parts.error.detach())
+            seen.append((index, parts.loss.detach()))
         total = self.processes.total(total)
         norm = self.processes.clip(self.training.backbone, float("inf") if recipe.clip is None else recipe.clip)
         if not bool(torch.isfinite(total)) or (recipe.precision != "fp16" and not bool(torch.isfinite(norm))):
+            poisoned = [i for index, loss in seen for i in index[~torch.isfinite(loss).cpu()].tolist()]
             raise FloatingPointError(
-                f"step {self.step}: the loss is {float(total):.4g} and the gradient's norm {float(norm):.4g}; no update was made. "
-                "Lower lr, set clip, or look at the data of this step"
+                f"step {self.step}: the loss is {float(total):.4g} and the gradient's norm {float(norm):.4g}; no update was made and "
+                f"the weights before it are saved. Samples of process {self.processes.rank} whose loss is not finite: "
+                f"{', '.join(map(str, poisoned[:8])) or 'none'}. Lower lr, set clip, or look at these samples"
             )
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, self.step)
@@ -297,5 +337,8 @@ class _Run:
                     recipe.guidance, {"run": self.folder.name, "checkpoint": self.step, "ema": True},
                 )  # fmt: skip
                 labels = [i % data.num_classes for i in range(16)] if data.num_classes else None
-                model.sample(range(16), labels).save_sheet(self.folder / "samples" / f"step-{self.step:09d}.png")
+                try:
+                    model.sample(range(16), labels).save_sheet(self.folder / "samples" / f"step-{self.step:09d}.png")
+                except (FloatingPointError, ValueError) as error:  # a picture is no reason to lose a run
+                    warnings.warn(f"no preview at step {self.step}: {error}", stacklevel=2)
         self.processes.wait()

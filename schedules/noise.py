@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from enum import IntEnum
+from numbers import Integral
 from typing import Protocol, TypeAlias
 
 import torch
@@ -61,11 +62,16 @@ def check_seeds(seeds: Seeds) -> Tensor:
             raise ValueError(f"seeds are {seeds.dtype}; allowed: whole numbers in [0, 2^63)")
         values = seeds.flatten().tolist()
     else:
-        values = list(seeds)
+        try:
+            values = list(seeds)
+        except TypeError:
+            raise ValueError(
+                f"seeds is {seeds!r}; allowed: a sequence of seeds, such as [{seeds!r}] or range(16)"
+            ) from None
     for v in values:
-        if not isinstance(v, int) or isinstance(v, bool) or not 0 <= v < 2**63:
+        if not isinstance(v, Integral) or isinstance(v, bool) or not 0 <= int(v) < 2**63:
             raise ValueError(f"seed {v!r}; allowed: whole numbers in [0, 2^63)")
-    return torch.tensor(values, dtype=torch.int64)
+    return torch.tensor([int(v) for v in values], dtype=torch.int64)
 
 
 def _address(key: Tensor, *parts: Tensor | int) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,7 +11,7 @@ import yaml
 
 from .spelling import UsageError, did_you_mean
 
-__all__ = ["merge", "preset_names", "read_config", "split"]
+__all__ = ["gather", "merge", "preset_names", "read_config", "split"]
 
 
 def preset_names() -> list[str]:
@@ -29,7 +29,10 @@ def read_config(name: str) -> dict[str, Any]:
     """
     path = Path(name)
     if path.is_file():
-        text = path.read_text()
+        try:
+            text = path.read_text()
+        except (UnicodeDecodeError, OSError) as error:
+            raise UsageError([f"{name} can't be read as a config: {error}"]) from error
     elif name in preset_names():
         text = resources.files("sfumato.configs").joinpath(f"{name}.yaml").read_text()
     else:
@@ -82,13 +85,37 @@ def split(argv: Sequence[str], flags: Sequence[str]) -> tuple[list[str], list[tu
 def merge(tree: Mapping[str, Any], pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """The tree with values set at dotted keys; `sampler` replaces a part, `sampler.order` sets an argument of it.
 
-    Text that is a YAML list or mapping is read as one. The words class_path and init_args may be said or left out.
+    A part is set before its arguments, in whatever order they are said. Text that is a YAML list or mapping is read as one. The
+    words class_path and init_args may be said or left out.
     """
     result = dict(tree)
-    for key, value in pairs:
+    for key, value in sorted(
+        pairs, key=lambda pair: pair[0].count(".") - pair[0].count(".init_args") - pair[0].endswith("class_path")
+    ):
         names = [n for n in key.split(".") if n != "init_args"]
         result = _set(result, names, _read(value), top=True)
     return result
+
+
+def gather(pairs: Sequence[tuple[str, Any]]) -> list[Any]:
+    """The values of a key that may be said several times; a dotted key sets an argument of the one said last.
+
+    Raises:
+        UsageError: for a dotted key before there is one.
+    """
+    found: list[Any] = []
+    for key, value in pairs:
+        _, dot, rest = key.partition(".")
+        if dot and not found:
+            raise UsageError([f"--{key}: name the part before its arguments"])
+        if dot:
+            found[-1] = _set(
+                {"x": found[-1]}, ["x", *(n for n in rest.split(".") if n != "init_args")], _read(value), top=True
+            )["x"]
+        else:
+            said = _read(value)
+            found += said if isinstance(said, list) else [said]
+    return found
 
 
 def _read(value: Any) -> Any:

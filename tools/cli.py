@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (FloatingPointError, OSError) as error:
         print(f"sfumato {name}: {error}", file=sys.stderr)
         return 1
+    except ImportError as error:
+        print(f"sfumato {name}: {error}; `sfumato doctor` says what is missing", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"sfumato {name}: interrupted", file=sys.stderr)
         return 130

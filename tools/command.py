@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from docstring_parser import parse as parse_docstring
 
 from ..diffusion.parts import build
-from .arguments import merge, split
+from .arguments import gather, merge, split
 from .parts import choices, part_of, part_type
 from .resolve import Field, fields_of, resolve
 from .spelling import UsageError, did_you_mean
@@ -25,8 +25,9 @@ def flags_of(*classes: type) -> list[str]:
 
 
 def parse(
-    argv: Sequence[str], cls: type, positional: Sequence[str], recipe: type | None = None
-) -> tuple[Any, list[tuple[str, Any]]]:
+    argv: Sequence[str], cls: type, positional: Sequence[str], recipe: type | None = None,
+    base: Callable[[Sequence[tuple[str, Any]]], dict[str, Any]] | None = None,
+) -> tuple[Any, list[tuple[str, Any]]]:  # fmt: skip
     """The options of a command, and the pairs that belong to a recipe.
 
     Args:
@@ -34,6 +35,7 @@ def parse(
         cls: a dataclass of the options.
         positional: which of them may be given without a name, in order.
         recipe: whose keys are left to the caller.
+        base: what the pairs are set over, given the pairs.
 
     Raises:
         UsageError: with every problem found.
@@ -48,12 +50,12 @@ def parse(
     ours = fields_of(cls)
     mine = [(k, v) for k, v in pairs if recipe is None or k.split(".")[0] in ours]
     theirs = [(k, v) for k, v in pairs if recipe is not None and k.split(".")[0] not in ours]
-    many = {k for k, f in fields_of(cls).items() if part_of(f.hint) or k == "allow"}
-    tree = merge({}, [(k, v) for k, v in mine if k not in many])
+    many = {k for k, f in ours.items() if part_of(f.hint) or k == "allow"}
+    one = [(k, v) for k, v in mine if k.split(".")[0] not in many]
+    tree = merge(base(one) if base else {}, one)
     for key in many:
-        given = [v for k, v in mine if k == key]
-        if given:  # said several times, or as a list
-            tree[key] = [v for g in given for v in (merge({}, [("v", g)])["v"] if str(g)[:1] in "[{" else [g])]
+        if given := [(k, v) for k, v in mine if k.split(".")[0] == key]:
+            tree[key] = gather(given)
     allow = tree.get("allow", [])
     resolved = resolve(tree, cls, allow)
 

@@ -42,6 +42,9 @@ def run(argv: Sequence[str]) -> int:
     )
     missing = [p for p in _BASE if _version(p) is None]
     print("  ".join(f"{p} {_version(p)}" for p in _BASE if p not in missing))
+    if missing:
+        print(f"broken: {', '.join(missing)} not installed; pip install sfumato", file=sys.stderr)
+        return 1
     import torch
 
     from ..diffusion.backbones.attention import probe
@@ -65,6 +68,4 @@ def run(argv: Sequence[str]) -> int:
         else:
             print(f"{package} {_version(package)}: {feature}")
     print(f"disk: {shutil.disk_usage('.').free / 2**30:.0f} GiB free here")
-    if missing:
-        print(f"broken: {', '.join(missing)} not installed; pip install sfumato", file=sys.stderr)
-    return 1 if missing else 0
+    return 0

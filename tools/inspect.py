@@ -51,6 +51,12 @@ class Inspect:
     elements: int | None = None
     allow: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        if self.elements is not None and self.elements < 1:
+            raise ValueError(f"elements is {self.elements}; allowed: >= 1, or null")
+        if not self.out.endswith(".png"):
+            raise ValueError(f"out is {self.out!r}; allowed: a name that ends in .png")
+
 
 @dataclass(frozen=True)
 class Parts:

@@ -54,11 +54,15 @@ def _implements(cls: type, wanted: type) -> bool:
         return False
     for name, member in _members(wanted).items():
         own = inspect.getattr_static(cls, name, _ABSENT)
-        if own is _ABSENT or (
-            inspect.isfunction(member) and getattr(own, "__annotations__", None) != member.__annotations__
-        ):
+        if own is _ABSENT or (inspect.isfunction(member) and not _annotated_alike(own, member)):
             return False
     return True
+
+
+def _annotated_alike(own: Any, wanted: Any) -> bool:
+    """Whether a method has a protocol's annotations; where the protocol says Any, any will do."""
+    mine, theirs = getattr(own, "__annotations__", {}), wanted.__annotations__
+    return mine.keys() == theirs.keys() and all(t == "Any" or mine[k] == t for k, t in theirs.items())
 
 
 def choices(wanted: type) -> dict[str, type]:

@@ -18,7 +18,7 @@ from ..diffusion.images import contact_sheet, save_png
 from ..diffusion.judge import Judge, measure, references, train_judge
 from ..guidance import Plain
 from .command import help_text, parse
-from .train import recipe_from, resolve_recipe
+from .train import plot_losses, recipe_from, resolve_recipe
 
 __all__ = ["Quickstart", "run"]
 
@@ -113,25 +113,18 @@ def run(argv: Sequence[str]) -> int:
         "references": references(judge, source),
     }
     (folder / "metrics.json").write_text(json.dumps(results, indent=1))
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    try:
-        from .plots import draw_losses
-
-        draw_losses(lines, folder / "loss.png")
-    except ImportError:
-        print("no loss plot: matplotlib is not installed (pip install 'sfumato[plots]')", file=sys.stderr)
-    _say(folder, results)
+    _say(folder, results, plot_losses(folder))
     return 0
 
 
-def _say(folder: Path, results: dict[str, Any]) -> None:
+def _say(folder: Path, results: dict[str, Any], loss: str) -> None:
     plain, guided, known = results["unguided"], results["guided"], results["references"]
     print(f"trained in {results['training']['seconds']} s, drew the sheet in {results['sampling']['seconds']} s")
     print(f"Frechet distance of {plain['n']} unguided samples {plain['frechet']:.1f}, real half against real half "
           f"{known['real_vs_real']:.1f}, noise {known['noise_vs_real']:.0f}")  # fmt: skip
     print(f"class accuracy {plain['accuracy']:.3f} unguided, {guided['accuracy']:.3f} under {guided['guidance']}; "
           f"the classifier's own {known['test_accuracy']:.3f}")  # fmt: skip
-    print(f"\nthe picture: {folder / 'samples.png'}\nthe loss:    {folder / 'loss.png'}\nnext:")
+    print(f"\nthe picture: {folder / 'samples.png'}\n{loss}\nnext:")
     print(f"  sfumato sample {folder} --seeds 0-15 --labels 3 --sampler GHVB --sampler.order 3.8 --steps 12")
     print(f"  sfumato sample {folder} --labels 0-9 --guidance Interval --guidance.rule CFG --guidance.rule.scale 4 "
           "--guidance.low 0.2 --guidance.high 2")  # fmt: skip

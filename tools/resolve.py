@@ -13,7 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
 from ..diffusion.parts import build, class_path, describe
-from .parts import part_of, part_type, resolve_class
+from .parts import choices, part_of, part_type, resolve_class
 from .spelling import UsageError, did_you_mean
 
 __all__ = ["fields_of", "resolve"]
@@ -60,6 +60,8 @@ def _plain(value: Any, hint: Any, at: str) -> Any:
         ValueError: naming the key, the value and what is allowed.
     """
     optional = hint is Any or type(None) in get_args(hint)
+    if value == "":
+        raise ValueError(f"{at} is empty; allowed: {_says(hint)}")
     if isinstance(value, str) and value in ("inf", "-inf") and (hint is float or float in get_args(hint)):
         return float(value)
     parser = ArgumentParser(exit_on_error=False)
@@ -145,6 +147,9 @@ def _value(value: Any, hint: Any, allow: Sequence[str], at: str, problems: list[
 def _part(value: Any, wanted: type, allow: Sequence[str], at: str, problems: list[str]) -> Any:
     """A part, resolved; one that can be made cheaply is made, so that its own refusal is found with the rest."""
     spec: Any = {"class_path": value} if isinstance(value, str) else value
+    if isinstance(spec, Mapping) and "class_path" not in spec and isinstance(spec.get("init_args"), Mapping):
+        given = ", ".join(f"{at}.{k}" for k in spec["init_args"])
+        raise ValueError(f"{given}: name the part too, as {at}: {', '.join(choices(wanted))}")
     if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
         raise ValueError(f"{at} is {value!r}; allowed: the name of a {wanted.__name__}, or class_path and init_args")
     extra = set(spec) - {"class_path", "init_args"}

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..diffusion import load
 from ..guidance import Guidance
 from ..samplers import Sampler
 from ..samplers.filters import Filter
 from ..schedules import Grid
+from .arguments import read_config
 from .command import help_text, parse
 
 __all__ = ["Sample", "numbers", "run"]
@@ -87,12 +89,23 @@ def numbers(text: str, name: str) -> list[int]:
     return found
 
 
+def _own_parts(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The run's own sampler, grid and guidance where only arguments of them are given, such as --guidance.scale 3."""
+    said = {key for key, _ in pairs}
+    wanted = {key.split(".")[0] for key in said if "." in key} - said
+    config = Path(str(dict(pairs).get("run", ""))) / "config.yaml"
+    if not wanted or not config.is_file():
+        return {}
+    own = read_config(str(config))
+    return {key: own[key] for key in wanted if key in own}
+
+
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
         print(help_text("sfumato sample RUN [--seeds 0-15] [--labels 3] [--steps 20] [--sampler NAME ...]", Sample))
         return 0
-    options, _ = parse(argv, Sample, ("run",))
+    options, _ = parse(argv, Sample, ("run",), base=_own_parts)
     import torch
 
     if options.threads is not None:

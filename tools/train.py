@@ -24,7 +24,7 @@ from .command import help_text, parse
 from .resolve import fields_of, resolve
 from .spelling import UsageError
 
-__all__ = ["Train", "recipe_from", "resolve_recipe", "run"]
+__all__ = ["Train", "plot_losses", "recipe_from", "resolve_recipe", "run"]
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,23 @@ def resolve_recipe(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequenc
         resolved = resolve(tree, Recipe, allow, also=[*fields_of(Train)])
     except UsageError as error:
         problems, resolved = error.problems, {}
-    plain: dict[str, float] = {}
+    plain: dict[str, Any] = {}
     for key, value in (resolved or tree).items():
-        with suppress(TypeError, ValueError):  # what is no number has been reported already
-            plain[key] = float(value) if not isinstance(value, bool | int) else value
+        number = _number(value)
+        if number is not None:  # what is no number has been reported already
+            plain[key] = number
     problems += range_errors(plain)
     if problems:
         raise UsageError(problems)
     return resolved
+
+
+def _number(value: Any) -> int | float | None:
+    """The number that a plain value is, or reads as."""
+    for kind in (int, float):
+        with suppress(TypeError, ValueError):
+            return value if isinstance(value, int | float) and not isinstance(value, bool) else kind(value)
+    return None
 
 
 def recipe_from(description: dict[str, Any], allow: Sequence[str]) -> Recipe:
@@ -104,18 +113,16 @@ def run(argv: Sequence[str]) -> int:
         print(f"sfumato train: {stopped}\ngo on with: sfumato train {folder} --resume", file=sys.stderr)
         return 0 if stopped.number == signal.SIGTERM else 130
     if main:
-        _finish(folder)
+        print(f"{plot_losses(folder)}\ntrained: {folder}\nnext: sfumato sample {folder} --seeds 0-15")
     return 0
 
 
-def _finish(folder: Path) -> None:
-    """Draw the loss and say where things are."""
+def plot_losses(folder: Path) -> str:
+    """Draw the losses of a run into its folder; returns what to tell the user."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     try:
         from .plots import draw_losses
-
-        draw_losses(lines, folder / "loss.png")
-        print(f"loss per noise level: {folder / 'loss.png'}")
     except ImportError:
-        print("no loss plot: matplotlib is not installed (pip install 'sfumato[plots]')")
-    print(f"trained: {folder}\nnext: sfumato sample {folder} --seeds 0-15")
+        return "no loss plot: matplotlib is not installed (pip install 'sfumato[plots]')"
+    draw_losses(lines, folder / "loss.png")
+    return f"the loss:    {folder / 'loss.png'}"

@@ -53,6 +53,23 @@ def test_image_folder_crops_the_centre(tmp_path):
     assert torch.equal(batch.x, torch.ones(1, 3, 10, 10))
 
 
+def test_conversions_are_defined(tmp_path):
+    """16 bits keep their upper 8, transparency is laid on black, EXIF turns."""
+    ramp = (np.arange(16, dtype=np.uint16) * 4096).reshape(4, 4)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "b.png")
+    turned = Image.fromarray(np.repeat(np.array([[0] * 4, [255] * 4, [255] * 4, [255] * 4], np.uint8)[..., None], 3, 2))
+    exif = turned.getexif()
+    exif[274] = 6  # turn by 90 degrees
+    turned.save(tmp_path / "c.png", exif=exif)
+    x = ImageFolder(str(tmp_path), size=4).batch(torch.arange(3)).x
+    wanted = torch.from_numpy((ramp >> 8).astype(np.float32)) / 127.5 - 1
+    assert torch.allclose(x[0], wanted.expand(3, 4, 4))
+    assert torch.equal(x[1], -torch.ones(3, 4, 4))
+    assert torch.equal(x[2][0, :, 3], -torch.ones(4))  # the black row is the right column now
+    assert torch.equal(x[2][0, :, 0], torch.ones(4))
+
+
 def test_fingerprint_follows_the_files(folder):
     before = ImageFolder(str(folder), size=4).fingerprint
     assert ImageFolder(str(folder), size=4).fingerprint == before

@@ -44,6 +44,22 @@ def test_a_recipe_round_trips_through_yaml():
     assert again.describe() == recipe.describe()
 
 
+def test_a_class_that_sfumato_only_uses_is_not_one_of_its_parts():
+    with pytest.raises(ValueError, match="only used there"):
+        find_class("sfumato.diffusion.data.ThreadPoolExecutor")
+    with pytest.raises(ValueError, match="class_path is 5"):
+        build({"class_path": 5})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"steps": 2.7}, {"batch": "16"}, {"seed": 1.5}, {"log_every": True}, {"lr": None}], ids=str
+)
+def test_a_recipe_checks_types(changes):
+    net = UNet(channels=1, size=8, width=8, multipliers=(1,), blocks=1, attention=())
+    with pytest.raises(ValueError, match=f"{next(iter(changes))} is .*allowed"):
+        Recipe(Digits(), net, Cosine(), EDM(), **changes)
+
+
 @pytest.mark.parametrize("path", ["os.system", "subprocess.Popen", "builtins.eval", "torch.nn.Linear", "x"])
 def test_class_paths_outside_are_not_imported(path):
     with pytest.raises(ValueError, match="outside Sfumato"):
@@ -71,5 +87,5 @@ def test_refusals_name_the_place():
 
 def test_a_recipe_names_all_that_is_out_of_range():
     net = UNet(channels=1, size=8, width=8, multipliers=(1,), blocks=1, attention=())
-    with pytest.raises(ValueError, match=r"batch is 0; allowed: >= 1; lr is -1\.0.*ema is 1\.5"):
+    with pytest.raises(ValueError, match=r"batch is 0; allowed: a whole number, >= 1; lr is -1\.0.*ema is 1\.5"):
         Recipe(Digits(), net, Cosine(), EDM(), batch=0, lr=-1.0, ema=1.5)

@@ -1,6 +1,5 @@
 """Training: resumed runs are the same run, micro-batches and processes change nothing, refusals come before the first step."""
 
-import dataclasses
 import itertools
 import json
 import os
@@ -18,6 +17,7 @@ from sfumato.diffusion.checkpoint import newest
 from sfumato.diffusion.draws import DataOrder, draw
 from sfumato.diffusion.ema import Ema
 from sfumato.diffusion.plan import check_recipe, learning_rate, plan_batches, report
+from sfumato.guidance import CFG, Interval
 from sfumato.schedules import EDM, Cosine, Eps, LogNormal, PairingError, RectifiedFlow, Truncated, Uniform, V
 
 
@@ -171,19 +171,95 @@ def test_refusals_before_the_first_step(whole, tmp_path):
         train(recipe(), blocked / "run", progress=False)
 
 
+class Poisoned(Digits):
+    """The third sample of every batch holds nan, once three steps have been made."""
+
+    def batch(self, index):
+        batch = super().batch(index)
+        object.__setattr__(self, "count", getattr(self, "count", 0) + 1)
+        if self.count > 3:
+            batch.x[2] = torch.nan
+            object.__setattr__(self, "culprit", int(index[2]))
+        return batch
+
+
 def test_a_loss_that_is_not_finite_makes_no_update(tmp_path):
-    source = Digits()
+    """The steps before it are kept, the samples named, and the average stays finite."""
+    data = Poisoned()
+    with pytest.raises(FloatingPointError, match=r"step 3: the loss is nan.*no update was made") as caught:
+        train(recipe(data=data), tmp_path / "poisoned", progress=False)
+    assert f"not finite: {data.culprit}." in str(caught.value)
+    step, found = tensors(tmp_path / "poisoned")
+    assert step == 3
+    assert all(torch.isfinite(v).all() for v in found.values())
+    # warm-up and rate follow the step, so three good steps are the first three of any run
+    _stopped_at(3, tmp_path / "good")
+    assert same(found, tensors(tmp_path / "good")[1])
 
-    class Poisoned(Digits):
-        def batch(self, index):
-            batch = source.batch(index)
-            return batch._replace(x=torch.where(torch.rand(1) < 2, torch.nan, batch.x))
 
-    r = recipe()
-    before = {k: v.clone() for k, v in r.backbone.state_dict().items()}
-    with pytest.raises(FloatingPointError, match=r"step 0: the loss is nan.*no update was made"):
-        train(dataclasses.replace(r, data=Poisoned()), tmp_path, progress=False)
-    assert same(before, r.backbone.state_dict())
+def test_an_error_of_the_data_keeps_the_steps_before_it(tmp_path):
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(recipe(data=Failing()), tmp_path, progress=False)
+    assert tensors(tmp_path)[0] == 2
+
+
+class Failing(Digits):
+    def batch(self, index):
+        object.__setattr__(self, "count", getattr(self, "count", 0) + 1)
+        if self.count > 2:
+            raise OSError("the disk is gone")
+        return super().batch(index)
+
+
+def test_what_the_guidance_asks_for_is_checked_before_the_first_step(tmp_path):
+    with pytest.raises(ValueError, match="asks for branch 'weak'"):
+        train(
+            recipe(guidance=Interval(CFG(2.0, against="weak"), 0.1, 1.0), sampling_steps=20), tmp_path, progress=False
+        )
+
+
+def test_a_class_that_could_not_be_loaded_again_is_refused(tmp_path):
+    class Local(Digits):
+        pass
+
+    with pytest.raises(ValueError, match="can't be imported"):
+        train(recipe(data=Local()), tmp_path, progress=False)
+
+
+def test_resuming_a_longer_run_warns_and_a_shorter_one_is_refused(whole, tmp_path):
+    train(recipe(steps=4), tmp_path, progress=False)
+    with pytest.warns(UserWarning, match="learning rate follows the new length"):
+        train(recipe(steps=6), tmp_path, resume=True, progress=False)
+    assert tensors(tmp_path)[0] == 6
+    with pytest.raises(ValueError, match="has done 6"):
+        train(recipe(steps=5), tmp_path, resume=True, progress=False)
+
+
+def test_a_log_line_left_half_by_a_kill_does_not_block_a_resume(tmp_path):
+    train(recipe(steps=4), tmp_path, progress=False)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    with pytest.warns(UserWarning, match="new length"):
+        train(recipe(steps=8), tmp_path, resume=True, progress=False)
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [4, 8]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over(tmp_path):
+    train(recipe(steps=2), tmp_path, progress=False)
+    for path in (tmp_path / "checkpoints").glob("*/model.safetensors"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"no checkpoint in .* is valid"), pytest.warns(UserWarning, match="is skipped"):
+        train(recipe(steps=2), tmp_path, resume=True, progress=False)
+
+
+def test_a_preview_that_fails_is_a_warning(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise FloatingPointError("diverged")
+
+    monkeypatch.setattr("sfumato.diffusion.trainer.Model.sample", fail)
+    with pytest.warns(UserWarning, match="no preview at step 2: diverged"):
+        train(recipe(steps=2, sample_every=2), tmp_path, progress=False)
+    assert tensors(tmp_path)[0] == 2
 
 
 def test_training_in_a_thread_leaves_signals_alone(tmp_path):
