@@ -119,7 +119,7 @@ def gather(pairs: Sequence[tuple[str, Any]]) -> list[Any]:
 
 
 def _read(value: Any) -> Any:
-    if isinstance(value, str) and value[:1] in "[{":
+    if isinstance(value, str) and value[:1] in ("[", "{"):
         try:
             return yaml.safe_load(value)
         except yaml.YAMLError:

@@ -248,7 +248,10 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over(tmp_path):
     train(recipe(steps=2), tmp_path, progress=False)
     for path in (tmp_path / "checkpoints").glob("*/model.safetensors"):
         path.write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"no checkpoint in .* is valid"), pytest.warns(UserWarning, match="is skipped"):
+    with (
+        pytest.raises(ValueError, match=r"no checkpoint in .* is valid"),
+        pytest.warns(UserWarning, match="is skipped"),
+    ):
         train(recipe(steps=2), tmp_path, resume=True, progress=False)
 
 

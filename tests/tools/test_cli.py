@@ -1,0 +1,318 @@
+"""The command line as its user meets it: exit codes, one message, the key, the value, what is allowed, the nearest spelling."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from PIL import Image
+
+from sfumato.diffusion.images import read_settings
+from sfumato.tools.cli import COMMANDS, main
+
+SMALL = [
+    "--steps",
+    "6",
+    "--batch",
+    "8",
+    "--backbone.width",
+    "8",
+    "--sampling_steps",
+    "4",
+    "--sample_every",
+    "0",
+    "--log_every",
+    "3",
+]
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    assert main(["train", "digits", *SMALL, "--out", str(folder)]) == 0
+    return folder
+
+
+def fails(capsys, *argv, code=2):
+    assert main(list(map(str, argv))) == code
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err
+    return shown.err
+
+
+def printed(capsys, *argv):
+    assert main(list(map(str, argv))) == 0
+    return capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy_and_is_quick():
+    """Under 0.3 s of CPU time: measured by the process itself, not by the clock on the wall."""
+    code = (
+        "import sys, time\nfrom sfumato.tools.cli import main\nmain(['--help'])\n"
+        "heavy = {'torch', 'diffusers', 'torchmetrics', 'gradio', 'numpy', 'yaml', 'jsonargparse'} & set(sys.modules)\n"
+        "assert not heavy, heavy\nassert time.process_time() < 0.3, time.process_time()\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert all(name in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_has_help(command, capsys):
+    assert f"sfumato {command}" in printed(capsys, command, "--help")
+
+
+def test_help_says_what_each_key_means(capsys):
+    out = " ".join(printed(capsys, "train", "--help").split())
+    assert "One of DDIM, DDPM, DPMSolverPP, GHVB, Heun." in out
+    assert "One of EDM, Eps, Flow, V, X0." in out
+    assert "One of Cosine, LinearBeta, RectifiedFlow, Truncated, ZeroTerminalSNR." in out
+    assert "One of DiT, UNet." in out
+    assert "One of LogSNRClock, TimeClock." in out
+    assert "One of LogNormal, Uniform." in out
+    assert "One of EDMWeighting, MinSNR." in out
+    assert "One of CFG, Interval, Plain." in out
+    assert "One of Karras, Trailing." in out
+    assert "One of Digits, ImageFolder." in out
+    assert "One of TrajectoryVariance." in printed(capsys, "sample", "--help")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["trian"], "did you mean train?"),
+        (["train"], "config: missing"),
+        (["train", "digit"], "did you mean digits?"),
+        (["train", "nowhere/x.yaml"], "no such file, and no such preset; presets: digits"),
+        (
+            ["train", "digits", "--learing_rate", "3"],
+            "learing_rate: unknown key; allowed: see --help; did you mean lr?",
+        ),
+        (["train", "digits", "--shedule", "Cosine"], "did you mean schedule?"),
+        (["train", "digits", "--dry_rum"], "--dry_rum: needs a value"),
+        (["train", "digits", "--sampler", "GHBV"], "did you mean GHVB?"),
+        (
+            ["train", "digits", "--sampler.ordr", "2"],
+            "sampler.ordr: unknown key of DPMSolverPP; allowed: order, eta; did you mean order?",
+        ),
+        (["train", "digits", "--lr", "fast"], "lr is 'fast'; allowed: a number"),
+        (["train", "digits", "--lr", ".nan"], "lr is nan"),
+        (["train", "digits", "--steps", "2.7"], "steps is '2.7'; allowed: a whole number"),
+        (["train", "digits", "--precision", "fp8"], "precision is 'fp8'; allowed: fp32, bf16, fp16"),
+        (["train", "digits", "--data", "null"], "data is null; give a Source"),
+        (["train", "digits", "--row", "Eps", "--dry-run"], "v-prediction"),
+        (["train", "digits", "--row.data_std", "inf"], "EDM.data_std is inf"),
+        (["train", "digits", "--grid.rho", "0"], "rho 0.1 to 1000"),
+        (["train", "digits", "--guidance", "os.system"], "outside Sfumato"),
+        (["train", "digits", "--guidance", "torch.nn.Linear"], "--allow torch"),
+        (
+            ["train", "digits", "--guidance", "torch.nn.Linear", "--allow", "torch"],
+            "has no init, which a Guidance needs",
+        ),
+        (["train", "digits", "--backbone.channels", "3", "--dry-run"], "set backbone.channels: 1"),
+        (["train", "digits", "--backbone.width", "-4"], "width"),
+        (["train", "digits", "--data", "ImageFolder"], "data.root: missing"),
+        (["train", "digits", "--data", "ImageFolder", "--data.root", "/nowhere"], "which is not a folder"),
+        (["train", "digits", "more", "words"], "'more': unexpected"),
+        (["train", "digits", "--out"], "--out: needs a value"),
+        (["train", "digits", "--out", ""], "out is empty"),
+        (["sample", "/nowhere"], "holds no config.yaml"),
+        (["sample"], "run: missing"),
+        (["inspect", "digits", "--elements", "0"], "elements is 0; allowed: >= 1"),
+        (["inspect", "digits", "--out", "x.jpg"], "ends in .png"),
+        (["quickstart", "--samples", "1"], "samples is 1; allowed: >= 2"),
+        (["doctor", "now"], "takes no arguments"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_mistakes_are_one_message_and_exit_2(argv, said, capsys):
+    assert said in fails(capsys, *argv)
+
+
+def test_all_mistakes_in_one_message(capsys):
+    err = fails(
+        capsys, "train", "digits", "--lr", "-1", "--batch", "0", "--ema", "1.5", "--sampler.order", "9", "--stps", "3"
+    )
+    for said in ("lr is -1", "batch is 0", "ema is 1.5", "DPMSolverPP.order is 9", "stps: unknown key"):
+        assert said in err
+
+
+def test_overrides_and_print_config(capsys):
+    argv = (
+        "--sampler.order=3.5 --sampler GHVB --lr=1e-3 --guidance Interval --guidance.rule CFG --guidance.rule.scale 4"
+    )
+    more = ["--guidance.high", "inf", "--backbone.multipliers", "[1, 2, 2]", "--print-config"]
+    tree = yaml.safe_load(printed(capsys, "train", "digits", *argv.split(), *more))
+    assert tree["sampler"] == {"class_path": "sfumato.samplers.GHVB", "init_args": {"order": 3.5}}
+    assert tree["lr"] == 0.001
+    assert tree["backbone"]["init_args"]["multipliers"] == [1, 2, 2]
+    assert tree["guidance"]["init_args"]["rule"]["init_args"] == {"scale": 4.0, "against": "ref"}
+    assert tree["guidance"]["init_args"]["high"] == float("inf")
+
+
+def test_a_printed_config_is_a_config(capsys, tmp_path):
+    text = printed(capsys, "train", "digits", "--row", "V", "--print_config")
+    (tmp_path / "mine.yaml").write_text(text)
+    assert printed(capsys, "train", tmp_path / "mine.yaml", "--print_config") == text
+
+
+def test_dry_run_says_what_the_run_would_be(capsys, tmp_path):
+    out = printed(capsys, "train", "digits", "--dry-run", "--micro_batch", "16", "--out", tmp_path / "x")
+    assert "parameters" in out
+    assert "64 = 1 process(es) x 4 micro-batch(es) of up to 16" in out
+    assert "the parts fit together" in out
+    assert not (tmp_path / "x").exists()
+
+
+def test_train_leaves_a_run(a_run, capsys):
+    assert {p.name for p in a_run.iterdir()} >= {
+        "config.yaml",
+        "checkpoints",
+        "metrics.jsonl",
+        "loss.png",
+        "tensorboard",
+    }
+    assert "holds a run already; go on with it by --resume" in fails(capsys, "train", "digits", *SMALL, "--out", a_run)
+
+
+def test_resume_by_the_run_folder(a_run, capsys):
+    assert main(["train", str(a_run), "--resume"]) == 0
+    assert "can't be resumed under another recipe: lr was" in fails(capsys, "train", a_run, "--resume", "--lr", "0.1")
+
+
+def test_sample(a_run, capsys, tmp_path):
+    out = printed(
+        capsys,
+        "sample",
+        a_run,
+        "--seeds",
+        "3,7-9",
+        "--labels",
+        "0-1",
+        "--steps",
+        "3",
+        "--sampler",
+        "DDIM",
+        "--out",
+        tmp_path,
+    )
+    assert "4 pictures" in out
+    assert "evaluations per picture: cond 3, ref 3" in out
+    settings = [read_settings(p) for p in sorted(tmp_path.glob("seed-*.png"))]
+    assert [(s["seed"], s["label"]) for s in settings] == [(3, 0), (7, 1), (8, 0), (9, 1)]
+    assert settings[0]["sampler"]["class_path"] == "sfumato.samplers.DDIM"
+    assert settings[0]["checkpoint"] == 6
+    assert len(json.loads((tmp_path / "samples.json").read_text())) == 4
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 4 * 64
+
+
+def test_sample_changes_arguments_of_the_runs_own_parts(a_run, capsys, tmp_path):
+    printed(capsys, "sample", a_run, "--seeds", "1", "--guidance.scale", "4", "--out", tmp_path)
+    assert read_settings(tmp_path / "seed-00000001.png")["guidance"]["init_args"]["scale"] == 4.0
+
+
+def test_filters_on_the_command_line(a_run, capsys, tmp_path):
+    argv = [
+        "sample",
+        a_run,
+        "--seeds",
+        "0-3",
+        "--retries",
+        "0",
+        "--out",
+        tmp_path,
+        "--filters",
+        "TrajectoryVariance",
+        "--filters.low",
+        "-9",
+    ]
+    assert "4 pictures" in printed(capsys, *argv)
+    assert "0 pictures" in printed(capsys, *argv, "--filters.threshold", "0")
+    listed = "{class_path: TrajectoryVariance, init_args: {threshold: 0, low: -9}}"
+    assert "0 pictures" in printed(capsys, *argv[:-4], "--filters", listed)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--seeds", "9-3"], "seeds is '9-3'"),
+        (["--seeds", "-1"], "seeds is '-1'"),
+        (["--seeds", ""], "seeds is empty"),
+        (["--seeds", "x"], "seeds is 'x'"),
+        (["--seeds", str(2**70)], "allowed: whole numbers in [0, 2^63)"),
+        (["--seeds", "0-99999999999"], "more than 1000000 numbers"),
+        (["--labels", "10"], "label 10; allowed: 0 to 9"),
+        (["--labels", ""], "labels is empty"),
+        (["--steps", "0"], "steps is 0; allowed: a whole number from 1"),
+        (["--steps", "1e9"], "steps is '1e9'"),
+        (["--device", "nowhere"], "device is 'nowhere'"),
+        (["--device", "cuda:99"], "device is 'cuda:99'"),
+        (["--batch", "0"], "batch >= 1"),
+        (["--threads", "0"], "threads is 0"),
+        (["--columns", "0"], "columns is 0"),
+        (["--filters.low", "3"], "name the part before its arguments"),
+        (["--filters", "Nothing"], "is no Filter; allowed: TrajectoryVariance"),
+        (["--guidance", "CFG", "--guidance.against", "weak"], "asks for branch 'weak'"),
+        (["--smapler", "DDIM"], "did you mean sampler?"),
+    ],
+    ids=lambda v: " ".join(v)[:40] if isinstance(v, list) else "",
+)
+def test_mistakes_of_sample(a_run, argv, said, capsys, tmp_path):
+    assert said in fails(capsys, "sample", a_run, "--out", tmp_path, *argv)
+
+
+def test_a_plug_in_by_class_path(a_run, capsys, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from sfumato.samplers import State, move\n"
+        "@dataclass(frozen=True)\nclass Mine:\n    strength: float = 1.0\n    draws = 0\n"
+        "    def step(self, state, denoise, levels, z):\n"
+        "        *_, now, nxt = levels\n        p = denoise(state.x, now)\n        return State(move(p, now, nxt)), p\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "outside Sfumato" in fails(capsys, "sample", a_run, "--sampler", "mine.Mine")
+    argv = [
+        "sample",
+        a_run,
+        "--seeds",
+        "5",
+        "--sampler",
+        "mine.Mine",
+        "--sampler.strength",
+        "2",
+        "--allow",
+        "mine",
+        "--out",
+        tmp_path / "a",
+    ]
+    printed(capsys, *argv)
+    printed(capsys, "sample", a_run, "--seeds", "5", "--sampler", "DDIM", "--out", tmp_path / "b")
+    a, b = (tmp_path / k / "seed-00000005.png" for k in "ab")
+    assert Image.open(a).tobytes() == Image.open(b).tobytes()
+
+
+def test_inspect_draws_and_says_what_is_wrong(capsys, tmp_path):
+    out = printed(capsys, "inspect", "digits", "--out", tmp_path / "a.png")
+    assert "nothing wrong found" in out
+    assert (tmp_path / "a.png").stat().st_size > 20_000
+    figures = json.loads((tmp_path / "a.json").read_text())
+    assert figures["warnings"] == []
+    assert len(figures["grid"]["t"]) == 21
+    out = printed(capsys, "inspect", "digits", "--out", tmp_path / "b.png", "--row", "Eps", "--grid", "Trailing")
+    assert "row Eps at zero SNR" in out
+    out = printed(
+        capsys, "inspect", "digits", "--out", tmp_path / "c.png", "--schedule", "LinearBeta", "--schedule.high", "8", "--grid.high", "5",
+        "--elements", "4096",
+    )  # fmt: skip
+    assert "terminal SNR is not zero: alpha is 0.132 at t = 1" in out
+    assert "use ZeroTerminalSNR with row V" in out
+    assert "the grid does not start at the top" in out
+    assert json.loads((tmp_path / "c.json").read_text())["warnings"]
+
+
+def test_doctor_reports(capsys):
+    out = printed(capsys, "doctor")
+    assert "attention: sdpa ok" in out
+    assert "xformers" in out
+    assert "cpu:" in out
