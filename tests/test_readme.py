@@ -1,0 +1,101 @@
+"""The README's code runs as it is printed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfumato.diffusion import Recipe, train
+from sfumato.tools.cli import COMMANDS
+from sfumato.tools.train import recipe_from, resolve_recipe
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    recipe: Recipe = recipe_from(
+        resolve_recipe("digits", [("steps", 5), ("sample_every", 0), ("backbone.width", 8)], []), []
+    )
+    train(recipe, folder / "runs" / "quickstart", progress=False)
+    return folder
+
+
+def test_the_ten_lines_run(quick, monkeypatch, capsys):
+    monkeypatch.chdir(quick)
+    code = PYTHON[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    exec(compile(code, "README.md", "exec"), {})
+    assert (quick / "threes.png").is_file()
+    assert "torch.Size([16, 1, 8, 8])" in capsys.readouterr().out
+
+
+def test_the_new_sampler_has_its_order_and_the_linter_likes_it(tmp_path):
+    """One file and one test, as printed; in a copy of the package, so that the README's relative imports are real."""
+    sampler, test = PYTHON[1], PYTHON[2]
+    path = ROOT / "samplers" / "ab2.py"
+    assert not path.exists()
+    namespace = {"__name__": "sfumato.samplers.ab2", "__package__": "sfumato.samplers"}
+    module = type(sys)("sfumato.samplers.ab2")
+    module.__dict__.update(namespace)
+    sys.modules["sfumato.samplers.ab2"] = module
+    try:
+        exec(compile(sampler, "ab2.py", "exec"), module.__dict__)
+        scope: dict = {}
+        exec(compile(test, "test_ab2.py", "exec"), scope)
+        scope["test_order"]()
+    finally:
+        del sys.modules["sfumato.samplers.ab2"]
+    file = tmp_path / "ab2.py"
+    file.write_text(sampler)
+    config = ["--config", str(ROOT / "pyproject.toml")]
+    subprocess.run([sys.executable, "-m", "ruff", "check", *config, str(file)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--check", *config, str(file)], check=True, capture_output=True
+    )
+
+
+COMMAND_LINES = [
+    line for line in re.findall(r"`(?:\. )?((?:sfumato|torchrun)[^`]*)`", README) if not line.startswith("sfumato.")
+]
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_commands_of_the_table_exist(line):
+    words = line.replace("torchrun --nproc_per_node 2 -m sfumato.tools.cli", "sfumato").split()
+    assert words[0] == "sfumato"
+    assert len(words) == 1 or words[1] in COMMANDS
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in COMMAND_LINES if " train " in line and "runs/mine --resume" not in line]
+)
+def test_training_commands_of_the_table_resolve(line, tmp_path, monkeypatch):
+    """Each recipe of the table is built and checked; the photographs are made here."""
+    import shlex
+
+    from PIL import Image
+
+    from sfumato.tools.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "photos" / "a.png")
+    words = shlex.split(line.replace("torchrun --nproc_per_node 2 -m sfumato.tools.cli", "sfumato").split(">")[0])[1:]
+    if "mine.yaml" in words:
+        (tmp_path / "mine.yaml").write_text((ROOT / "configs" / "digits.yaml").read_text())
+    assert main([*words, "--dry-run"] if "--dry-run" not in words and "--help" not in words else words) == 0
+
+
+def test_thread_count_is_given_back(quick):
+    assert torch.get_num_threads() >= 1
+    before = torch.get_num_threads()
+    recipe = recipe_from(resolve_recipe("digits", [("steps", 1), ("threads", 1), ("sample_every", 0)], []), [])
+    train(recipe, quick / "again", progress=False)
+    assert torch.get_num_threads() == before
