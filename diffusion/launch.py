@@ -46,13 +46,15 @@ class Processes:
             if self._tracked
             else None,
             step_scheduler_with_optimizer=False,
+            # Accelerate starts several processes on CPUs only when told so; without it each would train alone
+            cpu=not torch.accelerator.is_available(),
         )
         self.count, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self.device, self.main = self._accelerator.device, self._accelerator.is_main_process
         wanted = int(os.environ.get("WORLD_SIZE", "1"))
         if wanted != self.count:
             raise ValueError(
-                f"{wanted} processes were launched but Accelerate runs {self.count}; on CPUs use torchrun with ACCELERATE_USE_CPU=true"
+                f"{wanted} processes were launched but Accelerate runs {self.count}; launch with torchrun or `accelerate launch`"
             )
 
     def start_tracker(self) -> None:

@@ -8,7 +8,21 @@ from torch import nn
 
 from sfumato.diffusion import Denoiser, LogSNRClock, TimeClock
 from sfumato.diffusion.objective import losses
-from sfumato.schedules import EDM, X0, Cosine, Eps, Flow, Level, LinearBeta, MinSNR, PairingError, RectifiedFlow, V
+from sfumato.samplers import DDIM, trajectory
+from sfumato.schedules import (
+    EDM,
+    X0,
+    Cosine,
+    Eps,
+    Flow,
+    Level,
+    LinearBeta,
+    MinSNR,
+    PairingError,
+    RectifiedFlow,
+    V,
+    trailing,
+)
 
 
 class Recorder(nn.Module):
@@ -73,6 +87,17 @@ def test_eps_at_zero_snr_is_refused_when_the_parts_meet():
     model = Denoiser(Recorder(), LinearBeta(), Eps(), TimeClock())
     with pytest.raises(PairingError):
         model.check([Level(1.0, 0.0, 1.0)])
+
+
+def test_x0_without_noise_is_refused_where_a_method_would_ask_there():
+    """Downwards nothing is asked at the data; upwards the first step is."""
+    model, x = Denoiser(Recorder(), RectifiedFlow(), X0(), TimeClock()), torch.zeros(1, 1, 4, 4)
+    levels = trailing(RectifiedFlow(), 4)
+    with torch.no_grad():
+        *_, last = trajectory(DDIM(), model, levels, x)
+    assert torch.equal(last.x, x)
+    with pytest.raises(PairingError, match="X0 at no noise"):
+        trajectory(DDIM(), model, levels[::-1], x)
 
 
 def test_a_condition_must_name_arguments():
