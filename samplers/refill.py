@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -60,6 +61,11 @@ class _Counted:
         return self._denoise(x, level)
 
 
+def _apart(noise: Noise, place: int) -> Noise:
+    """The noise source of the filter at a place: draws that neither the sampler nor another filter takes."""
+    return lambda step, draw: noise(step, (place + 1 << 16) + draw)
+
+
 def fill(
     sampler: Sampler, denoise_for: Callable[[Tensor], Denoise], levels: Sequence[Level], seeds: Seeds, shape: Sequence[int], *,
     filters: Sequence[Filter] = (), retries: int = 0, batch: int = 64, strict: bool = False,
@@ -112,7 +118,8 @@ def _fill(
         x = levels[0].sigma * noise(-1, 0)
         memories = [f.init(x) for f in filters]
         for step in trajectory(sampler, denoise, levels, x, noise, table=table):
-            memories = [f.update(m, step) for f, m in zip(filters, memories, strict=True)]
+            own = [replace(step, noise=_apart(noise, j)) for j in range(len(filters))]
+            memories = [f.update(m, s) for f, m, s in zip(filters, memories, own, strict=True)]
             on_step(real)
             x = step.x
         verdicts = [f.verdict(m) for f, m in zip(filters, memories, strict=True)]

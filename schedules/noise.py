@@ -36,10 +36,7 @@ class Stream(IntEnum):
     TRAIN_TIME = 2
     TRAIN_DROPOUT = 3
     ORDER = 4
-    AUGMENT = 5
-    INIT = 6
-    FILTER = 7
-    TRAIN_NETWORK = 8
+    TRAIN_NETWORK = 5
 
 
 class Noise(Protocol):

@@ -22,8 +22,8 @@ class Verdict(NamedTuple):
 class Filter(Protocol):
     """Watches a batch; a frozen dataclass that keeps what it has seen in a memory of batch-first tensors.
 
-    It may ask `step.denoise` again; that is counted like all else. Its own Gaussians are `step.noise(step.index, draw)` with a
-    draw of 65,536 times its place among the filters and up, so that they meet nobody else's.
+    It may ask `step.denoise` again; that is counted like all else. `step.noise(step.index, draw)` with draw in [0, 65,536) are
+    Gaussians of its own: the sampler, and other filters, get others at the same address.
     """
 
     def init(self, x: Tensor) -> Any:

@@ -97,6 +97,43 @@ def test_strict_batches_have_one_shape():
     assert [len(x) for x in out] == [4, 4, 3]
 
 
+@dataclass(frozen=True)
+class LooksAgain:
+    """Asks the model once more at the end, at a fresh noising of what was made; remembers its noise."""
+
+    def init(self, x):
+        return x
+
+    def update(self, memory, step):
+        if not step.last:
+            return memory
+        again = step.noise(step.index, 0)
+        step.denoise(step.x + again, LEVELS[3])
+        return again
+
+    def verdict(self, memory):
+        score = memory.flatten(1)[:, 0]
+        return Verdict(score < 99, score)
+
+
+def test_a_filter_that_looks_again_is_counted_and_has_noise_of_its_own():
+    with torch.no_grad():
+        (f,) = fill(
+            DDIM(1.0),
+            lambda s: Mixture(),
+            LEVELS,
+            range(4),
+            (3,),
+            filters=[LooksAgain(), LooksAgain()],
+            dtype=torch.float64,
+        )
+        (plain,) = fill(DDIM(1.0), lambda s: Mixture(), LEVELS, range(4), (3,), dtype=torch.float64)
+    assert f.evaluations.tolist() == [[14]] * 4
+    assert torch.equal(f.x, plain.x)
+    draws = [v.score for v in f.verdicts] + [gaussian(torch.arange(4), 0, 11, 0, (3,), torch.float64)[:, 0]]
+    assert len({tuple(d.tolist()) for d in draws}) == 3
+
+
 def test_noise_is_addressed_by_seed_attempt_step_and_draw():
     noise = addressed(torch.tensor([3, 4]), torch.tensor([0, 2]), (5,))
     assert torch.equal(noise(7, 1)[1:], gaussian(torch.tensor([4]), 2, 7, 1, (5,)))
