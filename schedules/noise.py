@@ -36,7 +36,8 @@ class Stream(IntEnum):
     TRAIN_TIME = 2
     TRAIN_DROPOUT = 3
     ORDER = 4
-    TRAIN_NETWORK = 5
+    AUGMENT = 5
+    TRAIN_NETWORK = 6
 
 
 class Noise(Protocol):
