@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["build", "class_path", "describe", "find_class"]
+__all__ = ["build", "class_path", "class_paths", "describe", "find_class"]
 
 
 def class_path(cls: type) -> str:
@@ -53,6 +53,16 @@ def describe(value: Any) -> Any:
         f"{type(value).__name__} can't be written to a config: make it a dataclass, or a module whose `.config` holds the "
         "arguments that it was built with"
     )
+
+
+def class_paths(description: Any) -> list[str]:
+    """Every class path that a description names, at any depth."""
+    if isinstance(description, Mapping):
+        own = [description["class_path"]] if "class_path" in description else []
+        return own + [path for value in description.values() for path in class_paths(value)]
+    if isinstance(description, list | tuple):
+        return [path for value in description for path in class_paths(value)]
+    return []
 
 
 def find_class(path: str, allow: Sequence[str] = ()) -> type:

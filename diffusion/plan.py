@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -13,7 +12,7 @@ from ..guidance import Branch, Field
 from ..guidance.tree import Tree
 from ..samplers import tabulate
 from ..schedules import Level, Prediction
-from .parts import find_class
+from .parts import class_paths, find_class
 from .recipe import Recipe
 
 __all__ = ["BatchPlan", "check_recipe", "learning_rate", "plan_batches", "report"]
@@ -112,17 +111,8 @@ def _check_guidance(recipe: Recipe, asked: Sequence[Level]) -> None:
 def _check_classes(recipe: Recipe) -> None:
     """Every class must be importable by the name that the config will hold, or the run could not be loaded."""
 
-    def look(spec: Any) -> None:
-        if isinstance(spec, Mapping):
-            if "class_path" in spec:
-                find_class(spec["class_path"], [spec["class_path"].split(".")[0]])
-            for value in spec.values():
-                look(value)
-        elif isinstance(spec, list):
-            for value in spec:
-                look(value)
-
-    look(recipe.describe())
+    for path in class_paths(recipe.describe()):
+        find_class(path, [path.split(".")[0]])
 
 
 def report(recipe: Recipe, processes: int = 1) -> str:

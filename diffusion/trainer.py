@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
-from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..schedules import Stream
-from ..schedules.noise import integers
-from .buckets import Buckets
-from .checkpoint import Checkpoint, any_folder, newest, save
-from .draws import DataOrder, draw
+from .checkpoint import Checkpoint
 from .ema import Ema
+from .interrupt import Interrupted, signals
 from .launch import Processes
 from .model import Model, load
-from .objective import losses
 from .optimizer import from_tensors, to_tensors
+from .parts import class_paths
 from .plan import check_recipe, learning_rate, plan_batches
 from .recipe import Recipe
+from .run_folder import RunFolder
+from .update import Update, Updated
 
-__all__ = ["Interrupted", "train"]
-
-# A resumed run may change these; the others are refused. Not all of them leave it the same run: steps stretches the learning
-# rate (a warning says so), and micro_batch regroups what a network with dropout draws.
-_FREE = {
-    "steps", "micro_batch", "threads", "log_every", "sample_every", "save_every", "keep", "sampler", "grid", "sampling_steps",
-    "guidance",
-}  # fmt: skip
-
-
-class Interrupted(Exception):
-    """Training was told to stop, saved a checkpoint and stopped; `resume` goes on from there.
-
-    Args:
-        message: at which step.
-        number: of the signal.
-    """
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.number = number
+__all__ = ["train"]
 
 
 def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, progress: bool = True) -> Model:
@@ -74,271 +45,140 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, progress:
         FloatingPointError: when the loss or gradient is not finite; the weights are those before the step.
         Interrupted: after a signal.
     """
-    folder = Path(folder)
     check_recipe(recipe)
     before = torch.get_num_threads()
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     try:
-        _Run(recipe, folder, resume, progress).go()
+        _Run(recipe, Path(folder), resume).go(progress)
     finally:
         torch.set_num_threads(before)
-    return load(folder, allow=_packages(recipe))
-
-
-def _packages(recipe: Recipe) -> list[str]:
-    """The packages of the recipe's own parts: whoever built them trusts them."""
-    text = json.dumps(recipe.describe())
-    return sorted({part.split(".")[0].strip('" ') for part in text.split('"class_path":')[1:]})
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM leave a note instead of stopping the step half-way; a second one stops at once."""
-    noted: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(number)
-
-    try:
-        old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: the caller's signals stay his
-        yield noted
-        return
-    try:
-        yield noted
-    finally:
-        for s, handler in old.items():
-            signal.signal(s, handler)
+    # whoever built the recipe's parts trusts their packages
+    return load(folder, allow=sorted({path.split(".")[0] for path in class_paths(recipe.describe())}))
 
 
 class _Run:
     """One run: what it is made of, and its loop."""
 
-    def __init__(self, recipe: Recipe, folder: Path, resume: bool, progress: bool) -> None:
-        self.recipe, self.folder, self.progress = recipe, folder, progress
-        self.processes = Processes(recipe.precision, folder / "tensorboard")
-        self.batches = plan_batches(recipe.batch, self.processes.count, recipe.micro_batch)
-        self._open(resume)
-        found = newest(folder / "checkpoints")
+    def __init__(self, recipe: Recipe, path: Path, resume: bool) -> None:
+        self.recipe, self.folder = recipe, RunFolder(path, recipe)
+        self.processes = Processes(recipe.precision, path / "tensorboard")
+        plan_batches(recipe.batch, self.processes.count, recipe.micro_batch)  # refused before anything is written
+        self._claim(resume)
         self.processes.start_tracker()
         self.denoiser = recipe.denoiser().to(self.processes.device)
         self.backbone = self.denoiser.backbone
-        optimizer = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             self.backbone.parameters(), lr=recipe.lr, betas=(recipe.beta1, recipe.beta2),
             weight_decay=recipe.weight_decay, fused=True,
         )  # fmt: skip
-        self.step = 0
-        self.ema = Ema(self.backbone, recipe.ema)
+        self.ema, self.step = Ema(self.backbone, recipe.ema), 0
+        found = self.folder.newest()
         if found is not None:
-            self._restore(found, optimizer)
+            self._restore(found)
+        self.saved = self.step if found is not None else -1
         if self.processes.main:
-            self._cut_log()
-        self.optimizer = optimizer
-        wrapped, self.stepper = self.processes.prepare(self.denoiser.backbone, optimizer)
-        # the same parts around the wrapped backbone, whose forward exchanges gradients between processes
-        self.training = recipe.denoiser()
-        self.training.backbone = wrapped
-        self.order = DataOrder(recipe.seed, len(recipe.data))
-        self.buckets = Buckets(self.processes.device)
+            self.folder.cut_log(self.step)
+        self.update = Update(recipe, self.processes, self.denoiser, self.optimizer)
 
-    def _open(self, resume: bool) -> None:
-        """The main process looks whether the folder may be used, and writes the config; all processes agree on the outcome."""
+    def _claim(self, resume: bool) -> None:
+        """The main process looks whether the folder may be used; all processes agree on the outcome."""
         error: ValueError | None = None
         if self.processes.main:
             try:
-                self._claim(resume)
-            except OSError as refused:
-                error = ValueError(f"the run folder {self.folder} can't be written: {refused}")
+                self.folder.claim(resume)
             except ValueError as refused:
                 error = refused
         self.processes.agree(error)
 
-    def _claim(self, resume: bool) -> None:
-        config, description = self.folder / "config.yaml", self.recipe.describe()
-        if config.is_file() and not resume:
-            raise ValueError(
-                f"{self.folder} holds a run already; go on with it by --resume, or choose another folder by --out"
-            )
-        root = self.folder / "checkpoints"
-        found = newest(root) if config.is_file() else None
-        if found is None and any_folder(root):
-            raise ValueError(f"no checkpoint in {root} is valid; move the folder away to start again from nothing")
-        if found is not None:
-            old = found.state["recipe"]
-            if self.recipe.steps < found.step:
-                raise ValueError(
-                    f"steps is {self.recipe.steps}, but {self.folder} has done {found.step}; allowed: at least that"
-                )
-            if self.recipe.steps != old["steps"]:
-                warnings.warn(
-                    f"steps was {old['steps']} and is {self.recipe.steps}: the learning rate follows the new length from here on",
-                    stacklevel=2,
-                )
-            changed = [k for k in description if k not in _FREE and description[k] != old.get(k)]
-            changed += ["data"] if found.state["data"] != self.recipe.data.fingerprint and "data" not in changed else []
-            if changed:
-                lines = "; ".join(f"{k} was {old.get(k)!r}, is {description[k]!r}" for k in changed)
-                raise ValueError(
-                    f"{self.folder} can't be resumed under another recipe: {lines}. Start a new run in another folder"
-                )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / ".config.yaml"
-        temporary.write_text(yaml.safe_dump(description, sort_keys=False))
-        os.replace(temporary, config)
-
-    def _restore(self, found: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
+    def _restore(self, found: Checkpoint) -> None:
         self.backbone.load_state_dict(found.tensors("model"))
         self.ema.state = {k: v.to(self.processes.device) for k, v in found.tensors("ema").items()}
-        from_tensors(optimizer, self.backbone, found.tensors("optimizer"))
+        from_tensors(self.optimizer, self.backbone, found.tensors("optimizer"))
         self.step = found.step
 
-    def _cut_log(self) -> None:
-        """Drop the log lines of steps that will be made, and logged, again, and a line that a killed process left half."""
-        log, kept = self.folder / "metrics.jsonl", []
-        for line in log.read_text().splitlines() if log.is_file() else []:
-            with suppress(json.JSONDecodeError):
-                kept += [line] if json.loads(line)["step"] <= self.step else []
-        temporary = self.folder / ".metrics.jsonl"
-        temporary.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(temporary, log)
-
     def save(self) -> None:
-        """Publish a checkpoint; every process waits for it."""
-        self._write()
-        self.processes.wait()
-
-    def _write(self) -> None:
         """Publish a checkpoint from the main process, waiting for nobody."""
         if self.processes.main:
-            tensors = {
-                "model": self.backbone.state_dict(),
-                "ema": self.ema.state,
-                "optimizer": to_tensors(self.optimizer, self.backbone),
-            }
-            data = self.recipe.data
-            state = {
-                "data": data.fingerprint, "shape": list(data.shape), "num_classes": data.num_classes,
-                "recipe": self.recipe.describe(),
-            }  # fmt: skip
-            save(self.folder / "checkpoints", self.step, tensors, state, self.recipe.keep)
+            optimizer = to_tensors(self.optimizer, self.backbone)
+            self.folder.save(
+                self.step, {"model": self.backbone.state_dict(), "ema": self.ema.state, "optimizer": optimizer}
+            )
+        self.saved = self.step
 
-    def go(self) -> None:
+    def go(self, progress: bool) -> None:
         """The loop."""
-        recipe, saved = self.recipe, self.step
+        recipe, number = self.recipe, 0
         self.backbone.train()
-        bar = tqdm(
-            total=recipe.steps, initial=self.step, desc="training", unit="step",
-            disable=not (self.progress and self.processes.main),
-        )  # fmt: skip
-        started, done, total, number = time.monotonic(), 0, 0.0, 0
-        try:
-            with _signals() as noted:
-                while self.step < recipe.steps:
-                    try:
-                        loss, norm = self._update()
-                    except Exception:
-                        if saved != self.step:  # the weights are those of the last whole step: worth keeping
-                            self._write()
-                        raise
-                    done, total = done + 1, total + loss
-                    bar.update()
-                    if self.step % recipe.log_every == 0 or self.step == recipe.steps:
-                        values = {
-                            "loss": float(total) / done, "gradient_norm": float(norm), "lr": learning_rate(recipe, self.step - 1),
-                            "images_per_second": done * recipe.batch / (time.monotonic() - started),
-                        }  # fmt: skip
-                        self._log(values)
-                        bar.set_postfix(loss=f"{values['loss']:.4f}")
-                        started, done, total = time.monotonic(), 0, 0.0
-                    if recipe.save_every and self.step % recipe.save_every == 0:
-                        self.save()
-                        saved = self.step
-                    if recipe.sample_every and self.step % recipe.sample_every == 0:
-                        self._preview()
-                    # every process must stop at the same step
-                    told = torch.tensor(float(noted[0] if noted else 0), device=self.processes.device)
-                    number = int(self.processes.largest(told)) if self.processes.count > 1 else int(told)
-                    if number:
-                        break
-        finally:
-            bar.close()
-        if saved != self.step or newest(self.folder / "checkpoints") is None:
+        hidden = not (progress and self.processes.main)
+        with (
+            tqdm(total=recipe.steps, initial=self.step, desc="training", unit="step", disable=hidden) as bar,
+            signals() as noted,
+        ):
+            started, done, total = time.monotonic(), 0, 0.0
+            while self.step < recipe.steps and not number:
+                made = self._make()
+                done, total = done + 1, total + made.loss
+                bar.update()
+                if self.step % recipe.log_every == 0 or self.step == recipe.steps:
+                    rate = done * recipe.batch / (time.monotonic() - started)
+                    self._log(float(total) / done, float(made.norm), rate)
+                    bar.set_postfix(loss=f"{float(total) / done:.4f}")
+                    started, done, total = time.monotonic(), 0, 0.0
+                if recipe.save_every and self.step % recipe.save_every == 0:
+                    self.save()
+                    self.processes.wait()
+                if recipe.sample_every and self.step % recipe.sample_every == 0:
+                    self._preview()
+                number = self._told(noted)
+        if self.saved != self.step:
             self.save()
+            self.processes.wait()
         self.processes.close()
         if self.step < recipe.steps:
             raise Interrupted(f"stopped at step {self.step} of {recipe.steps}; the checkpoint is saved", number)
 
-    def _update(self) -> tuple[Tensor, Tensor]:
-        """One optimizer step; returns the loss of the global batch and the gradient's norm."""
-        recipe, device = self.recipe, self.processes.device
-        total = torch.zeros((), device=device)
-        micro_batches = self.batches.places[self.processes.rank]
-        seen: list[tuple[Tensor, Tensor]] = []
-        self.stepper.zero_grad(set_to_none=True)
-        for first, last in micro_batches:
-            places = torch.arange(first, last)
-            index = self.order(self.step * recipe.batch + places)
-            batch = recipe.data.batch(index)
-            d = draw(
-                recipe.seed, self.step, places, recipe.batch, recipe.data.shape, recipe.density, recipe.schedule,
-                recipe.label_dropout, device,
-            )  # fmt: skip
-            # what a network itself draws (dropout) is addressed too: a resumed run draws the same
-            words = integers(torch.tensor([recipe.seed]), first, self.step, 2, Stream.TRAIN_NETWORK)[0].tolist()
-            torch.manual_seed(words[0] << 31 ^ words[1])
-            condition = None
-            if batch.labels is not None:
-                labels = batch.labels.to(device)
-                condition = {"labels": torch.where(d.dropped, torch.full_like(labels, recipe.data.num_classes), labels)}
-            with self.processes.micro_batch(self.training.backbone, last == micro_batches[-1][1]):
-                parts = losses(
-                    self.training, recipe.weighting, batch.x.to(device), d.eps, d.level, condition, d.factor
-                )  # fmt: skip
-                # the mean over the global batch, times the number of processes over which gradients are averaged
-                self.processes.backward(parts.loss.sum() * (self.processes.count / recipe.batch))
-            total += parts.loss.detach().sum() / recipe.batch
-            self.buckets.add(d.level, parts.error.detach())
-            seen.append((index, parts.loss.detach()))
-        total = self.processes.total(total)
-        norm = self.processes.clip(self.training.backbone, float("inf") if recipe.clip is None else recipe.clip)
-        if not bool(torch.isfinite(total)) or (recipe.precision != "fp16" and not bool(torch.isfinite(norm))):
-            poisoned = [i for index, loss in seen for i in index[~torch.isfinite(loss).cpu()].tolist()]
-            raise FloatingPointError(
-                f"step {self.step}: the loss is {float(total):.4g} and the gradient's norm {float(norm):.4g}; no update was made and "
-                f"the weights before it are saved. Samples of process {self.processes.rank} whose loss is not finite: "
-                f"{', '.join(map(str, poisoned[:8])) or 'none'}. Lower lr, set clip, or look at these samples"
-            )
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, self.step)
-        self.stepper.step()
+    def _make(self) -> Updated:
+        """One optimizer step, and the average; an error saves what was there before it."""
+        try:
+            made = self.update(self.step)
+        except Exception:
+            if self.step > max(self.saved, 0):
+                self.save()
+            raise
         self.step += 1
         self.ema.update(self.backbone, self.step)
-        return total, norm
+        return made
 
-    def _log(self, values: dict[str, float]) -> None:
-        counts, sums = (self.processes.total(v).tolist() for v in (self.buckets.counts, self.buckets.sums))
-        self.buckets.reset()
+    def _told(self, noted: list[int]) -> int:
+        """The signal that somebody was given, or 0; every process must stop at the same step."""
+        number = float(noted[0] if noted else 0)
+        if self.processes.count == 1:
+            return int(number)
+        return int(self.processes.largest(torch.tensor(number, device=self.processes.device)))
+
+    def _log(self, loss: float, norm: float, rate: float) -> None:
+        values = {
+            "loss": loss, "gradient_norm": norm, "lr": learning_rate(self.recipe, self.step - 1), "images_per_second": rate,
+        }  # fmt: skip
+        buckets = self.update.take_buckets()
         if self.processes.main:
-            line = {"step": self.step, **values, "buckets": {"count": counts, "error": sums}}
-            with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            self.folder.log({"step": self.step, **values, "buckets": buckets})
         self.processes.log(values, self.step)
 
     def _preview(self) -> None:
         """A sheet of samples of the averaged weights, always of the same seeds."""
         if self.processes.main:
             recipe, data = self.recipe, self.recipe.data
+            source = {"run": self.folder.path.name, "checkpoint": self.step, "ema": True}
+            labels = [i % data.num_classes for i in range(16)] if data.num_classes else None
             with self.ema.swapped(self.backbone):
                 model = Model(
                     self.denoiser, data.shape, data.num_classes, recipe.sampler, recipe.grid, recipe.sampling_steps,
-                    recipe.guidance, {"run": self.folder.name, "checkpoint": self.step, "ema": True},
+                    recipe.guidance, source,
                 )  # fmt: skip
-                labels = [i % data.num_classes for i in range(16)] if data.num_classes else None
                 try:
-                    model.sample(range(16), labels).save_sheet(self.folder / "samples" / f"step-{self.step:09d}.png")
+                    model.sample(range(16), labels).save_sheet(self.folder.preview(self.step))
                 except (FloatingPointError, ValueError) as error:  # a picture is no reason to lose a run
                     warnings.warn(f"no preview at step {self.step}: {error}", stacklevel=2)
         self.processes.wait()
