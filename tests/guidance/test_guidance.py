@@ -190,6 +190,26 @@ def test_a_step_is_one_vector_field():
             assert torch.allclose(field(x, level).x0, base.x0 + step)
 
 
+@dataclass(frozen=True)
+class Remembers:
+    """Its memory is the x that it saw; it answers with what it remembers."""
+
+    def init(self, x):
+        return (torch.full_like(x, -1.0),)
+
+    def __call__(self, ask, memory):
+        return Prediction.pair(memory[0], memory[0]), (ask.x,)
+
+
+def test_the_first_evaluation_of_a_step_alone_writes_the_next_memory():
+    field, level = Field(branches(Net(), 1), Remembers(), 1), Level(0.5, 0.6, 0.8)
+    for step in range(3):
+        field.begin(level)
+        for stage in (0.0, 0.3, 0.6):
+            said = float(field(torch.full((1, 1), step + stage), level).x0)
+            assert said == step - 1.0  # what the first evaluation of the step before saw
+
+
 def test_a_field_starts_anew_with_each_trajectory():
     field = Field(branches(Net(), 2), Counting(), 2)
     levels, x = trailing(Flow(), 4), torch.randn(2, 1, dtype=torch.float64)

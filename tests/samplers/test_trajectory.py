@@ -132,6 +132,19 @@ def test_who_keeps_a_tensor_keeps_its_values(sampler):
         assert torch.allclose(a.prediction.x0, b.prediction.x0, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("sampler", [DDIM(), DPMSolverPP(3), Heun()], ids=str)
+def test_a_view_alone_keeps_its_values_too(sampler):
+    views = []
+
+    def network(x, level):
+        views.append((x[1:], x[1:].clone()))
+        return Mixture(row=V())(x, level)
+
+    for _ in trajectory(sampler, network, trailing(LinearBeta(), 12), torch.randn(4, dtype=torch.float64)):
+        pass
+    assert all(torch.equal(a, b) for a, b in views)
+
+
 def test_a_prediction_made_at_another_level_is_read_at_that_level():
     """A model on a table snaps the level to its nearest entry: the answer is solved where it was made."""
     levels = trailing(LinearBeta(), 9)
