@@ -37,6 +37,7 @@ class Model:
         denoiser: the model.
         shape: (C, H, W) of a sample.
         num_classes: its classes; 0: unconditional. The null class is number num_classes.
+        null_class: whether the null class was trained (labels were dropped); without it there is nothing to guide away from.
         sampler, grid, steps, guidance: the defaults of `sample`.
         source: which run and step this is, for the settings in pictures.
     """
@@ -49,6 +50,7 @@ class Model:
     steps: int = 20
     guidance: Guidance = field(default_factory=Plain)
     source: dict[str, Any] = field(default_factory=dict)
+    null_class: bool = True
 
     @property
     def device(self) -> torch.device:
@@ -65,6 +67,8 @@ class Model:
         Raises:
             ValueError: for labels out of range, too few or too many, or of a model without classes.
         """
+        if isinstance(labels, int):
+            raise ValueError(f"labels is {labels}; give one per seed, such as labels=[{labels}] * {count}")
         given = labels.tolist() if isinstance(labels, Tensor) else None if labels is None else list(labels)
         if self.num_classes == 0:
             if given is not None and any(v is not None for v in given):
@@ -77,12 +81,20 @@ class Model:
             )
         for v in given:
             if v is not None and (not isinstance(v, int) or isinstance(v, bool) or not 0 <= v < self.num_classes):
-                raise ValueError(f"label {v!r}; allowed: 0 to {self.num_classes - 1}, or None for no class")
+                raise ValueError(f"label {v!r}; allowed: 0 to {self.num_classes - 1}, or none for no class")
         null = torch.full((count,), self.num_classes, dtype=torch.int64, device=self.device)
         cond = torch.tensor(
             [self.num_classes if v is None else v for v in given], dtype=torch.int64, device=self.device
         )
-        return {"cond": {"labels": cond}, "ref": {"labels": null}}
+        if not self.null_class:
+            if None in given:
+                raise ValueError(
+                    "this model was trained with label_dropout 0, so it knows no null class; give every seed a label"
+                )
+            return {"cond": {"labels": cond}}
+        own = {"labels": cond}
+        # no label at all: the same condition, so that guidance does not pay to steer from it to itself
+        return {"cond": own, "ref": own if all(v is None for v in given) else {"labels": null}}
 
     @torch.no_grad()
     def sample(
@@ -109,6 +121,16 @@ class Model:
             PairingError: where the grid asks the network at a level that its row says nothing about.
             FloatingPointError: when the network returns numbers that are not finite.
         """
+        for name, value, wanted in (
+            ("sampler", sampler, Sampler),
+            ("grid", grid, Grid),
+            ("guidance", guidance, Guidance),
+        ):
+            _check_part(name, value, wanted)
+        if isinstance(filters, Filter):
+            filters = [filters]
+        for f in filters:
+            _check_part("filters", f, Filter)
         steps, sampler = self.steps if steps is None else steps, self.sampler if sampler is None else sampler
         grid, guidance = self.grid if grid is None else grid, self.guidance if guidance is None else guidance
         seed = check_seeds(seeds)
@@ -119,8 +141,8 @@ class Model:
         device, names = self.device, tuple(conditions)
 
         def denoise_for(slots: Tensor) -> Field:
-            branches = {n: Branch(self.denoiser, take(c, slots)) for n, c in conditions.items()}
-            return Field(branches, guidance, len(slots))
+            taken = {id(c): take(c, slots) for c in conditions.values()}  # what was one condition stays one
+            return Field({n: Branch(self.denoiser, taken[id(c)]) for n, c in conditions.items()}, guidance, len(slots))
 
         images = empty(len(seed), self.shape, device)
         attempts, kept = torch.zeros_like(seed), torch.zeros(len(seed), dtype=torch.bool)
@@ -155,11 +177,23 @@ class Model:
             "version": version("sfumato"), **self.source, "steps": steps, "sampler": describe(sampler), "grid": describe(grid),
             "guidance": describe(guidance), "schedule": describe(self.denoiser.schedule), "row": describe(self.denoiser.row),
             "filters": describe(list(filters)), "strict": strict, "batch": batch, "device": str(device),
+            "null_class": self.num_classes if self.num_classes else None,
         }  # fmt: skip
         used = conditions["cond"]["labels"].cpu() if self.num_classes else None
         return Samples(images, seed, used, attempts, kept, spent, names, scores, settings)
 
 
+def _check_part(name: str, value: object, wanted: type) -> None:
+    """Refuse what is no such part: a class instead of an instance, a name instead of an object."""
+    if isinstance(value, type):
+        raise ValueError(f"{name} is the class {value.__name__}; give an instance, {value.__name__}()")
+    if value is not None and not isinstance(value, wanted):
+        raise ValueError(
+            f"{name} is {value!r}, which is no {wanted.__name__}; give an object, such as those of sfumato.{_HOMES[name]}"
+        )
+
+
+_HOMES = {"sampler": "samplers", "grid": "schedules", "guidance": "guidance", "filters": "samplers.filters"}
 _MODEL = ("backbone", "schedule", "row", "clock", "input_std", "sampler", "grid", "sampling_steps", "guidance")
 
 
@@ -184,7 +218,9 @@ def load(run: str | Path, *, ema: bool = True, device: str = "cpu", allow: Seque
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(description, dict):
-        raise ValueError(f"{config} is not the config of a run: it holds a {type(description).__name__}")
+        raise ValueError(
+            f"{config} is not the config of a run: it {'is empty' if description is None else 'holds no keys'}"
+        )
     missing = [key for key in _MODEL if key not in description]
     if missing:
         raise ValueError(f"{config} lacks {', '.join(missing)}; it is not the config of a run")
@@ -200,9 +236,10 @@ def load(run: str | Path, *, ema: bool = True, device: str = "cpu", allow: Seque
     try:
         denoiser.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device is {device!r}, which can't be used here: {str(error).splitlines()[0]}") from error
+        usable = "cpu, cuda" if torch.cuda.is_available() else "cpu (no CUDA device is usable here)"
+        raise ValueError(f"device is {device!r}, which can't be used here; allowed: {usable}") from error
     return Model(
         denoiser.eval(), tuple(checkpoint.state["shape"]), int(checkpoint.state["num_classes"]),
         parts["sampler"], parts["grid"], parts["sampling_steps"], parts["guidance"],
-        {"run": folder.name, "checkpoint": checkpoint.step, "ema": ema},
+        {"run": folder.name, "checkpoint": checkpoint.step, "ema": ema}, checkpoint.state["recipe"]["label_dropout"] > 0,
     )  # fmt: skip

@@ -87,9 +87,11 @@ def check_recipe(recipe: Recipe) -> None:
             f"backbone.channels is {channels} and backbone.size {size}, the data are {shape[0]} x {shape[1]} x {shape[2]}; "
             f"set backbone.channels: {shape[0]}, backbone.size: {shape[-1]}"
         )
-    own = getattr(recipe.backbone, "num_classes", classes)
-    if own != classes:
-        raise ValueError(f"backbone.num_classes is {own}, the data have {classes}; set backbone.num_classes: {classes}")
+    if recipe.num_classes not in (0, classes):
+        raise ValueError(
+            f"backbone.num_classes is {recipe.num_classes}, the data have {classes}; set backbone.num_classes: {classes}, or 0 to "
+            "train without classes"
+        )
     if len(recipe.data) == 0:
         raise ValueError("the data set is empty")
 
@@ -101,11 +103,16 @@ def _check_guidance(recipe: Recipe, asked: Sequence[Level]) -> None:
     def network(x: torch.Tensor, level: Level, condition: Tree) -> Prediction:
         return Prediction.pair(x, x)
 
-    names = ("cond", "ref") if recipe.data.num_classes else ("cond",)
-    field = Field({name: Branch(network) for name in names}, recipe.guidance, 1)
+    names = ("cond", "ref") if recipe.num_classes else ("cond",)
+    field = Field({name: Branch(network, (torch.zeros(1),)) for name in names}, recipe.guidance, 1)
     for level in asked:
         field.begin(level)
         field(x, level)
+    if recipe.num_classes and recipe.label_dropout == 0 and int(field.spent[0, 1]):
+        raise ValueError(
+            f"label_dropout is 0, but {recipe.guidance} steers away from the null class, which is then never trained; set "
+            "label_dropout: 0.1, or guidance: Plain"
+        )
 
 
 def _check_classes(recipe: Recipe) -> None:
@@ -125,7 +132,7 @@ def report(recipe: Recipe, processes: int = 1) -> str:
     rows = [
         ("network", f"{type(recipe.backbone).__name__}, {parameters:,} parameters"),
         ("data", f"{type(recipe.data).__name__}, {len(recipe.data):,} of {'x'.join(map(str, recipe.data.shape))}"),
-        ("classes", str(recipe.data.num_classes or "none")),
+        ("classes", str(recipe.num_classes or "none")),
         (
             "batch",
             f"{recipe.batch} = {processes} process(es) x {batches.accumulation} micro-batch(es) of up to {batches.micro_batch}",
@@ -152,7 +159,7 @@ def _activation_bytes(recipe: Recipe, micro_batch: int) -> int:
     def measure(count: int) -> int:
         kept.clear()
         x = torch.zeros(count, *recipe.data.shape)
-        labels = {"labels": torch.zeros(count, dtype=torch.int64)} if recipe.data.num_classes else {}
+        labels = {"labels": torch.zeros(count, dtype=torch.int64)} if recipe.num_classes else {}
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
             recipe.backbone(x, torch.zeros(count), **labels)
         return sum(kept.values())

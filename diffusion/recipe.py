@@ -89,13 +89,18 @@ class Recipe:
     guidance: Guidance = Plain()  # noqa: RUF009
     log_every: int = 50
     sample_every: int = 0
-    save_every: int = 0
+    save_every: int = 1000
     keep: int = 2
 
     def __post_init__(self) -> None:
         wrong = range_errors({f.name: getattr(self, f.name) for f in fields(self)})
         if wrong:
             raise ValueError("; ".join(wrong))
+
+    @property
+    def num_classes(self) -> int:
+        """The classes that the network is told: its own number, 0 to train on labelled data without their labels."""
+        return int(getattr(self.backbone, "num_classes", self.data.num_classes))
 
     def denoiser(self) -> Denoiser:
         """The backbone with its forward process."""

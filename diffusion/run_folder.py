@@ -73,7 +73,7 @@ class RunFolder:
                 f"steps was {old['steps']} and is {recipe.steps}: the learning rate follows the new length from here on",
                 stacklevel=2,
             )
-        wrong = [f"{k} was {old.get(k)!r}, is {new[k]!r}" for k in new if k not in _FREE and new[k] != old.get(k)]
+        wrong = [line for k in new if k not in _FREE for line in _differences(old.get(k), new[k], k)]
         if not wrong and found.state["data"] != recipe.data.fingerprint:
             wrong = [f"the data had the fingerprint {found.state['data']}, now {recipe.data.fingerprint}"]
         if wrong:
@@ -89,7 +89,7 @@ class RunFolder:
         """Publish a checkpoint of optimizer step `step`."""
         data = self.recipe.data
         state = {
-            "data": data.fingerprint, "shape": list(data.shape), "num_classes": data.num_classes, "recipe": self.recipe.describe(),
+            "data": data.fingerprint, "shape": list(data.shape), "num_classes": self.recipe.num_classes, "recipe": self.recipe.describe(),
         }  # fmt: skip
         save(self._checkpoints, step, tensors, state, self.recipe.keep)
 
@@ -116,3 +116,14 @@ class RunFolder:
         temporary = path.with_name(f".{path.name}")
         temporary.write_text(text)
         os.replace(temporary, path)
+
+
+def _differences(old: Any, new: Any, at: str) -> list[str]:
+    """What differs between two descriptions, one line per value."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("class_path") == new.get("class_path"):
+        keys = [*new, *(k for k in old if k not in new)]
+        place = {k: at if k == "init_args" else f"{at}.{k}" for k in keys}
+        return [line for k in keys for line in _differences(old.get(k), new.get(k), place[k])]
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        old, new = old.get("class_path", old), new.get("class_path", new)
+    return [] if old == new else [f"{at} was {old}, is {new}"]

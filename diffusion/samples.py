@@ -66,17 +66,23 @@ class Samples:
         return paths
 
     def sheet(self, columns: int = 8, captions: Sequence[str] | None = None, tile: int = 64) -> Image.Image:
-        """All pictures in rows of `columns`, each with its seed and label, or the given captions, below."""
+        """All pictures in rows of `columns`, each with its seed and class, or the given captions, below."""
+        groups: list[tuple[str, int]] = []
         if captions is None:
-            labels = [""] * len(self) if self.labels is None else [f" · {v}" for v in self.labels.tolist()]
-            captions = [f"{s}{v}" for s, v in zip(self.seeds.tolist(), labels, strict=True)]
+            captions = self._captions()
+            groups = [("below each: seed" if self.labels is None else "below each: seed · class", columns)]
         cut = [slice(i, i + columns) for i in range(0, len(self), columns)]
         return contact_sheet(
-            [self.images[c] for c in cut],
-            captions=[captions[c] for c in cut],
-            tile=tile,
-            kept=[self.kept[c] for c in cut],
-        )
+            [self.images[c] for c in cut], captions=[captions[c] for c in cut], tile=tile,
+            kept=[self.kept[c] for c in cut], groups=groups,
+        )  # fmt: skip
+
+    def _captions(self) -> list[str]:
+        seeds = [str(s) for s in self.seeds.tolist()]
+        if self.labels is None:
+            return seeds
+        named = ["none" if v == self.settings.get("null_class") else str(v) for v in self.labels.tolist()]
+        return [f"{s} · {v}" for s, v in zip(seeds, named, strict=True)]
 
     def save_sheet(self, path: str | Path, columns: int = 8) -> None:
         """The sheet as a PNG with all settings in its metadata."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -111,8 +112,17 @@ class _Run:
         recipe, number = self.recipe, 0
         self.backbone.train()
         hidden = not (progress and self.processes.main)
+        pause = 0.1 if sys.stderr.isatty() else 10.0  # seconds between lines in a log file
         with (
-            tqdm(total=recipe.steps, initial=self.step, desc="training", unit="step", disable=hidden) as bar,
+            tqdm(
+                total=recipe.steps,
+                initial=self.step,
+                desc="training",
+                unit="step",
+                disable=hidden,
+                mininterval=pause,
+                maxinterval=2 * pause,
+            ) as bar,  # fmt: skip
             signals() as noted,
         ):
             started, done, total = time.monotonic(), 0, 0.0
@@ -169,12 +179,12 @@ class _Run:
     def _preview(self) -> None:
         """A sheet of samples of the averaged weights, always of the same seeds."""
         if self.processes.main:
-            recipe, data = self.recipe, self.recipe.data
+            recipe = self.recipe
             source = {"run": self.folder.path.name, "checkpoint": self.step, "ema": True}
-            labels = [i % data.num_classes for i in range(16)] if data.num_classes else None
+            labels = [i % recipe.num_classes for i in range(16)] if recipe.num_classes else None
             with self.ema.swapped(self.backbone):
                 model = Model(
-                    self.denoiser, data.shape, data.num_classes, recipe.sampler, recipe.grid, recipe.sampling_steps,
+                    self.denoiser, recipe.data.shape, recipe.num_classes, recipe.sampler, recipe.grid, recipe.sampling_steps,
                     recipe.guidance, source,
                 )  # fmt: skip
                 try:

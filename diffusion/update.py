@@ -88,9 +88,9 @@ class Update:
             recipe.label_dropout, device,
         )  # fmt: skip
         condition = None
-        if batch.labels is not None:
+        if recipe.num_classes and batch.labels is not None:
             labels = batch.labels.to(device)
-            condition = {"labels": torch.where(d.dropped, torch.full_like(labels, recipe.data.num_classes), labels)}
+            condition = {"labels": torch.where(d.dropped, torch.full_like(labels, recipe.num_classes), labels)}
         # what a network itself draws (dropout) is addressed too: a resumed run draws the same
         words = integers(torch.tensor([recipe.seed]), first, step, 2, Stream.TRAIN_NETWORK)[0].tolist()
         torch.manual_seed(words[0] << 31 ^ words[1])

@@ -76,23 +76,32 @@ class Ask:
         """
         for name in names:
             if name not in self.branches:
+                if list(self.branches) == ["cond"]:
+                    raise ValueError(
+                        f"guidance asks for branch {name!r}, but there is only 'cond': a model trained without classes, or whose labels "
+                        "were never dropped, has nothing to steer away from; use guidance Plain"
+                    )
                 raise ValueError(
                     f"guidance asks for branch {name!r}; there are {', '.join(map(repr, self.branches))}. "
                     'A negative prompt is given as the branch "negative", a weaker network as "weak"'
                 )
-        first = ("cond",) if self.rows is not None else ()  # it fills the samples that the others skip
         if self.rows is not None and len(self.rows) == 0:  # nobody wants another branch: all repeat "cond"
-            if "cond" not in self.known:
-                self._run(self.branches["cond"].network, ["cond"])
-            return tuple(self.known["cond"] for _ in names)
-        todo = [n for n in dict.fromkeys(first + names) if n not in self.known]
+            names = tuple("cond" for _ in names)
+        wanted = [self._twin(name) for name in names]
+        first = ["cond"] if self.rows is not None else []  # it fills the samples that the others skip
+        todo = [n for n in dict.fromkeys(first + wanted) if n not in self.known]
         networks: list[Network] = []
         for name in todo:
             if not any(self.branches[name].network == network for network in networks):
                 networks.append(self.branches[name].network)
         for network in networks:
             self._run(network, [n for n in todo if self.branches[n].network == network])
-        return tuple(self.known[n] for n in names)
+        return tuple(self.known[n] for n in wanted)
+
+    def _twin(self, name: str) -> str:
+        """The first branch that says the same: of an equal network, under the very same condition object."""
+        mine = self.branches[name]
+        return next(n for n, b in self.branches.items() if b.network == mine.network and b.condition is mine.condition)
 
     def _run(self, network: Network, names: list[str]) -> None:
         """One call of a network for all its branches."""

@@ -93,8 +93,10 @@ def fill(
     Raises:
         ValueError: for values out of range.
     """
-    if retries < 0 or batch < 1:
-        raise ValueError(f"retries is {retries} and batch {batch}; allowed: retries >= 0, batch >= 1")
+    if retries < 0:
+        raise ValueError(f"retries is {retries}; allowed: >= 0")
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; allowed: >= 1")
     seed = check_seeds(seeds)
     return _fill(sampler, denoise_for, levels, seed, shape, filters, retries, batch, strict, dtype, device, on_step)
 

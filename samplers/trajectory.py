@@ -117,6 +117,19 @@ def _draw(sampler: Sampler, noise: Noise | None, i: int) -> tuple[Tensor, ...]:
     return tuple(noise(i, d) for d in range(sampler.draws)) if noise is not None else ()
 
 
+def _checked(sampler: Sampler, result: object) -> tuple[State, Prediction]:
+    """What a step returned, refused where it is not what a step returns."""
+    if (
+        isinstance(result, tuple)
+        and len(result) == 2
+        and isinstance(result[0], State)
+        and isinstance(result[1], Prediction)
+    ):
+        return result
+    shown = ", ".join(type(v).__name__ for v in result) if isinstance(result, tuple) else type(result).__name__
+    raise ValueError(f"{type(sampler).__name__}.step returned ({shown}); it must return (State, Prediction)")
+
+
 def _as_written(
     sampler: Sampler, denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise | None
 ) -> Iterator[Step]:
@@ -124,7 +137,7 @@ def _as_written(
     for i in range(last + 1):
         if begin is not None:
             begin(levels[i])
-        state, p = sampler.step(state, denoise, levels[: i + 2], _draw(sampler, noise, i))
+        state, p = _checked(sampler, sampler.step(state, denoise, levels[: i + 2], _draw(sampler, noise, i)))
         yield Step(i, i == last, levels[i], levels[i + 1], state.x, p, denoise, noise)
 
 

@@ -6,7 +6,7 @@ from .grids import Grid, Karras, Trailing, karras, trailing
 from .level import Level
 from .linear_beta import LinearBeta
 from .noise import Noise, Stream, check_seeds, gaussian, permutation, uniform
-from .prediction import Prediction, from_eps, from_x0
+from .prediction import Prediction, from_eps, from_x0, lerp
 from .rectified_flow import RectifiedFlow
 from .rows import EDM, X0, Eps, Flow, PairingError, Row, V, check_pairing, target
 from .schedule import Schedule
@@ -48,6 +48,7 @@ __all__ = [
     "from_x0",
     "gaussian",
     "karras",
+    "lerp",
     "output_weight",
     "permutation",
     "target",

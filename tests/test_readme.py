@@ -39,8 +39,6 @@ def test_the_ten_lines_run(quick, monkeypatch, capsys):
 def test_the_new_sampler_has_its_order_and_the_linter_likes_it(tmp_path):
     """One file and one test, as printed; in a copy of the package, so that the README's relative imports are real."""
     sampler, test = PYTHON[1], PYTHON[2]
-    path = ROOT / "samplers" / "ab2.py"
-    assert not path.exists()
     namespace = {"__name__": "sfumato.samplers.ab2", "__package__": "sfumato.samplers"}
     module = type(sys)("sfumato.samplers.ab2")
     module.__dict__.update(namespace)
@@ -59,6 +57,19 @@ def test_the_new_sampler_has_its_order_and_the_linter_likes_it(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "ruff", "format", "--check", *config, str(file)], check=True, capture_output=True
     )
+
+
+def test_the_guidance_rule_of_the_readme_guides(quick):
+    from sfumato.diffusion import load
+    from sfumato.guidance import CFG
+
+    scope: dict = {"__name__": "readme"}
+    sys.modules["readme"] = type(sys)("readme")
+    exec(compile(PYTHON[3], "README.md", "exec"), scope)
+    model = load(quick / "runs" / "quickstart")
+    late = model.sample([1, 2], [3, 4], guidance=scope["Late"](1.0))
+    assert torch.allclose(late.images, model.sample([1, 2], [3, 4], guidance=CFG(1.0)).images, atol=1e-5)
+    assert late.evaluations.tolist() == [[20, 20]] * 2
 
 
 COMMAND_LINES = [

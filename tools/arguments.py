@@ -38,7 +38,7 @@ def read_config(name: str) -> dict[str, Any]:
     else:
         raise UsageError(
             [
-                f"{name}: no such file, and no such preset; presets: {', '.join(preset_names())}{did_you_mean(name, preset_names())}"
+                f"{name}: no such file, run folder or preset; presets: {', '.join(preset_names())}{did_you_mean(name, preset_names())}"
             ]
         )
     try:
@@ -46,7 +46,7 @@ def read_config(name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UsageError([f"{name} is not YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(tree, dict):
-        raise UsageError([f"{name} is not a config: it holds a {type(tree).__name__}, not keys and values"])
+        raise UsageError([f"{name} is not a config: it {'is empty' if tree is None else 'holds no keys and values'}"])
     return tree
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 from .spelling import UsageError, did_you_mean
@@ -24,6 +25,11 @@ def _help() -> str:
     lines += [f"  {name:<12}{about}" for name, about in COMMANDS.items()]
     lines += ["", "sfumato COMMAND --help says what a command takes; sfumato --version prints the version."]
     return "\n".join(lines)
+
+
+def _warn(message: Warning | str, category: type[Warning], *rest: object) -> None:
+    """A warning in one line, without the line of code that gave it."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     try:
-        return importlib.import_module(f".{name}", __package__).run(rest)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return importlib.import_module(f".{name}", __package__).run(rest)
+    except BrokenPipeError:  # whoever read us has read enough
+        sys.stderr.close()
+        return 0
     except UsageError as error:
         print(
             f"sfumato {name}: " + "\n  ".join(["", *error.problems] if len(error.problems) > 1 else error.problems),

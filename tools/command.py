@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,6 +59,8 @@ def parse(
         if given := [(k, v) for k, v in mine if k.split(".")[0] == key]:
             tree[key] = gather(given)
     allow = tree.get("allow", [])
+    if allow and os.getcwd() not in sys.path:  # a module beside the user, as with `python -m`
+        sys.path.insert(0, os.getcwd())
     resolved = resolve(tree, cls, allow)
 
     hints = {name: f.hint for name, f in ours.items()}
@@ -84,24 +88,50 @@ def _short(value: Any) -> str:
     return str(value) if value or not isinstance(value, list | tuple) else "none"
 
 
-def help_text(usage: str, cls: type, recipe: type | None = None) -> str:
-    """What --help prints: each option with its meaning, default and choices, from the docstrings."""
-    parts: list[str] = [
-        f"usage: {usage}",
-        "",
-        " ".join((parse_docstring(inspect.getdoc(cls) or "").short_description or "").split()),
-        "",
-    ]
-    for title, group in (("options", cls), ("recipe: any key of the config, over the preset", recipe)):
-        if group is None:
-            continue
-        about = {p.arg_name: p.description or "" for p in parse_docstring(inspect.getdoc(group) or "").params}
-        fields = fields_of(group)
-        width = max(len(n) for n in fields) + 6
-        parts += [f"{title}:", *(_line(n, f, about.get(n, ""), width) for n, f in fields.items()), ""]
+def help_text(usage: str, cls: type, recipe: type | None = None, argv: Sequence[str] = ()) -> str:
+    """What --help prints: each option with its meaning, default and choices, from the docstrings.
+
+    Args:
+        usage: the first line.
+        cls: the options of the command.
+        recipe: whose keys may be given too.
+        argv: the words beside --help; the arguments of each part that they name are listed.
+    """
+    about = parse_docstring(inspect.getdoc(cls) or "").short_description or ""
+    parts = [f"usage: {usage}", "", " ".join(about.split()), ""]
+    parts += _section("options", cls, "")
     if recipe is not None:
-        parts += [
-            "A part is a short name or a class path; its arguments are dotted: --sampler GHVB --sampler.order 3.8",
-            "",
-        ]
+        parts += _section("recipe: any key of the config, over the preset", recipe, "")
+    for key, value in _named(argv):
+        hint = {**fields_of(cls), **(fields_of(recipe) if recipe else {})}.get(key, Field(None, None)).hint
+        wanted = part_type(hint) or part_of(hint)
+        if wanted is not None and value in choices(wanted):
+            parts += _section(f"{key} {value}", choices(wanted)[value], f"{key}.")
+    if recipe is not None:
+        parts.append(
+            "A part is a short name or a class path; its arguments are dotted: --sampler GHVB --sampler.order 3.8"
+        )
+        parts.append(
+            "`--backbone DiT --help` lists the arguments of a part. Naming a part starts from its own defaults."
+        )
     return "\n".join(parts)
+
+
+def _section(title: str, cls: type, prefix: str) -> list[str]:
+    about = {p.arg_name: p.description or "" for p in parse_docstring(inspect.getdoc(cls) or "").params}
+    fields = fields_of(cls)
+    width = max((len(prefix + n) for n in fields), default=0) + 6
+    return [f"{title}:", *(_line(prefix + n, f, about.get(n, ""), width) for n, f in fields.items()), ""]
+
+
+def _named(argv: Sequence[str]) -> list[tuple[str, str]]:
+    """The --key value pairs beside --help."""
+    words = [w for w in argv if w not in ("--help", "-h")]
+    try:
+        return [
+            (k, v)
+            for k, v in split(words, ("resume", "dry_run", "print_config", "strict", "ema"))[1]
+            if isinstance(v, str)
+        ]
+    except UsageError:
+        return []

@@ -47,7 +47,7 @@ class Inspect:
     """
 
     config: str = "digits"
-    out: str = "inspect.png"
+    out: str = "runs/inspect.png"
     elements: int | None = None
     allow: list[str] = field(default_factory=list)
 
@@ -117,12 +117,12 @@ def warnings_of(parts: Parts, elements: int) -> list[str]:
     """
     found: list[str] = []
     top = parts.schedule(1.0)
-    if top.alpha > 0 and (spread := _readable(top, elements)) < 1e3:
+    if top.alpha > 0 and (spread := _readable(top, elements)) < 1:
         found.append(
             f"terminal SNR is not zero: alpha is {float(top.alpha):.4g} at t = 1 (log-SNR {float(top.log_snr):.2f}). Training shows "
             f"the network the data's mean brightness there, to within {spread:.3g} for {elements} numbers per channel, but sampling "
-            f"starts from noise whose mean is 0, so samples keep a mean brightness within about {spread:.3g} of 0"
-            + (": use ZeroTerminalSNR with row V" if spread < 1 else "; data in [-1, 1] are not cut by that")
+            f"starts from noise whose mean is 0, so samples keep a mean brightness within about {spread:.3g} of 0: use "
+            "ZeroTerminalSNR with row V"
         )
     grid = parts.grid(parts.schedule, parts.sampling_steps)
     first = grid[0]
@@ -134,6 +134,14 @@ def warnings_of(parts: Parts, elements: int) -> list[str]:
         )
     if grid[-1].sigma > 0:
         found.append(f"the grid ends at sigma {float(grid[-1].sigma):.3g}, not at data: pictures keep that much noise")
+    drawn = parts.density((torch.arange(999, dtype=torch.float64) + 1) / 1000, parts.schedule).level
+    weights = output_weight(parts.weighting, parts.row, drawn)
+    if (largest := float(weights.max() / weights.median().clamp_min(1e-300))) > 1e4:
+        found.append(
+            f"the loss is that of few noise levels: over the middle 99.8 % of the levels that training sees, the weight on the output "
+            f"({type(parts.weighting).__name__} on row {type(parts.row).__name__}) reaches {largest:.2g} times its median. Use another "
+            "weighting for this row, such as MinSNR"
+        )
     for level in _asked(parts, grid):
         try:
             check_pairing(parts.row, level)
@@ -151,7 +159,7 @@ def _asked(parts: Parts, grid: list[Level]) -> list[Level]:
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
-        print(help_text("sfumato inspect [CONFIG] [--out PNG] [--schedule NAME ...]", Inspect, Recipe))
+        print(help_text("sfumato inspect [CONFIG] [--out PNG] [--schedule NAME ...]", Inspect, Recipe, argv))
         return 0
     options, pairs = parse(argv, Inspect, ("config",), Recipe)
     description = resolve_recipe(options.config, pairs, options.allow)
@@ -177,6 +185,11 @@ def run(argv: Sequence[str]) -> int:
     print(f"numbers: {out.with_suffix('.json')}")
     top, bottom = parts.schedule(1.0), parts.schedule(0.0)
     print(f"{title}\nlog-SNR runs from {float(bottom.log_snr):.4g} (data) to {float(top.log_snr):.4g} (noise)")
+    if top.alpha > 0 and (spread := _readable(top, options.elements or size**2)) >= 1:
+        print(
+            f"terminal SNR is not zero, but harmless for {options.elements or size**2} numbers per channel: mean brightness can be read at "
+            f"t = 1 to {spread:.2g} only, and data lie in [-1, 1]"
+        )
     print("\n".join(f"warning: {p}" for p in problems) if problems else "nothing wrong found")
     return 0
 

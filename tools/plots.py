@@ -35,7 +35,7 @@ def draw_losses(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     left.plot(steps, [line["loss"] for line in lines], color="black")
     left.set(xlabel="optimizer step", ylabel="weighted loss", yscale="log", title="loss")
-    colors = mpl.colormaps["viridis"](np.linspace(0, 0.95, len(EDGES) + 1))
+    colors = mpl.colormaps["turbo"](np.linspace(0, 0.95, len(EDGES) + 1))
     for k, name in enumerate(_bucket_names()):
         seen = counts[:, k] > 0
         if seen.any():

@@ -18,6 +18,7 @@ from ..diffusion.images import contact_sheet, save_png
 from ..diffusion.judge import Judge, measure, references, train_judge
 from ..guidance import Plain
 from .command import help_text, parse
+from .folders import free_folder
 from .train import plot_losses, recipe_from, resolve_recipe
 
 __all__ = ["Quickstart", "run"]
@@ -40,15 +41,6 @@ class Quickstart:
     def __post_init__(self) -> None:
         if self.samples < 2:
             raise ValueError(f"samples is {self.samples}; allowed: >= 2")
-
-
-def _free(folder: Path) -> Path:
-    """The folder, or the first of FOLDER-2, FOLDER-3, ... that holds no run."""
-    found, n = folder, 1
-    while (found / "config.yaml").exists():
-        n += 1
-        found = folder.with_name(f"{folder.name}-{n}")
-    return found
 
 
 def _sheet(model: Model, source: Digits, path: Path) -> None:
@@ -84,7 +76,7 @@ def run(argv: Sequence[str]) -> int:
         print(help_text("sfumato quickstart [--out FOLDER] [--samples 100] [--seed 0]", Quickstart))
         return 0
     options, _ = parse(argv, Quickstart, ("out",))
-    folder = _free(Path(options.out))
+    folder = free_folder(Path(options.out), "config.yaml")
     source = Digits()
     real = source.batch(torch.arange(len(source))).x
     recipe = recipe_from(resolve_recipe("digits", [("seed", options.seed)], ()), ())
@@ -95,7 +87,7 @@ def run(argv: Sequence[str]) -> int:
     )
     began, busy = time.perf_counter(), time.process_time()
     try:
-        model = train(recipe, folder, progress=sys.stderr.isatty())
+        model = train(recipe, folder, progress=True)
     except Interrupted as stopped:
         print(f"{stopped}\ngo on with: sfumato train {folder} --resume", file=sys.stderr)
         return 130

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
+from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
@@ -49,7 +50,7 @@ def _says(hint: Any) -> str:
     if type(None) in get_args(hint):
         return f"{_says(args[0])}, or null"
     if get_origin(hint) is not None and args:
-        return f"a list of {_says(args[0]).removeprefix('a ')}s"
+        return f"a list of {_says(args[0]).removeprefix('a ')}s, such as [1, 2]"
     return str(getattr(hint, "__name__", hint))
 
 
@@ -114,12 +115,14 @@ def _arguments(
                 f"{prefix}{key}: unknown key{f' of {cls.__name__}' if at else ''}; allowed: {takes or 'none'}{hint}"
             )
     resolved: dict[str, Any] = {}
+    about = {p.arg_name: p.description or "" for p in parse_docstring(inspect.getdoc(cls) or "").params}
     for name, (hint, default) in fields.items():
         here = f"{prefix}{name}"
         if name not in values:
             if default is inspect.Parameter.empty:
                 wanted = part_type(hint)
-                problems.append(f"{here}: missing; give {f'a {wanted.__name__}' if wanted else _says(hint)}")
+                names = f" One of {', '.join(choices(wanted))}." if wanted else ""
+                problems.append(f"{here}: missing; {about.get(name, _says(hint))}{names}")
             else:
                 resolved[name] = describe(default)
             continue

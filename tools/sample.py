@@ -16,6 +16,7 @@ from ..samplers.filters import Filter
 from ..schedules import Grid
 from .arguments import read_config
 from .command import help_text, parse
+from .folders import free_folder
 
 __all__ = ["Sample", "numbers", "run"]
 
@@ -38,7 +39,7 @@ class Sample:
         retries: how often a rejected picture is tried again.
         batch: pictures at a time.
         strict: the same picture to the last bit, however many are asked for at once.
-        out: folder of the pictures; null: RUN/pictures.
+        out: folder of the pictures; null: RUN/pictures, or RUN/pictures-2, ... when that holds some.
         columns: of the sheet.
         ema: the averaged weights.
         device: cpu, cuda, ...
@@ -103,13 +104,22 @@ def _own_parts(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
-        print(help_text("sfumato sample RUN [--seeds 0-15] [--labels 3] [--steps 20] [--sampler NAME ...]", Sample))
+        print(
+            help_text(
+                "sfumato sample RUN [--seeds 0-15] [--labels 3] [--steps 20] [--sampler NAME ...]", Sample, None, argv
+            )
+        )
         return 0
     options, _ = parse(argv, Sample, ("run",), base=_own_parts)
     import torch
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    out = free_folder(Path(options.run) / "pictures", "samples.json") if options.out is None else Path(options.out)
+    if out.is_file() or (out / "samples.json").exists():
+        raise ValueError(
+            f"out is {str(out)!r}, which {'is a file' if out.is_file() else 'holds pictures already'}; choose another folder"
+        )
     seeds = numbers(options.seeds, "seeds")
     model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
     labels = None
@@ -121,7 +131,6 @@ def run(argv: Sequence[str]) -> int:
         filters=options.filters, retries=options.retries, batch=options.batch, strict=options.strict,
         progress=sys.stderr.isatty(),
     )  # fmt: skip
-    out = Path(options.out) if options.out else Path(options.run) / "pictures"
     paths = samples.save(out)
     samples.save_sheet(out / "sheet.png", options.columns)
     (out / "samples.json").write_text(json.dumps([samples.settings_of(i) for i in range(len(samples))], indent=1))

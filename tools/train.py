@@ -89,7 +89,11 @@ def recipe_from(description: dict[str, Any], allow: Sequence[str]) -> Recipe:
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
-        print(help_text("sfumato train CONFIG [--out FOLDER] [--resume] [--dry-run] [--KEY VALUE ...]", Train, Recipe))
+        print(
+            help_text(
+                "sfumato train CONFIG [--out FOLDER] [--resume] [--dry-run] [--KEY VALUE ...]", Train, Recipe, argv
+            )
+        )
         return 0
     options, pairs = parse(argv, Train, ("config",), Recipe)
     description = resolve_recipe(options.config, pairs, options.allow)
@@ -104,16 +108,19 @@ def run(argv: Sequence[str]) -> int:
         return 0
     given = Path(options.config)
     folder = Path(options.out) if options.out else given if given.is_dir() else Path("runs") / given.stem
+    if main and options.resume and not (folder / "config.yaml").is_file():
+        print(f"nothing to resume in {folder}: starting from step 0", file=sys.stderr)
     if main:
         check_recipe(recipe)
         print(report(recipe, processes), file=sys.stderr)
     try:
-        train(recipe, folder, resume=options.resume, progress=sys.stderr.isatty())
+        train(recipe, folder, resume=options.resume, progress=True)
     except Interrupted as stopped:
         print(f"sfumato train: {stopped}\ngo on with: sfumato train {folder} --resume", file=sys.stderr)
         return 0 if stopped.number == signal.SIGTERM else 130
     if main:
-        print(f"{plot_losses(folder)}\ntrained: {folder}\nnext: sfumato sample {folder} --seeds 0-15")
+        labels = f" --labels 0-{recipe.num_classes - 1}" if recipe.num_classes else ""
+        print(f"{plot_losses(folder)}\ntrained: {folder}\nnext: sfumato sample {folder} --seeds 0-15{labels}")
     return 0
 
 

@@ -131,8 +131,36 @@ def test_an_unconditional_model_takes_no_labels():
     assert plain.sample([0]).labels is None
     with pytest.raises(ValueError, match="trained without classes"):
         plain.sample([0], [1])
-    with pytest.raises(ValueError, match="asks for branch 'ref'"):
+    with pytest.raises(ValueError, match="asks for branch 'ref', but there is only 'cond'"):
         plain.sample([0], guidance=CFG(2.0))
+
+
+def test_no_label_at_all_costs_one_branch(model):
+    """Guidance would steer from the null class to itself."""
+    out = model.sample([1, 2], guidance=CFG(4.0))
+    assert out.evaluations.tolist() == [[6, 0]] * 2
+    assert torch.equal(out.images, model.sample([1, 2], guidance=Plain()).images)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sampler": DDIM}, r"sampler is the class DDIM; give an instance, DDIM\(\)"),
+        ({"sampler": "DDIM"}, "sampler is 'DDIM', which is no Sampler"),
+        ({"guidance": 3.0}, "guidance is 3.0, which is no Guidance"),
+        ({"filters": "x"}, "filters is 'x', which is no Filter"),
+        ({"filters": [TrajectoryVariance]}, "filters is the class TrajectoryVariance"),
+        ({"labels": 3}, r"labels is 3; give one per seed, such as labels=\[3\] \* 1"),
+    ],
+    ids=str,
+)
+def test_wrong_types_are_named(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        model.sample([0], **arguments)
+
+
+def test_one_filter_need_not_be_in_a_list(model):
+    assert len(model.sample([0], [1], filters=TrajectoryVariance(low=-3.0)).scores) == 1
 
 
 def test_numbers_that_are_not_finite_are_an_error_not_a_black_picture(model):
@@ -175,7 +203,7 @@ def test_load_refuses_what_is_no_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "holds a NoneType"), ("a: [", "is not YAML"), ("- 1", "holds a list")],
+    [("", "it is empty"), ("a: [", "is not YAML"), ("- 1", "it holds no keys")],
 )
 def test_load_refuses_a_damaged_config(tmp_path, text, message):
     (tmp_path / "config.yaml").write_text(text)

@@ -111,6 +111,19 @@ def test_one_network_is_called_once_per_evaluation_with_both_branches():
     assert set(net.sizes) == {3, 6}
 
 
+def test_branches_that_say_the_same_are_asked_once():
+    """The very same condition object: guidance from a branch to itself costs nothing and changes nothing."""
+    net, x = Net(V()), torch.randn(3, 2, dtype=torch.float64)
+    condition = {"m": torch.zeros(3)}
+    field = Field({"cond": Branch(net, condition), "ref": Branch(net, condition)}, CFG(4.0), 3)
+    with torch.no_grad():
+        *_, guided = trajectory(DDIM(), field, trailing(Flow(), 4), x)
+    plain, _ = walk(DDIM(), Plain(), trailing(Flow(), 4), x)
+    assert (net.calls, set(net.sizes)) == (4, {3})
+    assert field.spent.tolist() == [[4, 0]] * 3
+    assert torch.allclose(guided.x, plain, atol=1e-12)
+
+
 def test_networks_that_differ_are_called_apart():
     net, weak, x = Net(V()), Net(V()), torch.randn(3, 2, dtype=torch.float64)
     both = {**branches(net, 3), "weak": Branch(weak, {"m": torch.zeros(3)})}

@@ -250,6 +250,18 @@ def test_a_mistake_in_a_sampler_is_shown_not_hidden():
         list(trajectory(Broken(), Mixture(), levels, start(levels)))
 
 
+def test_a_step_that_returns_something_else_is_named():
+    class Bare:
+        draws = 0
+
+        def step(self, state, denoise, levels, z):
+            return denoise(state.x, levels[-2]).x0
+
+    levels = trailing(LinearBeta(), 3)
+    with pytest.raises(ValueError, match=r"Bare.step returned \(Tensor\); it must return \(State, Prediction\)"):
+        list(trajectory(Bare(), Mixture(), levels, start(levels)))
+
+
 def test_element_wise_and_per_sample_levels():
     """Each element walks its own grid, and arrives where a scalar walk along that grid arrives."""
     grids = [log_grid(20, 0.02, 9), log_grid(5, 0.1, 9)]
