@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..guidance import Branch, Field, Guidance, Plain
 from ..guidance.tree import Tree, take
@@ -24,6 +23,7 @@ from ..schedules.noise import Seeds
 from .checkpoint import newest
 from .denoiser import Denoiser
 from .parts import build, describe
+from .progress import progress_bar
 from .samples import Samples, empty
 
 __all__ = ["Model", "load"]
@@ -150,7 +150,7 @@ class Model:
         scores = tuple(torch.full((len(seed),), math.nan) for _ in filters)
         training = self.denoiser.training
         self.denoiser.eval()
-        bar = tqdm(total=len(seed) * steps, unit="step", disable=not progress, desc="sampling", leave=False)
+        bar = progress_bar(len(seed) * steps, 0, "sampling", progress, leave=False)
         try:
             for done in fill(
                 sampler, denoise_for, levels, seed, self.shape, filters=filters, retries=retries, batch=batch,

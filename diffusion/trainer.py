@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 
 from .checkpoint import Checkpoint
 from .ema import Ema
@@ -18,6 +16,7 @@ from .model import Model, load
 from .optimizer import from_tensors, to_tensors
 from .parts import class_paths
 from .plan import check_recipe, learning_rate, plan_batches
+from .progress import progress_bar
 from .recipe import Recipe
 from .run_folder import RunFolder
 from .update import Update, Updated
@@ -111,20 +110,8 @@ class _Run:
         """The loop."""
         recipe, number = self.recipe, 0
         self.backbone.train()
-        hidden = not (progress and self.processes.main)
-        pause = 0.1 if sys.stderr.isatty() else 10.0  # seconds between lines in a log file
-        with (
-            tqdm(
-                total=recipe.steps,
-                initial=self.step,
-                desc="training",
-                unit="step",
-                disable=hidden,
-                mininterval=pause,
-                maxinterval=2 * pause,
-            ) as bar,  # fmt: skip
-            signals() as noted,
-        ):
+        shown = progress and self.processes.main
+        with progress_bar(recipe.steps, self.step, "training", shown) as bar, signals() as noted:
             started, done, total = time.monotonic(), 0, 0.0
             while self.step < recipe.steps and not number:
                 made = self._make()
@@ -133,7 +120,7 @@ class _Run:
                 if self.step % recipe.log_every == 0 or self.step == recipe.steps:
                     rate = done * recipe.batch / (time.monotonic() - started)
                     self._log(float(total) / done, float(made.norm), rate)
-                    bar.set_postfix(loss=f"{float(total) / done:.4f}")
+                    bar.set_postfix(loss=f"{float(total) / done:.4f}", refresh=False)
                     started, done, total = time.monotonic(), 0, 0.0
                 if recipe.save_every and self.step % recipe.save_every == 0:
                     self.save()

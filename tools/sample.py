@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +128,7 @@ def run(argv: Sequence[str]) -> int:
     samples = model.sample(
         seeds, labels, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
         filters=options.filters, retries=options.retries, batch=options.batch, strict=options.strict,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )  # fmt: skip
     paths = samples.save(out)
     samples.save_sheet(out / "sheet.png", options.columns)
