@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 import warnings
@@ -126,7 +127,8 @@ def _is_valid(folder: Path) -> bool:
 
 def _folders(root: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
-    return sorted((p for p in root.glob(f"{_PREFIX}*") if p.is_dir()), reverse=True)
+    ours = re.compile(rf"{_PREFIX}\d{{9,}}")  # not a copy that somebody has put beside them
+    return sorted((p for p in root.glob(f"{_PREFIX}*") if p.is_dir() and ours.fullmatch(p.name)), reverse=True)
 
 
 def _verified(folder: Path) -> Checkpoint:

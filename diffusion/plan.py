@@ -104,7 +104,8 @@ def _check_guidance(recipe: Recipe, asked: Sequence[Level]) -> None:
         return Prediction.pair(x, x)
 
     names = ("cond", "ref") if recipe.num_classes else ("cond",)
-    field = Field({name: Branch(network, (torch.zeros(1),)) for name in names}, recipe.guidance, 1)
+    condition = {name: {"labels": torch.zeros(1, dtype=torch.int64)} if recipe.num_classes else None for name in names}
+    field = Field({name: Branch(network, condition[name]) for name in names}, recipe.guidance, 1)
     for level in asked:
         field.begin(level)
         field(x, level)

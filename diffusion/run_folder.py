@@ -73,7 +73,11 @@ class RunFolder:
                 f"steps was {old['steps']} and is {recipe.steps}: the learning rate follows the new length from here on",
                 stacklevel=2,
             )
-        wrong = [line for k in new if k not in _FREE for line in _differences(old.get(k), new[k], k)]
+        # data may have moved: what counts is their kind and fingerprint
+        kept = [k for k in new if k not in _FREE and k != "data"]
+        wrong = [line for k in kept for line in _differences(old.get(k), new[k], k)]
+        if old["data"]["class_path"] != new["data"]["class_path"]:
+            wrong.append(f"data was {old['data']['class_path']}, is {new['data']['class_path']}")
         if not wrong and found.state["data"] != recipe.data.fingerprint:
             wrong = [f"the data had the fingerprint {found.state['data']}, now {recipe.data.fingerprint}"]
         if wrong:

@@ -176,6 +176,6 @@ class _Run:
                 )  # fmt: skip
                 try:
                     model.sample(range(16), labels).save_sheet(self.folder.preview(self.step))
-                except (FloatingPointError, ValueError) as error:  # a picture is no reason to lose a run
+                except Exception as error:  # a picture is no reason to lose a run
                     warnings.warn(f"no preview at step {self.step}: {error}", stacklevel=2)
         self.processes.wait()

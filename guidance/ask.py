@@ -101,7 +101,12 @@ class Ask:
     def _twin(self, name: str) -> str:
         """The first branch that says the same: of an equal network, under the very same condition object."""
         mine = self.branches[name]
-        return next(n for n, b in self.branches.items() if b.network == mine.network and b.condition is mine.condition)
+        ordered = (
+            "cond",
+            *(n for n in self.branches if n != "cond"),
+        )  # "cond" first: it stands for the others in `only`
+        same = (n for n in ordered if (b := self.branches[n]).network == mine.network and b.condition is mine.condition)
+        return next(same)
 
     def _run(self, network: Network, names: list[str]) -> None:
         """One call of a network for all its branches."""

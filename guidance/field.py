@@ -36,7 +36,6 @@ class Field:
             raise ValueError(f"branches are {', '.join(map(repr, branches)) or 'none'}; one must be named 'cond'")
         self.branches, self.rule = branches, rule
         self.spent = torch.zeros(size, len(branches), dtype=torch.int64)
-        self.now: Level | None = None
         self.start()
 
     def check(self, levels: Sequence[Level]) -> None:
@@ -48,6 +47,7 @@ class Field:
 
     def start(self) -> None:
         """A trajectory begins: the rule has no memory yet. The count of evaluations goes on."""
+        self.now: Level | None = None
         self._memory: list[Tree] = []
         self._next: list[Tree] = []
 

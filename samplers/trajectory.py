@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -97,6 +98,10 @@ def trajectory(
         ValueError: without noise for a sampler that draws, for fewer than two levels, and what `denoise.check` refuses.
     """
     table = table or tabulate(sampler, levels)
+    if table.sampler != sampler or list(table.levels) != list(levels):
+        raise ValueError(
+            f"table is that of {table.sampler} along {len(table.levels)} levels; make one by tabulate(sampler, levels)"
+        )
     if sampler.draws and noise is None:
         raise ValueError(
             f"{sampler} draws {sampler.draws} noise tensor(s) per step; give noise=, a source like `addressed(seeds)`"
@@ -141,12 +146,25 @@ def _as_written(
         yield Step(i, i == last, levels[i], levels[i + 1], state.x, p, denoise, noise)
 
 
-def _free(buffer: Tensor) -> bool:
-    """Whether nobody but the loop's list knows a tensor or a view of its memory: Python's and the storage's own counts.
+def _counts(held: Sequence[Tensor], i: int) -> tuple[int, int, int]:
+    """How many know a tensor of a list: references to it, references to its storage, uses of the storage (by views)."""
+    storage = held[i].untyped_storage()
+    return sys.getrefcount(held[i]), sys.getrefcount(storage), torch._C._storage_Use_Count(storage._cdata)
 
-    3 references: the list, this argument, and that of getrefcount; 2 of the storage: the tensor and the wrapper asked here.
+
+# the counts of a tensor that only its list knows, as this Python and PyTorch count
+_ALONE = _counts([torch.empty(1)], 0)
+
+
+def _free(held: Sequence[Tensor], i: int) -> bool:
+    """Whether nobody but the list knows a tensor or its memory.
+
+    A weak reference knows it, too. Memory shared with another process, or made in inference mode and met outside it, is left alone.
     """
-    return sys.getrefcount(buffer) == 3 and torch._C._storage_Use_Count(buffer.untyped_storage()._cdata) == 2
+    if _counts(held, i) != _ALONE or weakref.getweakrefcount(held[i]):
+        return False
+    shared = held[i].device.type == "cpu" and held[i].untyped_storage().is_shared()
+    return not shared and (not held[i].is_inference() or torch.is_inference_mode_enabled())
 
 
 class _Buffers:
@@ -160,7 +178,9 @@ class _Buffers:
     def collect(self) -> None:
         """Find out which are free; at the start of a step."""
         self._spare.clear()
-        spare = [i for i in range(len(self._made)) if _free(self._made[i])]
+        if torch.is_grad_enabled():  # the generator may be resumed in another mode than it began in
+            return
+        spare = [i for i in range(len(self._made)) if _free(self._made, i)]
         self._spare = [self._made[i] for i in spare]
 
     def compute(self, recipe: Recipe, tensors: Sequence[Tensor]) -> Tensor:

@@ -89,12 +89,25 @@ def merge(tree: Mapping[str, Any], pairs: Sequence[tuple[str, Any]]) -> dict[str
     words class_path and init_args may be said or left out.
     """
     result = dict(tree)
-    for key, value in sorted(
-        pairs, key=lambda pair: pair[0].count(".") - pair[0].count(".init_args") - pair[0].endswith("class_path")
-    ):
+    for key, value in sorted(_current(pairs), key=lambda pair: _depth(pair[0])):
         names = [n for n in key.split(".") if n != "init_args"]
         result = _set(result, names, _read(value), top=True)
     return result
+
+
+def _depth(key: str) -> int:
+    """How deep a key lies: a part before its arguments."""
+    return sum(name not in ("init_args", "class_path") for name in key.split("."))
+
+
+def _current(pairs: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The pairs without the arguments of a part that is named again later."""
+    kept: list[tuple[str, Any]] = []
+    for key, value in pairs:
+        if any(k == key for k, _ in kept):
+            kept = [(k, v) for k, v in kept if not k.startswith(f"{key}.")]
+        kept.append((key, value))
+    return kept
 
 
 def gather(pairs: Sequence[tuple[str, Any]]) -> list[Any]:

@@ -118,7 +118,8 @@ def help_text(usage: str, cls: type, recipe: type | None = None, argv: Sequence[
 
 
 def _section(title: str, cls: type, prefix: str) -> list[str]:
-    about = {p.arg_name: p.description or "" for p in parse_docstring(inspect.getdoc(cls) or "").params}
+    listed = parse_docstring(inspect.getdoc(cls) or "").params
+    about = {name.strip(): p.description or "" for p in listed for name in p.arg_name.split(",")}
     fields = fields_of(cls)
     width = max((len(prefix + n) for n in fields), default=0) + 6
     return [f"{title}:", *(_line(prefix + n, f, about.get(n, ""), width) for n, f in fields.items()), ""]

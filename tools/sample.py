@@ -121,6 +121,7 @@ def run(argv: Sequence[str]) -> int:
         )
     seeds = numbers(options.seeds, "seeds")
     model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
+    out.mkdir(parents=True, exist_ok=True)  # found out before the work, not after it
     labels = None
     if options.labels is not None:
         given = numbers(options.labels, "labels")

@@ -54,13 +54,15 @@ def resolve_recipe(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequenc
     Raises:
         UsageError: with every problem found.
     """
-    path = Path(config)
-    tree = merge(read_config(str(path / "config.yaml") if path.is_dir() else config), pairs)
+    own = Path(config) / "config.yaml"
+    tree = merge(read_config(str(own) if own.is_file() else config), pairs)
     problems: list[str] = []
     try:
         resolved = resolve(tree, Recipe, allow, also=[*fields_of(Train)])
     except UsageError as error:
         problems, resolved = error.problems, {}
+        told = {problem.split(" ")[0].rstrip(":") for problem in problems}
+        tree = {key: value for key, value in tree.items() if key not in told}
     plain: dict[str, Any] = {}
     for key, value in (resolved or tree).items():
         number = _number(value)
@@ -107,7 +109,9 @@ def run(argv: Sequence[str]) -> int:
         print(report(recipe, processes))
         return 0
     given = Path(options.config)
-    folder = Path(options.out) if options.out else given if given.is_dir() else Path("runs") / given.stem
+    folder = (
+        Path(options.out) if options.out else given if (given / "config.yaml").is_file() else Path("runs") / given.stem
+    )
     if main and options.resume and not (folder / "config.yaml").is_file():
         print(f"nothing to resume in {folder}: starting from step 0", file=sys.stderr)
     if main:

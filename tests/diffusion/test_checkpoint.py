@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 import torch
@@ -74,6 +75,13 @@ def test_tied_weights_are_saved(tmp_path):
     shared = torch.ones(3)
     save(tmp_path, 1, {"model": {"a": shared, "b": shared, "c": shared[1:]}}, {}, 1)
     assert newest(tmp_path).tensors("model")["c"].tolist() == [1.0, 1.0]
+
+
+def test_a_copy_beside_the_checkpoints_is_not_ours_to_remove(tmp_path):
+    shutil.copytree(publish(tmp_path, 1), tmp_path / "step-000000001-best")
+    publish(tmp_path, 2, keep=1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000001-best", "step-000000002"]
+    assert newest(tmp_path).step == 2
 
 
 def test_nothing_valid_is_none(tmp_path):

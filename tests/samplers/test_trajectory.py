@@ -146,6 +146,49 @@ def test_a_view_alone_keeps_its_values_too(sampler):
         assert all(torch.equal(a, b) for a, b in views)
 
 
+def test_storages_and_weak_references_count_as_knowing():
+    """Who keeps only the storage, or a cache keyed by the tensor, is not lied to."""
+    import weakref
+
+    x = torch.randn(4, dtype=torch.float64)
+    storages, dead = [], []
+    for step in trajectory(DDIM(), Mixture(row=V()), trailing(LinearBeta(), 12), x):
+        storages.append((step.x.untyped_storage(), step.x.clone()))
+        dead.append(weakref.ref(step.x))
+    for storage, value in storages:
+        assert torch.equal(torch.empty(0, dtype=torch.float64).set_(storage), value)
+
+
+def test_memory_shared_with_another_process_is_left_alone():
+    from sfumato.samplers.trajectory import _free
+
+    held = [torch.randn(4), torch.randn(4)]
+    assert [_free(held, i) for i in range(2)] == [True, True]
+    held[0].share_memory_()
+    assert [_free(held, i) for i in range(2)] == [False, True]
+
+
+def test_a_trajectory_may_be_resumed_in_another_mode():
+    levels, x = trailing(LinearBeta(), 9), torch.randn(4, dtype=torch.float64)
+    for sampler in (DDIM(), DPMSolverPP(3), Heun()):
+        *_, wanted = trajectory(sampler, Mixture(row=V()), levels, x)
+        inference, plain, recorded = torch.inference_mode, torch.no_grad, torch.enable_grad
+        for first, then in ((inference, plain), (inference, recorded), (plain, recorded)):
+            with first():
+                steps = trajectory(sampler, Mixture(row=V()), levels, x)
+                for _ in range(3):
+                    next(steps)
+            with then():
+                *_, last = steps
+            assert torch.allclose(last.x, wanted.x, rtol=0, atol=1e-12)
+
+
+def test_a_table_of_something_else_is_refused():
+    levels = trailing(LinearBeta(), 9)
+    with pytest.raises(ValueError, match="make one by tabulate"):
+        trajectory(DDIM(), Mixture(), levels, start(levels), table=tabulate(DPMSolverPP(), levels))
+
+
 def test_a_prediction_made_at_another_level_is_read_at_that_level():
     """A model on a table snaps the level to its nearest entry: the answer is solved where it was made."""
     levels = trailing(LinearBeta(), 9)

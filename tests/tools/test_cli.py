@@ -155,6 +155,45 @@ def test_overrides_and_print_config(capsys):
     assert tree["guidance"]["init_args"]["high"] == float("inf")
 
 
+def test_a_part_that_is_named_again_starts_anew(capsys):
+    argv = "--sampler DDIM --sampler.eta=1 --sampler GHVB --sampler.order 2.5 --print_config"
+    tree = yaml.safe_load(printed(capsys, "train", "digits", *argv.split()))
+    assert tree["sampler"] == {"class_path": "sfumato.samplers.GHVB", "init_args": {"order": 2.5}}
+
+
+def test_a_folder_named_like_a_preset_does_not_hide_it(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert "steps: 800" in printed(capsys, "train", "digits", "--print_config")
+
+
+def test_one_mistake_is_told_once(capsys):
+    assert fails(capsys, "train", "digits", "--steps", "1e3").count("steps is") == 1
+
+
+def test_moved_data_are_the_same_data(capsys, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "x.png")
+    argv = [
+        *SMALL,
+        "--data",
+        "ImageFolder",
+        "--data.size",
+        "8",
+        "--data.channels",
+        "1",
+        "--backbone.num_classes",
+        "0",
+        "--guidance",
+        "Plain",
+    ]
+    assert main(["train", "digits", *argv, "--data.root", str(tmp_path / "a"), "--out", str(tmp_path / "run")]) == 0
+    assert main(["train", str(tmp_path / "run"), "--resume", "--data.root", str(tmp_path / "b")]) == 0
+    Image.new("L", (9, 9)).save(tmp_path / "b" / "y.png")
+    assert "fingerprint" in fails(capsys, "train", tmp_path / "run", "--resume", "--data.root", tmp_path / "b")
+
+
 def test_a_printed_config_is_a_config(capsys, tmp_path):
     text = printed(capsys, "train", "digits", "--row", "V", "--print_config")
     (tmp_path / "mine.yaml").write_text(text)
