@@ -55,9 +55,9 @@ def test_an_invalid_checkpoint_never_costs_a_valid_one(tmp_path):
         assert newest(tmp_path).step == 16
     publish(tmp_path, 17, keep=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000016", "step-000000017", "step-000000020"]
-    (tmp_path / "step-000000016" / "state.json").write_text("{}")
-    publish(tmp_path, 18, keep=2)  # 16 is damaged now: 17 takes its place
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000017", "step-000000018", "step-000000020"]
+    (tmp_path / "step-000000017" / "state.json").write_text("{}")
+    publish(tmp_path, 18, keep=2)  # 17 is damaged now: 16 stays in its place
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000016", "step-000000018", "step-000000020"]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,9 @@
 """The progress bar is drawn in every terminal."""
 
 import os
+import pty
 import subprocess
 import sys
-
-import pytest
 
 CODE = """
 import time
@@ -16,11 +15,8 @@ with progress_bar(5, 0, "working", True) as bar:
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 def test_a_terminal_without_a_size_shows_the_bar():
     """A pseudo-terminal starts with no rows and no columns, as under `script` or some CI."""
-    import pty
-
     parent, child = pty.openpty()
     subprocess.run([sys.executable, "-c", CODE], stderr=child, stdin=child, stdout=child, check=True)
     os.close(child)

@@ -11,7 +11,6 @@ from sfumato.schedules import Cosine, Level, LinearBeta, RectifiedFlow, V, ZeroT
 
 Z0 = 20 * torch.tensor([-1.1, -0.3, 0.2, 0.9], dtype=torch.float64) + 0.2
 EXACT = torch.tensor([-1.04948118, 0.44042445, 0.72161064, 0.98934939], dtype=torch.float64)
-EXACT_LONG = None
 
 
 def end(sampler, denoise, levels, x, noise=None):
