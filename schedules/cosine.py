@@ -5,23 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from .level import Level
-from .scalar import Number, relu, sigmoid, sqrt
+from .scalar import Number, angle, relu, sigmoid, sin, sqrt
 
 __all__ = ["Cosine"]
-
-
-def _sin(value: Number) -> Number:
-    return torch.sin(value) if isinstance(value, Tensor) else math.sin(value)
-
-
-def _angle(sine: Number, cosine: Number) -> Number:
-    if isinstance(sine, Tensor) and isinstance(cosine, Tensor):
-        return torch.atan2(sine, cosine)
-    return math.atan2(float(sine), float(cosine))
 
 
 @dataclass(frozen=True)
@@ -50,12 +37,12 @@ class Cosine:
         a = self._top
         b = a * (1.0 - t)
         # sigma^2 = 1 - sin^2 b / sin^2 a = sin(a + b) sin(a - b) / sin^2 a: no cancellation near t = 0
-        return Level(t, _sin(b) / math.sin(a), sqrt(relu(_sin(a + b) * _sin(a * t))) / math.sin(a))
+        return Level(t, sin(b) / math.sin(a), sqrt(relu(sin(a + b) * sin(a * t))) / math.sin(a))
 
     def at_log_snr(self, log_snr: Number) -> Level:
         level = Level.from_log_snr(0.0, log_snr)
         a = self._top
         # both sides of the angle, since an arc sine near 1 loses half the digits: cos^2 b = cos^2 a + sin^2 a sigma^2
         cosine = sqrt(math.cos(a) ** 2 + math.sin(a) ** 2 * sigmoid(-log_snr))
-        b = _angle(math.sin(a) * sqrt(sigmoid(log_snr)), cosine)
+        b = angle(math.sin(a) * sqrt(sigmoid(log_snr)), cosine)
         return level._replace(t=1.0 - b / a)

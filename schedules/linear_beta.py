@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from .level import Level
-from .scalar import Number, divide, exp, softplus, sqrt
+from .scalar import Number, divide, exp, expm1, softplus, sqrt
 
 __all__ = ["LinearBeta"]
-
-
-def _one_minus_exp(value: Number) -> Number:
-    """1 - e^-value, without cancellation."""
-    return -torch.expm1(-value) if isinstance(value, Tensor) else -math.expm1(-value)
 
 
 @dataclass(frozen=True)
@@ -38,7 +29,7 @@ class LinearBeta:
 
     def __call__(self, t: Number) -> Level:
         integral = t * (self.low + (self.high - self.low) / 2 * t)
-        return Level(t, exp(-integral / 2), sqrt(_one_minus_exp(integral)))
+        return Level(t, exp(-integral / 2), sqrt(-expm1(-integral)))
 
     def at_log_snr(self, log_snr: Number) -> Level:
         integral = softplus(-log_snr)

@@ -13,7 +13,10 @@ from torch import Tensor
 
 Number: TypeAlias = float | Tensor
 
-__all__ = ["Number", "divide", "exp", "log", "relu", "sigmoid", "softplus", "sqrt"]
+__all__ = [
+    "Number", "angle", "cos", "divide", "exp", "expm1", "log", "log1p", "maximum", "minimum", "relu", "sigmoid", "sin",
+    "softplus", "sqrt", "where",
+]  # fmt: skip
 
 
 @overload
@@ -95,3 +98,78 @@ def divide(a: Number, b: Number) -> Number:
     if b == 0 or (a == math.inf and b == math.inf):
         return 1.0 if a == b else math.inf
     return a / b
+
+
+@overload
+def sin(value: float) -> float: ...
+@overload
+def sin(value: Tensor) -> Tensor: ...
+def sin(value: Number) -> Number:
+    """Sine of radians."""
+    return torch.sin(value) if isinstance(value, Tensor) else math.sin(value)
+
+
+@overload
+def cos(value: float) -> float: ...
+@overload
+def cos(value: Tensor) -> Tensor: ...
+def cos(value: Number) -> Number:
+    """Cosine of radians."""
+    return torch.cos(value) if isinstance(value, Tensor) else math.cos(value)
+
+
+def angle(sine: Number, cosine: Number) -> Number:
+    """The angle in radians, -pi to pi, whose sine and cosine are in this ratio: digits are lost at neither end."""
+    if isinstance(sine, Tensor) or isinstance(cosine, Tensor):
+        return torch.atan2(*torch.broadcast_tensors(*both(sine, cosine)))
+    return math.atan2(sine, cosine)
+
+
+def both(a: Number, b: Number) -> tuple[Tensor, Tensor]:
+    """Two numbers of which one is a tensor, as tensors of its dtype on its device."""
+    like = a if isinstance(a, Tensor) else b
+    assert isinstance(like, Tensor)
+    return torch.as_tensor(a, dtype=like.dtype, device=like.device), torch.as_tensor(
+        b, dtype=like.dtype, device=like.device
+    )
+
+
+@overload
+def expm1(value: float) -> float: ...
+@overload
+def expm1(value: Tensor) -> Tensor: ...
+def expm1(value: Number) -> Number:
+    """e^value - 1, to full relative precision near 0."""
+    return torch.expm1(value) if isinstance(value, Tensor) else math.expm1(value)
+
+
+@overload
+def log1p(value: float) -> float: ...
+@overload
+def log1p(value: Tensor) -> Tensor: ...
+def log1p(value: Number) -> Number:
+    """log(1 + value), to full relative precision near 0; -inf at -1, and below it, where only round-off leads."""
+    if isinstance(value, Tensor):
+        return torch.log1p(value.clamp_min(-1.0))
+    return math.log1p(value) if value > -1.0 else -math.inf
+
+
+def minimum(a: Number, b: Number) -> Number:
+    """The smaller one."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return torch.minimum(*both(a, b))
+    return min(a, b)
+
+
+def maximum(a: Number, b: Number) -> Number:
+    """The larger one."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return torch.maximum(*both(a, b))
+    return max(a, b)
+
+
+def where(condition: bool | Tensor, a: Number, b: Number) -> Number:
+    """a where the condition holds, else b; both are computed."""
+    if isinstance(condition, Tensor):
+        return torch.where(condition, a, b)
+    return a if condition else b
