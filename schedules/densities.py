@@ -9,10 +9,20 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from .importance import Laplace
 from .level import Level
-from .schedule import Schedule
+from .schedule import Schedule, entries
 
-__all__ = ["Density", "Drawn", "LogNormal", "Uniform"]
+__all__ = [
+    "Density",
+    "Drawn",
+    "LogNormal",
+    "LogSNRImportance",
+    "LogitNormal",
+    "Uniform",
+    "UniformEntries",
+    "log_snr_density",
+]
 
 # log-SNR beyond which a level is data or noise to working precision; infinite tails are cut here
 EDGE = 20.0
@@ -37,12 +47,76 @@ class Density(Protocol):
         ...
 
 
+def _at(schedule: Schedule, log_snr: Tensor) -> Level:
+    """The levels of a schedule at log-SNR, cut to what the schedule reaches and to the edge."""
+    low, high = (float(schedule(t).log_snr) for t in (1.0, 0.0))
+    return schedule.at_log_snr(log_snr.clamp(max(low, -EDGE), min(high, EDGE)))
+
+
+def _normal(u: Tensor) -> Tensor:
+    """The quantiles of the standard normal."""
+    return math.sqrt(2) * torch.erfinv(2 * u - 1)
+
+
+def log_snr_density(schedule: Schedule, log_snr: Tensor) -> Tensor:
+    """The density of log-SNR on a schedule when t is uniform: -dt / d log-SNR, exact.
+
+    Args:
+        schedule: the path.
+        log_snr: float64, any shape; finite, and where the path has a slope.
+
+    Source: Kingma & Gao 2023 (2303.00848), section 2; Hang & Gu 2024 (2407.03297), eq. 5.
+    """
+    with torch.enable_grad():
+        at = log_snr.detach().clone().requires_grad_(True)
+        t = schedule.at_log_snr(at).t
+        assert isinstance(t, Tensor)
+        (slope,) = torch.autograd.grad(t.sum(), at)
+    return -slope
+
+
 @dataclass(frozen=True)
 class Uniform:
     """t uniform on [0, 1]: every time of the schedule equally often. Source: DDPM (2006.11239), algorithm 1."""
 
     def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
         return Drawn(schedule(u))
+
+
+@dataclass(frozen=True)
+class UniformEntries:
+    """t uniform on 1 / steps, 2 / steps, ..., 1: the entries of a table equally often, as discrete models are trained.
+
+    Args:
+        steps: how many, >= 1; null: as many as the schedule's table has.
+
+    Raises:
+        ValueError: for steps < 1; when called, without steps on a schedule that is no table.
+
+    Source: DDPM (2006.11239), algorithm 1.
+    """
+
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
+            raise ValueError(f"UniformEntries.steps is {self.steps!r}; allowed: a whole number >= 1, or null")
+
+    def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
+        count = self.steps or count_of(schedule, "UniformEntries")
+        return Drawn(schedule(((u * count).floor().clamp(max=count - 1) + 1) / count))
+
+
+def count_of(schedule: Schedule, name: str) -> int:
+    """The entries of a schedule's table.
+
+    Raises:
+        ValueError: when it is no table.
+    """
+    count = entries(schedule)
+    if count is None:
+        raise ValueError(f"{name}.steps is null, but {type(schedule).__name__} is no table; give steps, such as 1000")
+    return count
 
 
 @dataclass(frozen=True)
@@ -69,6 +143,59 @@ class LogNormal:
             )
 
     def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
-        log_ratio = self.mean + self.std * math.sqrt(2) * torch.erfinv(2 * u - 1)
-        low, high = (float(schedule(t).log_snr) for t in (1.0, 0.0))
-        return Drawn(schedule.at_log_snr((-2 * log_ratio).clamp(max(low, -EDGE), min(high, EDGE))))
+        return Drawn(_at(schedule, -2 * (self.mean + self.std * _normal(u))))
+
+
+@dataclass(frozen=True)
+class LogitNormal:
+    """t = sigmoid(n) with n normal: the middle times of a schedule more often. On RectifiedFlow it is LogNormal; on a Shifted
+    schedule the shift applies on top, as in SD3.
+
+    Args:
+        mean: of logit t; above 0 favours noise.
+        std: of logit t, > 0.
+
+    Raises:
+        ValueError: for std <= 0.
+
+    Source: Esser et al. 2024 (2403.03206), eq. 19.
+    """
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.std < math.inf and math.isfinite(self.mean)):
+            raise ValueError(
+                f"LogitNormal(mean={self.mean}, std={self.std}); allowed: finite, std > 0 (SD3's are 0, 1)"
+            )
+
+    def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
+        return Drawn(schedule(torch.sigmoid(self.mean + self.std * _normal(u))))
+
+
+@dataclass(frozen=True)
+class LogSNRImportance:
+    """Log-SNR as on another schedule with t uniform: draw as Laplace does, walk on any path.
+
+    Args:
+        like: the schedule whose density of log-SNR is drawn, such as Laplace, Cauchy or Cosine; cut to [-20, 20] and to what the
+            model's own schedule reaches.
+        unbiased: multiply the loss by p(log-SNR) of the model's own schedule over that of `like`: the objective stays that of
+            uniform t, only its variance changes. The paper deliberately does not.
+
+    Source: Hang & Gu 2024 (2407.03297), section 3.
+    """
+
+    like: Schedule = Laplace()  # noqa: RUF009 - frozen, so one default serves all
+    unbiased: bool = False
+
+    def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
+        log_snr = self.like(u).log_snr
+        assert isinstance(log_snr, Tensor)
+        level = _at(schedule, log_snr)
+        if not self.unbiased:
+            return Drawn(level)
+        at = level.log_snr
+        assert isinstance(at, Tensor)
+        return Drawn(level, log_snr_density(schedule, at) / log_snr_density(self.like, at))

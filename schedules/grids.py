@@ -1,91 +1,88 @@
-"""Grids: at which levels a sampler is asked to stand. A sampler receives levels and never recomputes them.
-
-A grid is a value, called with (schedule, steps): `trailing(schedule, 20)`, `Karras(rho=5)(schedule, 20)`.
-"""
+"""Grids in t: a schedule's own time, or the index of its table."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
+from .grid import at_entries, count_entries, to_data
 from .level import Level
-from .schedule import Schedule
+from .schedule import Schedule, entries
 
-__all__ = ["Grid", "Karras", "Trailing", "check_steps", "karras", "trailing"]
-
-MOST_STEPS = 100_000
-
-
-@runtime_checkable
-class Grid(Protocol):
-    """A choice of levels: distinct, from noise to data, steps + 1 of them."""
-
-    def __call__(self, schedule: Schedule, steps: int) -> list[Level]:
-        """The levels of a schedule for a number of steps, >= 1."""
-        ...
-
-
-def check_steps(steps: int) -> int:
-    """Refuse a number of steps that is not a whole number from 1 to 100,000.
-
-    Raises:
-        ValueError: naming the value and the range.
-    """
-    if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MOST_STEPS:
-        raise ValueError(f"steps is {steps!r}; allowed: a whole number from 1 to {MOST_STEPS}")
-    return steps
+__all__ = ["Leading", "Linspace", "Trailing", "leading", "linspace", "trailing"]
 
 
 @dataclass(frozen=True)
 class Trailing:
-    """Uniform in t, from t = 1 down to and including t = 0: levels at 1 - i / steps.
+    """Uniform in t from t = 1: levels at 1 - i / steps, then data.
 
     It starts at the top whatever the number of steps, so it is the default. Source: Lin et al. 2024 (2305.08891), section 3.3.
     """
 
     def __call__(self, schedule: Schedule, steps: int) -> list[Level]:
-        check_steps(steps)
-        return [schedule((steps - i) / steps) for i in range(steps + 1)]
+        count = count_entries(schedule, steps)
+        if entries(schedule) is None:
+            return to_data(schedule, [schedule((steps - i) / steps) for i in range(steps)])
+        return at_entries(schedule, [round(count * (steps - i) / steps) - 1 for i in range(steps)])
 
 
 @dataclass(frozen=True)
-class Karras:
-    """sigma / alpha uniform in its rho-th root, from high to low, then t = 0.
+class Leading:
+    """Entries 0, k, 2k, ... of the table for k = T // steps, from the noisiest: it starts below the top, as Stable Diffusion 1 does.
+
+    A path that is no table is counted in 1000 entries.
 
     Args:
-        low: the last sigma / alpha before data, > 0.
-        high: the first sigma / alpha, > low; a schedule that ends lower refuses it.
-        rho: 0.1 to 1000; larger puts more steps near the data.
+        offset: added to every index, >= 0; "steps_offset" of diffusers, 1 for Stable Diffusion.
 
     Raises:
-        ValueError: for other values, and, when called, where the schedule does not reach `high` or `low`.
+        ValueError: for offset < 0, and, when called, where the offset leads beyond the table.
 
-    Source: Karras et al. 2022 (2206.00364), eq. 5.
+    Source: Ho et al. 2020 (2006.11239) as in DDIM's code; its flaw: Lin et al. 2024 (2305.08891), table 2.
     """
 
-    low: float = 0.002
-    high: float = 80.0
-    rho: float = 7.0
+    offset: int = 0
 
     def __post_init__(self) -> None:
-        if not (0 < self.low < self.high < math.inf and 0.1 <= self.rho <= 1000):
-            raise ValueError(
-                f"Karras(low={self.low}, high={self.high}, rho={self.rho}); allowed: 0 < low < high < inf, rho 0.1 to 1000"
-            )
+        if not isinstance(self.offset, int) or self.offset < 0:
+            raise ValueError(f"Leading.offset is {self.offset!r}; allowed: a whole number >= 0")
 
     def __call__(self, schedule: Schedule, steps: int) -> list[Level]:
-        check_steps(steps)
-        top, bottom = float(schedule(1.0).ratio), float(schedule(0.0).ratio)
-        if self.high > top * (1 + 1e-9) or self.low <= bottom:
+        count = count_entries(schedule, steps)
+        if steps > count:
             raise ValueError(
-                f"Karras(low={self.low}, high={self.high}): sigma / alpha of {type(schedule).__name__} runs from "
-                f"{bottom:.6g} to {top:.6g}; choose low above and high at most that"
+                f"steps is {steps}; Leading counts a path without entries in {count}; allowed: at most that"
             )
-        first, last = self.high ** (1 / self.rho), self.low ** (1 / self.rho)
-        ratios = [(first + i / max(steps - 1, 1) * (last - first)) ** self.rho for i in range(steps)]
-        return [*(schedule.at_log_snr(-2.0 * math.log(g)) for g in ratios), schedule(0.0)]
+        indices = [i * (count // steps) + self.offset for i in reversed(range(steps))]
+        if indices[0] > count - 1:
+            raise ValueError(
+                f"Leading(offset={self.offset}) starts at entry {indices[0]} for {steps} steps, the table ends at {count - 1}; choose a "
+                "smaller offset"
+            )
+        return at_entries(schedule, indices)
+
+
+@dataclass(frozen=True)
+class Linspace:
+    """Uniform in the index from the noisiest entry to the cleanest, both included, then data.
+
+    A path that is no table is counted in 1000 entries.
+
+    Args:
+        clean: whether the cleanest entry is one of them. False takes the first `steps` of steps + 1 such points, so that the
+            last step is a long one: "linspace" of DPM-Solver++ and UniPC in diffusers, where True is that of Euler and DDIM.
+
+    Source: Lin et al. 2024 (2305.08891), table 2.
+    """
+
+    clean: bool = True
+
+    def __call__(self, schedule: Schedule, steps: int) -> list[Level]:
+        count = count_entries(schedule, steps)
+        parts = max(steps - 1 if self.clean else steps, 1)
+        indices = [(count - 1) * (parts - i) / parts for i in range(steps)]
+        return at_entries(schedule, [round(i) for i in indices] if entries(schedule) else indices)
 
 
 trailing = Trailing()
-karras = Karras()
+leading = Leading()
+linspace = Linspace()

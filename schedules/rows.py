@@ -13,9 +13,9 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from .level import Level
-from .scalar import Number, sqrt
+from .scalar import Number, divide, sqrt
 
-__all__ = ["EDM", "X0", "Eps", "Flow", "PairingError", "Row", "V", "check_pairing", "determinant", "target"]
+__all__ = ["EDM", "X0", "Eps", "Flow", "PairingError", "Row", "Score", "V", "check_pairing", "determinant", "target"]
 
 
 class PairingError(ValueError):
@@ -77,15 +77,32 @@ class Flow:
 
 
 @dataclass(frozen=True)
+class Score:
+    """The network predicts the score, -eps / sigma: (0, -1 / sigma). Says nothing at zero SNR, and is infinite at sigma = 0. Source:
+    Song et al. 2021 (2011.13456)."""
+
+    input_std = None
+
+    def __call__(self, level: Level) -> tuple[Number, Number]:
+        return 0.0, -divide(1.0, level.sigma)
+
+
+@dataclass(frozen=True)
 class EDM:
     """EDM's preconditioning: D = c_skip z + c_out F with z = x / alpha; F is the output. Regular at both ends; F = -v for data_std = 1.
 
-    data_std: standard deviation of the data, > 0.
+    Args:
+        data_std: standard deviation of the data, > 0.
+        negative: whether the output is -F, as "v_prediction" of diffusers' EDM schedulers; v for data_std = 1.
 
-    Raises ValueError for data_std <= 0. Source: Karras et al. 2022 (2206.00364), eq. 7 and table 1.
+    Raises:
+        ValueError: for data_std <= 0.
+
+    Source: Karras et al. 2022 (2206.00364), eq. 7 and table 1.
     """
 
     data_std: float = 0.5
+    negative: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.data_std < math.inf:
@@ -99,7 +116,7 @@ class EDM:
 
     def __call__(self, level: Level) -> tuple[Number, Number]:
         # F = (x0 - c_skip z) / c_out, times alpha / alpha so that nothing is divided by alpha
-        scale = sqrt(level.sigma**2 + (self.data_std * level.alpha) ** 2)
+        scale = sqrt(level.sigma**2 + (self.data_std * level.alpha) ** 2) * (-1.0 if self.negative else 1.0)
         return level.sigma / (self.data_std * scale), -self.data_std * level.alpha / scale
 
 
@@ -126,7 +143,7 @@ def check_pairing(row: Row, level: Level) -> None:
 
     Raises PairingError at such a level, with the fix. A level of tensors is not looked at: that would wait for the device.
     """
-    if not level.is_scalar or determinant(row, level) != 0:
+    if not level.is_scalar or (determinant(row, level) != 0 and all(math.isfinite(float(v)) for v in row(level))):
         return
     name, noisy = type(row).__name__, bool(level.alpha == 0)
     fix = (
@@ -135,7 +152,8 @@ def check_pairing(row: Row, level: Level) -> None:
         if noisy
         else "use row: V, Eps, Flow or EDM, or do not ask the network at t = 0"
     )
-    raise PairingError(
-        f"row {name} at {_END[noisy]}, t = {level.t:g}: a network that predicts {'eps' if noisy else 'x0'} sees its answer in "
-        f"its input there and x0 and eps cannot be told apart; {fix}"
-    )
+    if name == "Score" and not noisy:
+        why = "the score is infinite there"
+    else:
+        why = f"a network that predicts {'eps' if noisy else 'x0'} sees its answer in its input there and x0 and eps cannot be told apart"
+    raise PairingError(f"row {name} at {_END[noisy]}, t = {level.t:g}: {why}; {fix}")

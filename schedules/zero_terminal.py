@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .level import Level
-from .scalar import Number, log, relu, sqrt
-from .schedule import Schedule
+from .scalar import Number, log, relu, sqrt, where
+from .schedule import Schedule, entries, first_t
 
 __all__ = ["ZeroTerminalSNR"]
 
@@ -15,8 +15,9 @@ __all__ = ["ZeroTerminalSNR"]
 class ZeroTerminalSNR:
     """Any variance-preserving schedule, rescaled so that alpha(1) = 0 exactly and the clean end stays as it was.
 
-    alpha'(t) = (alpha(t) - alpha(1)) * alpha(0) / (alpha(0) - alpha(1)), sigma' = sqrt(1 - alpha'^2). Rescaling twice changes
-    nothing. Needs a network that predicts v, x0 or a flow: an eps network has no information at zero SNR.
+    alpha'(t) = (alpha(t) - alpha(1)) * alpha(t0) / (alpha(t0) - alpha(1)), sigma' = sqrt(1 - alpha'^2), with t0 the clean end: 0, or
+    the first entry of a table. Rescaling twice changes nothing. Needs a network that predicts v, x0 or a flow: an eps network
+    has no information at zero SNR.
 
     schedule: the schedule to rescale, variance preserving (alpha^2 + sigma^2 = 1).
 
@@ -35,21 +36,33 @@ class ZeroTerminalSNR:
                     "variance-preserving schedules (1 everywhere). RectifiedFlow needs no rescale: it ends at zero SNR already"
                 )
 
+    @property
+    def steps(self) -> int | None:
+        """The entries of the table within, if it is one."""
+        return entries(self.schedule)
+
     def __call__(self, t: Number) -> Level:
-        first, last = float(self.schedule(0.0).alpha), float(self.schedule(1.0).alpha)
+        first, last = self._ends
         inner = self.schedule(t)
         scale = first / (first - last)
         alpha = (inner.alpha - last) * scale
         # 1 - alpha' from sigma, so that nothing cancels near data: 1 - alpha = sigma^2 / (1 + alpha)
         rest = scale * inner.sigma**2 / (1.0 + inner.alpha) - last * (1.0 - first) / (first - last)
-        return Level(t, alpha, sqrt(rest * (1.0 + alpha)))
+        clean = t <= first_t(self)
+        return Level(t, where(clean, inner.alpha, alpha), where(clean, inner.sigma, sqrt(relu(rest * (1.0 + alpha)))))
 
     def at_log_snr(self, log_snr: Number) -> Level:
-        first, last = float(self.schedule(0.0).alpha), float(self.schedule(1.0).alpha)
+        first, last = self._ends
         level = Level.from_log_snr(0.0, log_snr)
         scale = first / (first - last)
         inner = level.alpha / scale + last
         # 1 - inner alpha, again without cancellation
         rest = (level.sigma**2 / (1.0 + level.alpha) + last * (1.0 - first) / (first - last)) / scale
         power = relu(rest * (1.0 + inner))
-        return level._replace(t=self.schedule.at_log_snr(2.0 * log(inner) - log(power)).t)
+        clean = log_snr >= self.schedule(first_t(self)).log_snr
+        return level._replace(t=self.schedule.at_log_snr(where(clean, log_snr, 2.0 * log(inner) - log(power))).t)
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """alpha of the schedule at both ends."""
+        return float(self.schedule(first_t(self)).alpha), float(self.schedule(1.0).alpha)
