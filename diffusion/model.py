@@ -167,7 +167,8 @@ class Model:
                 attempts[done.slots] = done.attempts
                 kept[done.slots] = done.keep
                 good = done.slots[done.keep]
-                images[good.to(device)] = done.x[done.keep.to(device)].clamp(-1, 1)
+                # a path with scaled data ends at x = alpha x0
+                images[good.to(device)] = (done.x[done.keep.to(device)] / levels[-1].alpha).clamp(-1, 1)
                 for score, verdict in zip(scores, done.verdicts, strict=True):
                     score[done.slots] = verdict.score.float()
         finally:

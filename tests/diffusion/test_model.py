@@ -12,7 +12,19 @@ from sfumato.diffusion.images import contact_sheet, read_settings, save_png, to_
 from sfumato.guidance import CFG, Interval, Plain
 from sfumato.samplers import DDIM, DDPM, GHVB, DPMSolverPP, Heun
 from sfumato.samplers.filters import TrajectoryVariance
-from sfumato.schedules import EDM, X0, Eps, LinearBeta, PairingError, RectifiedFlow, V, karras
+from sfumato.schedules import (
+    EDM,
+    X0,
+    Eps,
+    InputScaled,
+    LinearBeta,
+    LinearGamma,
+    PairingError,
+    RectifiedFlow,
+    Shifted,
+    V,
+    karras,
+)
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +245,18 @@ def test_guidance_rules_are_values(model):
     assert torch.equal(
         model.sample([1], [2], guidance=Plain()).images, model.sample([1], [2], guidance=CFG(1.0)).images
     )
+
+
+@pytest.mark.parametrize("sampler", [DDIM(), DPMSolverPP(2), DDPM()], ids=str)
+def test_scaled_data_come_back_at_their_own_scale(sampler):
+    """x = b alpha x0 + sigma eps, divided by its standard deviation, is the path shifted by 1 / b: the same pictures."""
+    torch.manual_seed(0)
+    net = UNet(channels=1, size=8, width=8, multipliers=(1, 2), blocks=1, attention=())
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    scaled = Denoiser(net, InputScaled(LinearGamma(), 0.4), X0(), TimeClock(), input_std=1.0)
+    shifted = Denoiser(net, Shifted(LinearGamma(), 2.5), X0(), TimeClock(), input_std=1.0)
+    a, b = (Model(d, (1, 8, 8), steps=8, sampler=sampler).sample(range(3)).images for d in (scaled, shifted))
+    assert float(a.std()) > 0.02
+    assert torch.allclose(a, b, atol=2e-5)
