@@ -71,6 +71,9 @@ class Linspace:
         clean: whether the cleanest entry is one of them. False takes the first `steps` of steps + 1 such points, so that the
             last step is a long one: "linspace" of DPM-Solver++ and UniPC in diffusers, where True is that of Euler and DDIM.
 
+    Raises:
+        ValueError: when called, for more steps than entries.
+
     Source: Lin et al. 2024 (2305.08891), table 2.
     """
 
@@ -78,6 +81,10 @@ class Linspace:
 
     def __call__(self, schedule: Schedule, steps: int) -> list[Level]:
         count = count_entries(schedule, steps)
+        if not self.clean and entries(schedule) == steps:
+            raise ValueError(
+                f"steps is {steps}, which leaves no entry out; allowed: at most {count - 1}, or Linspace(clean=True)"
+            )
         parts = max(steps - 1 if self.clean else steps, 1)
         indices = [(count - 1) * (parts - i) / parts for i in range(steps)]
         return at_entries(schedule, [round(i) for i in indices] if entries(schedule) else indices)

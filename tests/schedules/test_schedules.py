@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from oracles import SCHEDULES
 
 from sfumato.schedules import (
     BetaTable,
@@ -28,52 +29,6 @@ from sfumato.schedules import (
     log_snr_density,
 )
 
-SCHEDULES = [
-    Cosine(),
-    Cosine(s=0.0),
-    LinearBeta(),
-    RectifiedFlow(),
-    ZeroTerminalSNR(LinearBeta()),
-    ZeroTerminalSNR(LinearBeta(0.5, 8.0)),
-    Truncated(Cosine(), log_snr_min=-20.0),
-    Truncated(RectifiedFlow(), log_snr_min=-12.0, log_snr_max=9.0),
-    ScaledLinearBeta(),
-    ZeroTerminalSNR(ScaledLinearBeta()),
-    LinearGamma(),
-    Sigmoid(),
-    Sigmoid(-3.0, 3.0, 0.5),
-    Sigmoid(0.0, 3.0, 0.3),
-    Sigmoid(-3.0, 3.0, 0.1),
-    CosineGamma(),
-    CosineGamma(0.2, 1.0, 2.0),
-    CosineGamma(0.0, 0.5, 1.0),
-    CosineGamma(0.1, 0.9, 0.3),
-    Laplace(),
-    Laplace(-1.0, 2.0),
-    Cauchy(),
-    Cauchy(2.0, 1.5),
-    CosineShifted(256.0, 64.0),
-    CosineShifted(256.0, 32.0, 64.0),
-    CosineShifted(64.0, 256.0, 16.0),
-    VarianceExploding(),
-    VarianceExploding(0.0, 80.0, 7.0),
-    VarianceExploding(0.01, 50.0, math.inf),
-    BetaTable("linear"),
-    BetaTable("scaled_linear"),
-    BetaTable("cosine"),
-    BetaTable("sigmoid", 50),
-    ZeroTerminalSNR(BetaTable("scaled_linear")),
-    Table([6.0, 1.0, -2.0, -math.inf]),
-    Table([6.0, 1.0, -2.0], path="straight"),
-    Table([6.0, 1.0, -2.0], path="exploding"),
-    Shifted(RectifiedFlow(), 3.0),
-    Shifted(Cosine(), 0.5),
-    Shifted(LinearBeta(), 2.0),
-    Shifted(BetaTable("scaled_linear"), 3.0),
-    InputScaled(Cosine(), 0.5),
-    InputScaled(RectifiedFlow(), 2.0),
-    Shifted(InputScaled(ZeroTerminalSNR(LinearBeta()), 0.7), 1.5),
-]
 EVERY = pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 
 
