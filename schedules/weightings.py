@@ -229,8 +229,12 @@ def output_weight(weighting: Weighting, row: Row, level: Level) -> Tensor:
         weighting: W on the error of x0.
         row: what the network predicts.
         level: of tensors, any shape. Exact zeros of alpha or sigma give the limit (Min-SNR on eps is 1 at zero SNR, not 0 / 0).
+
+    Returns:
+        float64, of the level's shape.
     """
-    at = level.finite()
+    # weights span 50 orders of magnitude towards the ends, more than float32 has
+    at = Level(*(v.double() if isinstance(v, Tensor) else v for v in level)).finite()
     log_snr = at.log_snr
     assert isinstance(log_snr, Tensor)
     return weighting(log_snr) * (at.sigma / determinant(row, at)) ** 2

@@ -12,6 +12,7 @@ from sfumato.schedules import (
     Level,
     PairingError,
     Prediction,
+    Score,
     V,
     check_pairing,
     from_eps,
@@ -32,6 +33,8 @@ ONE = torch.ones(1, 1, dtype=torch.float64)
         (X0(), Level(0.5, 0.6, 0.8), 1.5),
         (EDM(0.5), Level(0.5, 0.6, 0.8), 2.9845492535),
         (EDM(1.0), Level(0.5, 0.6, 0.8), 1.5),
+        (EDM(1.0, negative=True), Level(0.5, 0.6, 0.8), -1.5),
+        (Score(), Level(0.5, 0.6, 0.8), 0.625),
         (Flow(), Level(0.7, 0.3, 0.7), -2.0),
         (EDM(0.5), Level(0.7, 0.3, 0.7), 3.0381717866),
         (EDM(0.5), Level(0.5, 1.0, 2.0), 3.0316953130),
@@ -142,3 +145,27 @@ def test_from_x0_and_from_eps_agree_with_x():
         from_eps(x, level, torch.randn(3, 2, dtype=torch.float64)),
     ):
         assert torch.allclose(0.6 * p.x0 + 0.8 * p.eps, x, atol=1e-14)
+
+
+@pytest.mark.parametrize("log_snr", [-30.0, -10.0, 0.0, 10.0, 30.0])
+@pytest.mark.parametrize("to", [*ROWS, Score()], ids=str)
+@pytest.mark.parametrize("row", [*ROWS, Score()], ids=str)
+def test_any_row_becomes_any_other(row, to, log_snr):
+    """What one network says, said by another type: through the pair, back to the first."""
+    level = Level.from_log_snr(0.5, log_snr)
+    x0, eps = torch.tensor([[1.5, -0.3]], dtype=torch.float64), torch.tensor([[-0.5, 2.0]], dtype=torch.float64)
+    x = level.alpha * x0 + level.sigma * eps
+    p = Prediction(x, level, target(row, level, x0, eps), row)
+    said = target(to, level, p.x0, p.eps)
+    q = Prediction(x, level, said, to)
+    # each solve may lose the digits that x has of the smaller part
+    loss = max(level.ratio, 1 / level.ratio) * (1 / level.sigma if Score() in (row, to) else 1.0)
+    assert torch.allclose(target(row, level, q.x0, q.eps), p.out, rtol=0, atol=3e-15 * max(1.0, loss))
+    assert torch.allclose(level.alpha * q.x0 + level.sigma * q.eps, x, atol=1e-14 * max(1.0, loss))
+
+
+def test_a_score_is_refused_where_it_is_infinite_or_blind():
+    with pytest.raises(PairingError, match="the score is infinite there"):
+        check_pairing(Score(), Level(0.0, 1.0, 0.0))
+    with pytest.raises(PairingError, match="Score at zero SNR"):
+        check_pairing(Score(), Level(1.0, 0.0, 1.0))
