@@ -5,10 +5,13 @@ from .clocks import Clock, LogSNRClock, TimeClock
 from .data import Batch, Digits, ImageFolder, Source
 from .denoiser import Denoiser
 from .interrupt import Interrupted
+from .learned_variance import Hybrid, VariationalBound
 from .model import Model, load
+from .objective import Losses, Noised, Objective, Regression
 from .recipe import Recipe
 from .samples import Samples
 from .trainer import train
+from .uncertainty import LearnedUncertainty
 
 __all__ = [
     "Batch",
@@ -16,15 +19,22 @@ __all__ = [
     "Denoiser",
     "DiT",
     "Digits",
+    "Hybrid",
     "ImageFolder",
     "Interrupted",
+    "LearnedUncertainty",
     "LogSNRClock",
+    "Losses",
     "Model",
+    "Noised",
+    "Objective",
     "Recipe",
+    "Regression",
     "Samples",
     "Source",
     "TimeClock",
     "UNet",
+    "VariationalBound",
     "load",
     "train",
 ]

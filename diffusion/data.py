@@ -91,6 +91,11 @@ class Digits:
         return 10
 
     @property
+    def bins(self) -> int:
+        """Values that a number of the data can take, over [-1, 1]."""
+        return 17
+
+    @property
     def fingerprint(self) -> str:
         return hashlib.sha256(self._arrays[0].numpy().tobytes() + self._arrays[1].numpy().tobytes()).hexdigest()[:16]
 
@@ -158,6 +163,11 @@ class ImageFolder:
     @property
     def num_classes(self) -> int:
         return len(self._files[2])
+
+    @property
+    def bins(self) -> int:
+        """Values that a number of the data can take, over [-1, 1]."""
+        return 256
 
     @property
     def class_names(self) -> Sequence[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,15 @@ from ..schedules.scalar import sqrt
 from ..schedules.schedule import Schedule
 from .clocks import Clock
 
-__all__ = ["Denoiser"]
+__all__ = ["Answer", "Denoiser"]
+
+
+class Answer(NamedTuple):
+    """What a backbone says: out, (B, C, ...), in the meaning of its row; variance, likewise, of a backbone with twice the data's
+    channels, else None: how much noise a step draws (see Prediction)."""
+
+    out: Tensor
+    variance: Tensor | None = None
 
 
 class Denoiser(nn.Module):
@@ -53,8 +62,8 @@ class Denoiser(nn.Module):
         for level in levels:
             check_pairing(self.row, level)
 
-    def output(self, x: Tensor, level: Level, condition: Tree = None) -> Tensor:
-        """The backbone's raw output, in x's dtype.
+    def answer(self, x: Tensor, level: Level, condition: Tree = None) -> Answer:
+        """The backbone's raw output, in x's dtype, and its variance where it learns one.
 
         Args:
             x: (B, ...).
@@ -62,7 +71,7 @@ class Denoiser(nn.Module):
             condition: keyword arguments of the backbone, tensors with the batch first, or None.
 
         Raises:
-            ValueError: for a condition that is not a dict.
+            ValueError: for a condition that is not a dict, and a backbone that returns another shape.
         """
         if condition is not None and not isinstance(condition, dict):
             raise ValueError(
@@ -80,8 +89,17 @@ class Denoiser(nn.Module):
             x_in = x / sqrt((self.input_std * at.alpha) ** 2 + at.sigma**2)
         else:
             x_in = x
-        return self.backbone(x_in, time, **(condition or {})).to(x.dtype)
+        out: Tensor = self.backbone(x_in, time, **(condition or {})).to(x.dtype)
+        if out.shape == x.shape:
+            return Answer(out)
+        if out.shape != (len(x), 2 * x.shape[1], *x.shape[2:]):
+            raise ValueError(
+                f"the backbone returned {tuple(out.shape)} for x {tuple(x.shape)}; allowed: the same shape, or twice the channels for a "
+                "learned variance"
+            )
+        return Answer(*out.chunk(2, dim=1))
 
     def forward(self, x: Tensor, level: Level, condition: Tree = None) -> Prediction:
-        """What the network believes at (x, level); see `output` for the arguments."""
-        return Prediction(x, level, self.output(x, level, condition), self.row)
+        """What the network believes at (x, level); see `answer` for the arguments."""
+        answer = self.answer(x, level, condition)
+        return Prediction(x, level, answer.out, self.row, answer.variance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,10 @@ class Processes:
         if self.largest(torch.tensor(float(error is not None), device=self.device)):
             raise error or ValueError("refused by the main process")
 
-    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
-        """The module and optimizer on this device, gradients averaged over the processes."""
-        return self._accelerator.prepare(module, optimizer)
+    def prepare(self, modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer) -> tuple[list[nn.Module], Any]:
+        """The modules and their optimizer on this device, gradients averaged over the processes."""
+        *prepared, optimizer = self._accelerator.prepare(*modules, optimizer)
+        return prepared, optimizer
 
     @contextmanager
     def micro_batch(self, module: nn.Module, last: bool) -> Iterator[None]:
@@ -85,15 +86,22 @@ class Processes:
         """Accumulate gradients."""
         self._accelerator.backward(loss)
 
-    def clip(self, module: nn.Module, norm: float) -> Tensor:
-        """Clip the gradient to a norm; returns what the norm was."""
-        norm_before = self._accelerator.clip_grad_norm_(module.parameters(), norm)
+    def clip(self, modules: Sequence[nn.Module], norm: float) -> Tensor:
+        """Clip the gradient of all modules together to a norm; returns what the norm was."""
+        parameters = [p for module in modules for p in module.parameters()]
+        norm_before = self._accelerator.clip_grad_norm_(parameters, norm)
         assert norm_before is not None
         return norm_before
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over processes."""
         return self._accelerator.reduce(value, "sum") if self.count > 1 else value  # pyright: ignore[reportReturnType]
+
+    def gather(self, value: Tensor) -> Tensor:
+        """The values of all processes, joined along the first dimension in the order of their ranks."""
+        gathered = self._accelerator.gather(value) if self.count > 1 else value
+        assert isinstance(gathered, Tensor)
+        return gathered
 
     def largest(self, value: Tensor) -> float:
         """The largest value of a scalar over processes."""

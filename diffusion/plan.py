@@ -12,6 +12,7 @@ from ..guidance import Branch, Field
 from ..guidance.tree import Tree
 from ..samplers import tabulate
 from ..schedules import Level, Prediction
+from .objective import Noised
 from .parts import class_paths, find_class
 from .recipe import Recipe
 
@@ -94,6 +95,7 @@ def check_recipe(recipe: Recipe) -> None:
         )
     if len(recipe.data) == 0:
         raise ValueError("the data set is empty")
+    _check_objective(recipe)
 
 
 def _check_guidance(recipe: Recipe, asked: Sequence[Level]) -> None:
@@ -114,6 +116,21 @@ def _check_guidance(recipe: Recipe, asked: Sequence[Level]) -> None:
             f"label_dropout is 0, but {recipe.guidance} steers away from the null class, which is then never trained; set "
             "label_dropout: 0.1, or guidance: Plain"
         )
+
+
+def _check_objective(recipe: Recipe) -> None:
+    """Put one empty sample to the objective: a network that lacks what it needs is found before the first step."""
+    denoiser, count = recipe.denoiser(), 1
+    known = recipe.density(torch.full((count,), 0.5, dtype=torch.float64), recipe.schedule)
+    x = torch.zeros(count, *recipe.data.shape)
+    condition = {"labels": torch.zeros(count, dtype=torch.int64)} if recipe.num_classes else None
+    training = recipe.backbone.training
+    recipe.backbone.eval()  # a look must not move running statistics
+    try:
+        with torch.no_grad():
+            recipe.objective(denoiser, recipe.objective.head(), recipe.weighting, Noised(x, x, known.level, condition))
+    finally:
+        recipe.backbone.train(training)
 
 
 def _check_classes(recipe: Recipe) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from torch import nn
@@ -14,6 +14,7 @@ from ..schedules import Density, Grid, MinSNR, Row, Schedule, Trailing, Uniform,
 from .clocks import Clock, TimeClock
 from .data import Source
 from .denoiser import Denoiser
+from .objective import Objective, Regression
 from .parts import build, describe
 
 __all__ = ["Recipe"]
@@ -32,6 +33,7 @@ class Recipe:
         input_std: standard deviation of the data, which scales the network's input to unit variance; null: as the row says.
         density: which noise levels training sees.
         weighting: weight of the loss by noise level.
+        objective: what is minimised.
         steps: optimizer steps, >= 1.
         batch: samples per optimizer step over all processes, >= 1.
         micro_batch: most samples at once in one process, >= 1; the rest is accumulated. null: no limit.
@@ -68,6 +70,7 @@ class Recipe:
     input_std: float | None = None
     density: Density = Uniform()  # noqa: RUF009
     weighting: Weighting = MinSNR()  # noqa: RUF009
+    objective: Objective = Regression()  # noqa: RUF009
     steps: int = 10_000
     batch: int = 64
     micro_batch: int | None = None
@@ -109,6 +112,11 @@ class Recipe:
     def describe(self) -> dict[str, Any]:
         """The resolved recipe as plain data, every default filled in."""
         return {f.name: describe(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The description of every field that has a default."""
+        return {f.name: describe(f.default) for f in fields(cls) if f.default is not MISSING}
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any], allow: Sequence[str] = ()) -> Recipe:

@@ -65,7 +65,9 @@ class RunFolder:
 
     def _compare(self, found: Checkpoint) -> None:
         """Refuse to resume a checkpoint of another recipe, or of other data."""
-        recipe, old, new = self.recipe, found.state["recipe"], self.recipe.describe()
+        recipe, new = self.recipe, self.recipe.describe()
+        # a run of an earlier version lacks the keys that came later; it was made with what are their defaults
+        old = {**Recipe.defaults(), **found.state["recipe"]}
         if recipe.steps < found.step:
             raise ValueError(f"steps is {recipe.steps}, but {self.path} has done {found.step}; allowed: at least that")
         if recipe.steps != old["steps"]:

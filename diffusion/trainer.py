@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from .checkpoint import Checkpoint
 from .ema import Ema
@@ -22,6 +23,9 @@ from .run_folder import RunFolder
 from .update import Update, Updated
 
 __all__ = ["train"]
+
+# the optimizer's state of each module, in a checkpoint
+_OPTIMIZER = {"model": "optimizer", "head": "head_optimizer"}
 
 
 def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, progress: bool = True) -> Model:
@@ -67,19 +71,26 @@ class _Run:
         self._claim(resume)
         self.processes.start_tracker()
         self.denoiser = recipe.denoiser().to(self.processes.device)
-        self.backbone = self.denoiser.backbone
+        self.backbone, self.head = self.denoiser.backbone, recipe.objective.head()
+        if self.head is not None:
+            self.head.to(self.processes.device)
         self.optimizer = torch.optim.AdamW(
-            self.backbone.parameters(), lr=recipe.lr, betas=(recipe.beta1, recipe.beta2),
-            weight_decay=recipe.weight_decay, fused=True,
+            [p for module in self._trained.values() for p in module.parameters()], lr=recipe.lr,
+            betas=(recipe.beta1, recipe.beta2), weight_decay=recipe.weight_decay, fused=True,
         )  # fmt: skip
         self.ema, self.step = Ema(self.backbone, recipe.ema), 0
+        self.update = Update(recipe, self.processes, self.denoiser, self.head, self.optimizer)
         found = self.folder.newest()
         if found is not None:
             self._restore(found)
         self.saved = self.step if found is not None else -1
         if self.processes.main:
             self.folder.cut_log(self.step)
-        self.update = Update(recipe, self.processes, self.denoiser, self.optimizer)
+
+    @property
+    def _trained(self) -> dict[str, nn.Module]:
+        """What the optimizer moves, by the name under which it is saved."""
+        return {"model": self.backbone, **({"head": self.head} if self.head is not None else {})}
 
     def _claim(self, resume: bool) -> None:
         """The main process looks whether the folder may be used; all processes agree on the outcome."""
@@ -92,18 +103,23 @@ class _Run:
         self.processes.agree(error)
 
     def _restore(self, found: Checkpoint) -> None:
-        self.backbone.load_state_dict(found.tensors("model"))
+        for name, module in self._trained.items():
+            module.load_state_dict(found.tensors(name))
+            from_tensors(self.optimizer, module, found.tensors(_OPTIMIZER[name]))
         self.ema.state = {k: v.to(self.processes.device) for k, v in found.tensors("ema").items()}
-        from_tensors(self.optimizer, self.backbone, found.tensors("optimizer"))
+        if self.update.known is not None:
+            self.update.known = found.tensors("density")["known"]
         self.step = found.step
 
     def save(self) -> None:
         """Publish a checkpoint from the main process, waiting for nobody."""
         if self.processes.main:
-            optimizer = to_tensors(self.optimizer, self.backbone)
-            self.folder.save(
-                self.step, {"model": self.backbone.state_dict(), "ema": self.ema.state, "optimizer": optimizer}
-            )
+            tensors = {"ema": self.ema.state}
+            for name, module in self._trained.items():
+                tensors |= {name: module.state_dict(), _OPTIMIZER[name]: to_tensors(self.optimizer, module)}
+            if self.update.known is not None:
+                tensors["density"] = {"known": self.update.known}
+            self.folder.save(self.step, tensors)
         self.saved = self.step
 
     def go(self, progress: bool) -> None:

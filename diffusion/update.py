@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..schedules import Stream
+from ..schedules import Density, Drawn, Learning, Schedule, Stream
 from ..schedules.noise import integers
 from .buckets import Buckets
 from .denoiser import Denoiser
-from .draws import DataOrder, draw
+from .draws import DataOrder, Draw, draw
 from .launch import Processes
-from .objective import Losses, losses
+from .objective import Losses, Noised
 from .plan import learning_rate, plan_batches
 from .recipe import Recipe
 
@@ -34,15 +35,26 @@ class Update:
         recipe: what is trained.
         processes: who trains.
         denoiser: the model; its backbone is wrapped so that gradients are exchanged.
-        optimizer: of the backbone's parameters.
+        head: of the recipe's objective, or None.
+        optimizer: of the parameters of both.
+
+    Attributes: known, what a density that learns from losses knows, a tensor on the host that is the same in every process; else None.
     """
 
     def __init__(
-        self, recipe: Recipe, processes: Processes, denoiser: Denoiser, optimizer: torch.optim.Optimizer
+        self,
+        recipe: Recipe,
+        processes: Processes,
+        denoiser: Denoiser,
+        head: nn.Module | None,
+        optimizer: torch.optim.Optimizer,
     ) -> None:
         self.recipe, self.processes, self.optimizer = recipe, processes, optimizer
         self.micro_batches = plan_batches(recipe.batch, processes.count, recipe.micro_batch).places[processes.rank]
-        self.backbone, self._prepared = processes.prepare(denoiser.backbone, optimizer)
+        self.known = recipe.density.start(recipe.schedule) if isinstance(recipe.density, Learning) else None
+        modules = [denoiser.backbone] if head is None else [denoiser.backbone, head]
+        self._modules, self._prepared = processes.prepare(modules, optimizer)
+        self.backbone, self._head = self._modules[0], self._modules[1] if head is not None else None
         # the same parts around the wrapped backbone
         self.denoiser = Denoiser(self.backbone, denoiser.schedule, denoiser.row, denoiser.clock, denoiser.input_std)
         self.order, self.buckets = DataOrder(recipe.seed, len(recipe.data)), Buckets(processes.device)
@@ -59,16 +71,17 @@ class Update:
         for first, last in self.micro_batches:
             index = self.order(step * recipe.batch + torch.arange(first, last))
             with processes.micro_batch(self.backbone, last == self.micro_batches[-1][1]):
-                loss = self._losses(step, first, last, index).loss
+                drawn, loss = self._losses(step, first, last, index)
                 # the mean over the global batch, times the number of processes over which gradients are averaged
-                processes.backward(loss.sum() * (processes.count / recipe.batch))
-            total += loss.detach().sum() / recipe.batch
-            seen.append((index, loss.detach()))
+                factored = loss * (drawn.factor.to(loss) if isinstance(drawn.factor, Tensor) else drawn.factor)
+                processes.backward(factored.sum() * (processes.count / recipe.batch))
+            total += factored.detach().sum() / recipe.batch
+            seen.append((index, loss.detach(), drawn.level.t))
         total = processes.total(total)
-        norm = processes.clip(self.backbone, float("inf") if recipe.clip is None else recipe.clip)
+        norm = processes.clip(self._modules, float("inf") if recipe.clip is None else recipe.clip)
         # half precision overflows now and then, and its scaler skips that step
         if not bool(torch.isfinite(total)) or (recipe.precision != "fp16" and not bool(torch.isfinite(norm))):
-            poisoned = [i for index, loss in seen for i in index[~torch.isfinite(loss).cpu()].tolist()]
+            poisoned = [i for index, loss, _ in seen for i in index[~torch.isfinite(loss).cpu()].tolist()]
             raise FloatingPointError(
                 f"step {step}: the loss is {float(total):.4g} and the gradient's norm {float(norm):.4g}; no update was made and the "
                 f"weights before it are saved. Samples of process {processes.rank} whose loss is not finite: "
@@ -77,14 +90,28 @@ class Update:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
         self._prepared.step()
+        if self.known is not None:
+            self._learn(torch.cat([t for *_, t in seen]), torch.cat([loss for _, loss, _ in seen]))
         return Updated(total, norm)
 
-    def _losses(self, step: int, first: int, last: int, index: Tensor) -> Losses:
-        """The loss of each sample of a micro-batch, with everything that is drawn for it."""
+    def _learn(self, t: Tensor, loss: Tensor) -> None:
+        """Tell the density the losses of the global batch, in the order of places."""
+        assert isinstance(self.recipe.density, Learning)
+        assert self.known is not None
+        told = self.processes.gather(torch.stack([t.double(), loss.double()], dim=1)).cpu()
+        self.known = self.recipe.density.learn(self.known, told[:, 0], told[:, 1])
+
+    def _density(self) -> Density:
+        """The density as it is known now."""
+        density, known = self.recipe.density, self.known
+        return _Known(density, known) if isinstance(density, Learning) and known is not None else density
+
+    def _losses(self, step: int, first: int, last: int, index: Tensor) -> tuple[Draw, Tensor]:
+        """What was drawn for a micro-batch, and the loss of each sample, without the density's factor."""
         recipe, device = self.recipe, self.processes.device
         batch = recipe.data.batch(index)
         d = draw(
-            recipe.seed, step, torch.arange(first, last), recipe.batch, recipe.data.shape, recipe.density, recipe.schedule,
+            recipe.seed, step, torch.arange(first, last), recipe.batch, recipe.data.shape, self._density(), recipe.schedule,
             recipe.label_dropout, device,
         )  # fmt: skip
         condition = None
@@ -94,12 +121,24 @@ class Update:
         # what a network itself draws (dropout) is addressed too: a resumed run draws the same
         words = integers(torch.tensor([recipe.seed]), first, step, 2, Stream.TRAIN_NETWORK)[0].tolist()
         torch.manual_seed(words[0] << 31 ^ words[1])
-        found = losses(self.denoiser, recipe.weighting, batch.x.to(device), d.eps, d.level, condition, d.factor)
+        seen = Noised(batch.x.to(device), d.eps, d.level, condition)
+        found: Losses = recipe.objective(self.denoiser, self._head, recipe.weighting, seen)
         self.buckets.add(d.level, found.error.detach())
-        return found
+        return d, found.loss
 
     def take_buckets(self) -> dict[str, list[float]]:
         """The counts and sums of errors per bucket since the last time, over all processes."""
         counts, sums = (self.processes.total(v).tolist() for v in (self.buckets.counts, self.buckets.sums))
         self.buckets.reset()
         return {"count": counts, "error": sums}
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A learning density together with what it knows."""
+
+    density: Learning
+    known: Tensor
+
+    def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
+        return self.density.draw(self.known, u, schedule)

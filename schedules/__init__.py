@@ -21,6 +21,7 @@ from .importance import Cauchy, Laplace
 from .level import Level
 from .linear_beta import LinearBeta
 from .linear_gamma import LinearGamma
+from .loss_resampler import Learning, LossSecondMoment
 from .noise import Noise, Stream, check_seeds, gaussian, permutation, uniform
 from .prediction import Prediction, from_eps, from_x0, lerp
 from .ratio_grids import Exponential, Karras, LogSNRUniform, exponential, karras, log_snr_uniform
@@ -71,6 +72,7 @@ __all__ = [
     "Karras",
     "Laplace",
     "Leading",
+    "Learning",
     "Level",
     "LinearBeta",
     "LinearGamma",
@@ -79,6 +81,7 @@ __all__ = [
     "LogSNRImportance",
     "LogSNRUniform",
     "LogitNormal",
+    "LossSecondMoment",
     "MinSNR",
     "Noise",
     "PairingError",

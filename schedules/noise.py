@@ -38,6 +38,8 @@ class Stream(IntEnum):
     ORDER = 4
     AUGMENT = 5
     TRAIN_NETWORK = 6
+    BOUND = 7
+    BOUND_STEP = 8
 
 
 class Noise(Protocol):

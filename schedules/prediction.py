@@ -35,20 +35,23 @@ class Prediction:
     Made from a raw output and its row (solved only when read), or given as a pair, `Prediction.pair(x0, eps)`. A pair need not
     agree with any x: CFG++ denoises with one prediction and renoises with another, on purpose.
 
-    x, out: (B, ...) tensors; level: where the network was asked; row: its prediction type.
+    x, out: (B, ...) tensors; level: where the network was asked; row: its prediction type. variance: of a network that learns it,
+    (B, ...): -1 for the posterior's log-variance of a step, 1 for the largest, any number between or beyond; else None.
     """
 
-    __slots__ = ("_eps", "_x0", "level", "out", "row", "x")
+    __slots__ = ("_eps", "_x0", "level", "out", "row", "variance", "x")
 
-    def __init__(self, x: Tensor | None, level: Level | None, out: Tensor | None, row: Row | None) -> None:
-        self.x, self.level, self.out, self.row = x, level, out, row
+    def __init__(
+        self, x: Tensor | None, level: Level | None, out: Tensor | None, row: Row | None, variance: Tensor | None = None
+    ) -> None:
+        self.x, self.level, self.out, self.row, self.variance = x, level, out, row, variance
         self._x0: Tensor | None = None
         self._eps: Tensor | None = None
 
     @classmethod
-    def pair(cls, x0: Tensor, eps: Tensor) -> Prediction:
+    def pair(cls, x0: Tensor, eps: Tensor, variance: Tensor | None = None) -> Prediction:
         """A prediction given as x0 and eps, each (B, ...)."""
-        p = cls(None, None, None, None)
+        p = cls(None, None, None, None, variance)
         p._x0, p._eps = x0, eps
         return p
 
@@ -80,9 +83,10 @@ class Prediction:
 
     def rows(self, index: slice | Tensor) -> Prediction:
         """The prediction for some samples of the batch."""
+        variance = None if self.variance is None else self.variance[index]
         if self.x is None or self.out is None or self.level is None:
-            return Prediction.pair(self.x0[index], self.eps[index])
-        return Prediction(self.x[index], self.level.rows(index), self.out[index], self.row)
+            return Prediction.pair(self.x0[index], self.eps[index], variance)
+        return Prediction(self.x[index], self.level.rows(index), self.out[index], self.row, variance)
 
     def put(self, index: Tensor, other: Prediction) -> Prediction:
         """This prediction with `other` (len(index) samples) in place of the samples at `index` (host int64)."""
@@ -90,23 +94,27 @@ class Prediction:
         def into(a: Tensor, b: Tensor) -> Tensor:
             return a.index_copy(0, index.to(a.device), b)
 
+        variance = None
+        if self.variance is not None and other.variance is not None:
+            variance = into(self.variance, other.variance)
         if self.raw and other.row == self.row and self.out is not None and other.out is not None:
-            return Prediction(self.x, self.level, into(self.out, other.out), self.row)
-        return Prediction.pair(into(self.x0, other.x0), into(self.eps, other.eps))
+            return Prediction(self.x, self.level, into(self.out, other.out), self.row, variance)
+        return Prediction.pair(into(self.x0, other.x0), into(self.eps, other.eps), variance)
 
 
 def lerp(a: Prediction, b: Prediction, weight: Number) -> Prediction:
     """a + weight * (b - a) of two predictions made at the same (x, level); beyond [0, 1] it extrapolates.
 
-    Raw outputs of one row stay raw: one pass over the data, and nothing is solved.
+    Raw outputs of one row stay raw: one pass over the data, and nothing is solved. A learned variance is b's: guidance steers the
+    mean of the conditional prediction, and draws with its variance, as ADM and DiT do.
 
     Args:
         a, b: the predictions.
         weight: a number, or a tensor that broadcasts with x.
     """
     if a.out is not None and b.out is not None and a.row == b.row and a.x is b.x and a.level is b.level:
-        return Prediction(a.x, a.level, torch.lerp(a.out, b.out, weight), a.row)
-    return Prediction.pair(torch.lerp(a.x0, b.x0, weight), torch.lerp(a.eps, b.eps, weight))
+        return Prediction(a.x, a.level, torch.lerp(a.out, b.out, weight), a.row, b.variance)
+    return Prediction.pair(torch.lerp(a.x0, b.x0, weight), torch.lerp(a.eps, b.eps, weight), b.variance)
 
 
 def from_x0(x: Tensor, level: Level, x0: Tensor) -> Prediction:

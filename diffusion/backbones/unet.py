@@ -23,7 +23,7 @@ class UNet(nn.Module):
     initialisation is zero.
 
     Args:
-        channels: of the image, in and out.
+        channels: of the image.
         size: expected height and width, pixels; a call may use any that `2 ** (len(multipliers) - 1)` divides.
         num_classes: classes; 0: a network without labels.
         width: channels at full resolution, times multipliers[0].
@@ -33,6 +33,7 @@ class UNet(nn.Module):
         head_width: channels per attention head.
         dropout: probability in [0, 1), in training mode; it draws from torch's global generator.
         time_scale: highest frequency of the time embedding, see `Conditioning`.
+        out_channels: of the output, twice `channels` to learn a variance, too; None: as many as channels.
 
     Raises:
         ValueError: for arguments outside these ranges; in a call, for inputs of wrong shape or dtype.
@@ -52,6 +53,7 @@ class UNet(nn.Module):
         head_width: int = 32,
         dropout: float = 0.0,
         time_scale: float = 1.0,
+        out_channels: int | None = None,
     ) -> None:
         super().__init__()
         _check(channels, size, width, multipliers, blocks, attention, head_width, dropout)
@@ -66,7 +68,11 @@ class UNet(nn.Module):
             "head_width": head_width,
             "dropout": dropout,
             "time_scale": time_scale,
+            "out_channels": out_channels,
         }
+        out = channels if out_channels is None else out_channels
+        if out < 1:
+            raise ValueError(f"out_channels is {out}; allowed: >= 1, or null for as many as channels")
         self.channels = channels
         self.size = size
         self.num_classes = num_classes
@@ -96,7 +102,7 @@ class UNet(nn.Module):
                 self.up.append(Up(now, widths[level - 1]))
                 now = widths[level - 1]
         self.norm = norm(now)
-        self.head = zeroed(nn.Conv2d(now, channels, 3, padding=1))
+        self.head = zeroed(nn.Conv2d(now, out, 3, padding=1))
 
         self.widths = [block.after for block in (*self.down, *self.middle, *self.up) if isinstance(block, Block)]
         self.condition = Conditioning(num_classes, 4 * width, 4 * width, time_scale)
@@ -111,7 +117,7 @@ class UNet(nn.Module):
             labels: int64 (B,) in 0..num_classes, where num_classes is the null class; None: null for all.
 
         Returns:
-            (B, channels, H, W) in the dtype of x.
+            (B, out_channels, H, W) in the dtype of x.
         """
         self._check_image(x)
         modulation = self.modulation(F.silu(self.condition(len(x), time, labels)))[:, :, None, None]

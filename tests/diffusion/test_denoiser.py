@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sfumato.diffusion import Denoiser, LogSNRClock, TimeClock
-from sfumato.diffusion.objective import losses
+from sfumato.diffusion.objective import Noised, Regression
 from sfumato.samplers import DDIM, trajectory
 from sfumato.schedules import (
     EDM,
@@ -127,7 +127,7 @@ def test_one_belief_has_one_loss_in_every_row():
     found = []
     for row in (Eps(), X0(), V(), Flow(), EDM(0.5)):
         model = Denoiser(Belief(row, level, x, believed), LinearBeta(), row, TimeClock(), input_std=None)
-        found.append(losses(model, MinSNR(5.0), x0, eps, level).loss)
+        found.append(Regression()(model, None, MinSNR(5.0), Noised(x0, eps, level)).loss)
     wanted = (0.01 * torch.exp(level.log_snr).clamp(max=5.0)).float()
     for loss in found:
         assert torch.allclose(loss, wanted, rtol=1e-5)
@@ -139,24 +139,19 @@ def test_element_wise_levels_weigh_each_element():
     model = Denoiser(Recorder(), LinearBeta(), V(), TimeClock())
     t = torch.full((3, 1, 4, 4), 0.2, dtype=torch.float64)
     t[..., 2:] = 0.7
-    both = losses(model, MinSNR(), x0, eps, LinearBeta()(t)).loss
+    both = Regression()(model, None, MinSNR(), Noised(x0, eps, LinearBeta()(t))).loss
     halves = [
-        losses(model, MinSNR(), x0[..., s], eps[..., s], LinearBeta()(torch.full((3,), u, dtype=torch.float64))).loss
+        Regression()(
+            model,
+            None,
+            MinSNR(),
+            Noised(x0[..., s], eps[..., s], LinearBeta()(torch.full((3,), u, dtype=torch.float64))),
+        ).loss
         for s, u in ((slice(0, 2), 0.2), (slice(2, 4), 0.7))
     ]
     assert both.shape == (3,)
     assert torch.allclose(both, (halves[0] + halves[1]) / 2, rtol=1e-5)
     assert torch.allclose(
-        losses(model, MinSNR(), x0, eps, LinearBeta()(0.2)).loss,
-        losses(model, MinSNR(), x0, eps, LinearBeta()(t[:, 0, 0, 0])).loss,
+        Regression()(model, None, MinSNR(), Noised(x0, eps, LinearBeta()(0.2))).loss,
+        Regression()(model, None, MinSNR(), Noised(x0, eps, LinearBeta()(t[:, 0, 0, 0]))).loss,
     )
-
-
-def test_the_factor_of_the_density_multiplies_the_loss():
-    x0, eps = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
-    level = Cosine()(torch.tensor([0.2, 0.5, 0.7], dtype=torch.float64))
-    model = Denoiser(Recorder(), LinearBeta(), V(), TimeClock())
-    one = losses(model, MinSNR(), x0, eps, level)
-    three = losses(model, MinSNR(), x0, eps, level, factor=torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
-    assert torch.allclose(three.loss, one.loss * torch.tensor([1.0, 2.0, 3.0]))
-    assert torch.equal(three.error, one.error)

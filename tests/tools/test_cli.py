@@ -107,7 +107,7 @@ def test_help_lists_the_arguments_of_a_named_part(capsys):
         (["train", "digits", "--data", "null"], "data is null; give a Source"),
         (["train", "digits", "--row", "Eps", "--dry-run"], "v-prediction"),
         (["train", "digits", "--row.data_std", "inf"], "EDM.data_std is inf"),
-        (["train", "digits", "--grid.rho", "0"], "rho 0.1 to 1000"),
+        (["train", "digits", "--grid.rho", "0"], "0.1 to 1000"),
         (["train", "digits", "--guidance", "os.system"], "outside Sfumato"),
         (["train", "digits", "--guidance", "torch.nn.Linear"], "--allow torch"),
         (
