@@ -123,7 +123,7 @@ def _table(config: Mapping[str, Any], tokens: int | None) -> Process:
 
 
 def _straight(config: Mapping[str, Any], key: str, tokens: int | None) -> Schedule:
-    """The straight path, shifted once. (FlowMatchEuler and FlowMatchLCM shift the ends of their grid once more when sampling.)"""
+    """The straight path, shifted once. (FlowMatchEuler, Heun and LCM shift the clean end of a grid twice.)"""
     if config.get("invert_sigmas"):
         raise wrong(config, "invert_sigmas", "false: networks with true predict x0 - eps, for which there is no row")
     shift = config[key]

@@ -125,7 +125,7 @@ REFUSED: dict[str, str] = {
         "row Flow)"
     ),
     "PiflowScheduler": "its networks predict a policy, n_grid velocities at once, not a mean",
-    "RFD4ProteinaScheduler": "its config holds two ways to sample protein structures, not the path of training",
+    "RFD4ProteinaScheduler": "its config says how to sample a protein structure, not on which path its networks were trained",
 }
 
 

@@ -278,8 +278,9 @@ def test_a_shift_is_that_of_training(name, shift):
     assert [path(1 - i / 1000).sigma for i in range(1000)] == pytest.approx(theirs.sigmas[:1000].tolist(), abs=2e-7)
 
 
-def test_diffusers_shifts_its_clean_end_twice():
-    theirs = make("FlowMatchEulerDiscreteScheduler", shift=3.0)
+@pytest.mark.parametrize("name", [f"FlowMatch{n}Scheduler" for n in ("EulerDiscrete", "HeunDiscrete", "LCM")])
+def test_diffusers_shifts_its_clean_end_twice(name):
+    theirs = make(name, shift=3.0)
     path = Table.from_diffusers(theirs).schedule
     once = path(1 / 1000).sigma
     assert once == pytest.approx(0.002994, abs=5e-7)
