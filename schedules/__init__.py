@@ -26,7 +26,7 @@ from .noise import Noise, Stream, check_seeds, gaussian, permutation, uniform
 from .prediction import Prediction, from_eps, from_x0, lerp
 from .ratio_grids import Exponential, Karras, LogSNRUniform, exponential, karras, log_snr_uniform
 from .rectified_flow import RectifiedFlow
-from .rows import EDM, X0, Eps, Flow, PairingError, Row, Score, V, check_pairing, target
+from .rows import EDM, X0, Eps, Flow, Negative, PairingError, Row, Score, V, check_pairing, target
 from .scaled_linear_beta import ScaledLinearBeta
 from .schedule import Schedule
 from .shifted import InputScaled, Shifted
@@ -83,6 +83,7 @@ __all__ = [
     "LogitNormal",
     "LossSecondMoment",
     "MinSNR",
+    "Negative",
     "Noise",
     "PairingError",
     "Prediction",

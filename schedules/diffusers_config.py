@@ -15,7 +15,7 @@ from .diffusers_betas import alphas_cumprod
 from .diffusers_defaults import DYNAMIC, KNOWN, REFUSED, complete, wrong
 from .linear_beta import LinearBeta
 from .rectified_flow import RectifiedFlow
-from .rows import EDM, X0, Eps, Flow, Row, Score, V
+from .rows import EDM, X0, Eps, Flow, Negative, Row, Score, V
 from .scalar import log
 from .schedule import Schedule
 from .shifted import Shifted
@@ -124,8 +124,6 @@ def _table(config: Mapping[str, Any], tokens: int | None) -> Process:
 
 def _straight(config: Mapping[str, Any], key: str, tokens: int | None) -> Schedule:
     """The straight path, shifted once. (FlowMatchEuler, Heun and LCM shift the clean end of a grid twice.)"""
-    if config.get("invert_sigmas"):
-        raise wrong(config, "invert_sigmas", "false: networks with true predict x0 - eps, for which there is no row")
     shift = config[key]
     if config.get("use_dynamic_shifting"):
         if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
@@ -144,14 +142,21 @@ def _straight(config: Mapping[str, Any], key: str, tokens: int | None) -> Schedu
 
 
 def _flow(config: Mapping[str, Any], tokens: int | None) -> Process:
+    if config.get("invert_sigmas"):  # Mochi: its time runs from noise to data, and so does its velocity
+        return _flow_to_data(config, tokens)
     # FlowMapEuler's networks also take the time they jump to: Flow is what they say where both times agree
     return Process(_straight(config, "shift", tokens), Flow())
+
+
+def _flow_to_data(config: Mapping[str, Any], tokens: int | None) -> Process:
+    return Process(_straight(config, "shift", tokens), Negative(Flow()))
 
 
 def _edm(config: Mapping[str, Any], tokens: int | None) -> Process:
     rho = config["rho"] if config["sigma_schedule"] == "karras" else math.inf
     path = VarianceExploding(float(config["sigma_min"]), float(config["sigma_max"]), float(rho))
-    return Process(path, EDM(float(config["sigma_data"]), negative=config["prediction_type"] == "v_prediction"))
+    row = EDM(float(config["sigma_data"]))
+    return Process(path, Negative(row) if config["prediction_type"] == "v_prediction" else row)
 
 
 def _score_ve(config: Mapping[str, Any], tokens: int | None) -> Process:
@@ -179,6 +184,7 @@ def _ipndm(config: Mapping[str, Any], tokens: int | None) -> Process:
 _READERS: dict[str, Callable[[Mapping[str, Any], int | None], Process]] = {
     "table": _table,
     "flow": _flow,
+    "flow_to_data": _flow_to_data,
     "edm": _edm,
     "score_ve": _score_ve,
     "score_vp": _score_vp,

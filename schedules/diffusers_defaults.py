@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 __all__ = ["DYNAMIC", "KNOWN", "REFUSED", "Known", "complete", "wrong"]
 
-Kind = Literal["table", "flow", "edm", "score_ve", "score_vp", "wuerstchen", "ipndm"]
+Kind = Literal["table", "flow", "flow_to_data", "edm", "score_ve", "score_vp", "wuerstchen", "ipndm"]
 
 
 class Known(NamedTuple):
@@ -77,6 +77,7 @@ KNOWN: dict[str, Known] = {
     "HeunDiscreteScheduler": Known(
         "table", _SD, betas=("linear", "scaled_linear", "squaredcos_cap_v2", "exp")
     ),
+    "MiniMaxH3Scheduler": Known("flow_to_data", {"shift": 12.0}),
     "IPNDMScheduler": Known("ipndm", {}),
     "KDPM2AncestralDiscreteScheduler": Known("table", _SD, _EPS_V),
     "KDPM2DiscreteScheduler": Known("table", _SD, _EPS_V),
@@ -119,11 +120,7 @@ REFUSED: dict[str, str] = {
     "SCMScheduler": f"{_JUMP}. (The path alone, TrigFlow, is Cosine(s=0.0) with row V on data divided by sigma_data)",
     "HeliosScheduler": "its path is cut into stages of different resolution, with a jump of the noise between two",
     "HeliosDMDScheduler": "its path is cut into stages of different resolution, with a jump of the noise between two",
-    "KarrasVeScheduler": "its networks take (x + 1) / 2 and predict -eps, for which there is no row",
-    "MiniMaxH3Scheduler": (
-        "its networks predict x0 - eps, for which there is no row. (Negate the output and use Shifted(RectifiedFlow(), shift) with "
-        "row Flow)"
-    ),
+    "KarrasVeScheduler": "its networks take (x + 1) / 2, which no part here makes of x",
     "PiflowScheduler": "its networks predict a policy, n_grid velocities at once, not a mean",
     "RFD4ProteinaScheduler": "its config says how to sample a protein structure, not on which path its networks were trained",
 }

@@ -15,7 +15,20 @@ from torch import Tensor
 from .level import Level
 from .scalar import Number, divide, sqrt
 
-__all__ = ["EDM", "X0", "Eps", "Flow", "PairingError", "Row", "Score", "V", "check_pairing", "determinant", "target"]
+__all__ = [
+    "EDM",
+    "X0",
+    "Eps",
+    "Flow",
+    "Negative",
+    "PairingError",
+    "Row",
+    "Score",
+    "V",
+    "check_pairing",
+    "determinant",
+    "target",
+]
 
 
 class PairingError(ValueError):
@@ -93,7 +106,6 @@ class EDM:
 
     Args:
         data_std: standard deviation of the data, > 0.
-        negative: whether the output is -F, as "v_prediction" of diffusers' EDM schedulers; v for data_std = 1.
 
     Raises:
         ValueError: for data_std <= 0.
@@ -102,7 +114,6 @@ class EDM:
     """
 
     data_std: float = 0.5
-    negative: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.data_std < math.inf:
@@ -116,8 +127,27 @@ class EDM:
 
     def __call__(self, level: Level) -> tuple[Number, Number]:
         # F = (x0 - c_skip z) / c_out, times alpha / alpha so that nothing is divided by alpha
-        scale = sqrt(level.sigma**2 + (self.data_std * level.alpha) ** 2) * (-1.0 if self.negative else 1.0)
+        scale = sqrt(level.sigma**2 + (self.data_std * level.alpha) ** 2)
         return level.sigma / (self.data_std * scale), -self.data_std * level.alpha / scale
+
+
+@dataclass(frozen=True)
+class Negative:
+    """The network predicts another row with the opposite sign, such as x0 - eps for Negative(Flow()).
+
+    Args:
+        row: whose sign is turned.
+    """
+
+    row: Row
+
+    @property
+    def input_std(self) -> float | None:
+        return self.row.input_std
+
+    def __call__(self, level: Level) -> tuple[Number, Number]:
+        a, b = self.row(level)
+        return -a, -b
 
 
 def determinant(row: Row, level: Level) -> Number:

@@ -20,6 +20,7 @@ from sfumato.schedules import (
     Flow,
     Laplace,
     LinearBeta,
+    Negative,
     RectifiedFlow,
     Score,
     Shifted,
@@ -155,7 +156,7 @@ def test_defaults_are_those_of_the_class(name):
 def test_edm(name, prediction, kind):
     theirs = make(name, prediction_type=prediction, sigma_schedule=kind, sigma_data=0.7)
     path, row = Table.from_diffusers(theirs)
-    assert row == EDM(0.7, negative=prediction == "v_prediction")
+    assert row == (Negative(EDM(0.7)) if prediction == "v_prediction" else EDM(0.7))
     assert path == VarianceExploding(
         theirs.config.sigma_min, theirs.config.sigma_max, 7.0 if kind == "karras" else math.inf
     )
@@ -175,7 +176,7 @@ def test_edm(name, prediction, kind):
 def test_cosine_dpm_from_its_config_alone():
     assert Table.from_diffusers({"_class_name": "CosineDPMSolverMultistepScheduler"}) == (
         VarianceExploding(0.3, 500.0, math.inf),
-        EDM(1.0, negative=True),
+        Negative(EDM(1.0)),
     )
 
 
@@ -404,7 +405,6 @@ def test_files_that_are_none(tmp_path):
         ("EulerDiscrete", {"timestep_type": "fuzzy"}, "allowed: discrete, continuous"),
         ("DDPMWuerstchen", {"scaler": 2.0}, "scaler is 2.0; allowed: 1: another one bends"),
         ("FlowMatchEulerDiscrete", {"shift": 0}, "Shifted.shift is 0"),
-        ("FlowMatchEulerDiscrete", {"invert_sigmas": True}, "predict x0 - eps"),
         ("FlowMatchEulerDiscrete", {"use_dynamic_shifting": True, "base_shift": None}, "needs two lengths"),
         ("FlowMatchEulerDiscrete", {"use_dynamic_shifting": True, "time_shift_type": "cubic"}, "allowed: exponential, linear"),
     ],
@@ -415,9 +415,12 @@ def test_mistakes(name, config, message):
         Table.from_diffusers({"_class_name": name, **config}, tokens=1024)
 
 
-def test_minimax_predicts_towards_data():
-    """Why it is refused: its x0 is x + sigma * output."""
+def test_flows_towards_data():
+    """MiniMax: its x0 is x + sigma * output. Mochi: the same, by inverted sigmas."""
     theirs = make("MiniMaxH3Scheduler")
+    assert Table.from_diffusers(theirs) == (Shifted(RectifiedFlow(), 12.0), Negative(Flow()))
+    mochi = {"_class_name": "FlowMatchEulerDiscreteScheduler", "invert_sigmas": True}
+    assert Table.from_diffusers(mochi) == (RectifiedFlow(), Negative(Flow()))
     theirs.set_timesteps(3)
     x0, eps = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
     sigma = float(theirs.sigmas[1])

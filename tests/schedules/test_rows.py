@@ -10,6 +10,7 @@ from sfumato.schedules import (
     Eps,
     Flow,
     Level,
+    Negative,
     PairingError,
     Prediction,
     Score,
@@ -33,7 +34,7 @@ ONE = torch.ones(1, 1, dtype=torch.float64)
         (X0(), Level(0.5, 0.6, 0.8), 1.5),
         (EDM(0.5), Level(0.5, 0.6, 0.8), 2.9845492535),
         (EDM(1.0), Level(0.5, 0.6, 0.8), 1.5),
-        (EDM(1.0, negative=True), Level(0.5, 0.6, 0.8), -1.5),
+        (Negative(EDM(1.0)), Level(0.5, 0.6, 0.8), -1.5),
         (Score(), Level(0.5, 0.6, 0.8), 0.625),
         (Flow(), Level(0.7, 0.3, 0.7), -2.0),
         (EDM(0.5), Level(0.7, 0.3, 0.7), 3.0381717866),
@@ -148,8 +149,8 @@ def test_from_x0_and_from_eps_agree_with_x():
 
 
 @pytest.mark.parametrize("log_snr", [-30.0, -10.0, 0.0, 10.0, 30.0])
-@pytest.mark.parametrize("to", [*ROWS, Score()], ids=str)
-@pytest.mark.parametrize("row", [*ROWS, Score()], ids=str)
+@pytest.mark.parametrize("to", [*ROWS, Score(), Negative(Flow())], ids=str)
+@pytest.mark.parametrize("row", [*ROWS, Score(), Negative(Flow())], ids=str)
 def test_any_row_becomes_any_other(row, to, log_snr):
     """What one network says, said by another type: through the pair, back to the first."""
     level = Level.from_log_snr(0.5, log_snr)
