@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..schedules import Level, Stream, Trailing, gaussian, uniform
+from ..schedules import Grid, Level, LogSNRUniform, Schedule, Stream, Trailing, gaussian, uniform
+from ..schedules.schedule import entries
 from .bound import end_term, step_term
 from .data import Source
 from .model import Model
@@ -51,13 +52,13 @@ class Likelihood:
 @torch.no_grad()
 def likelihood(
     model: Model, source: Source, index: Tensor, *,
-    steps: int = 1000, terms: int | None = None, bins: int | None = 256, fixed: Literal["small", "large"] = "large", seed: int = 0,
-    batch: int = 256, progress: bool = False,
+    steps: int = 1000, grid: Grid | None = None, terms: int | None = None, bins: int | None = 256,
+    fixed: Literal["small", "large"] = "large", seed: int = 0, batch: int = 256, progress: bool = False,
 ) -> Likelihood:  # fmt: skip
     """The variational bound of a model on data, one noise draw per term.
 
-    The bound is that of the ancestral sampler (DDPM) with `steps` steps, trailing, drawing with the learned variance where the network
-    has one, else with a fixed one. More steps make it tighter. Noise is addressed by (seed, sample, step): the same samples
+    The bound is that of the ancestral sampler (DDPM) on a grid, drawing with the learned variance where the network has one, else with
+    a fixed one. More steps make it tighter where the network was trained. Noise is addressed by (seed, sample, step): the same samples
     give the same bits in any batch, up to the network's rounding.
 
     Args:
@@ -65,6 +66,8 @@ def likelihood(
         source: the data.
         index: int64 (N,), which samples.
         steps: of the bound, >= 2.
+        grid: its levels; None: a table's own entries (trailing), or, on another path, uniform in log-SNR down to noise of a sixth of
+            a bin. Levels that training hardly saw cost bits without end.
         terms: how many of the steps before the last are evaluated per sample, stratified at random, unbiased; None: all.
         bins: values that a number of the data can take, over [-1, 1]; None: continuous data, and differential bits.
         fixed: variance of a network that learns none: "large" (beta; tends to the likelihood of continuous data as steps grow) or
@@ -85,7 +88,8 @@ def likelihood(
         raise ValueError(f"terms is {terms}; allowed: 1 to {steps - 1}, or null for all steps")
     if batch < 1 or len(index) < 1 or (bins is not None and bins < 2):
         raise ValueError(f"batch is {batch}, samples {len(index)}, bins {bins}; allowed: >= 1, >= 1, and >= 2 or null")
-    levels = Trailing()(model.denoiser.schedule, steps)
+    schedule = model.denoiser.schedule
+    levels = (_grid(schedule, bins) if grid is None else grid)(schedule, steps)
     model.denoiser.check(levels[:-1])
     found: list[Likelihood] = []
     model.denoiser.eval()
@@ -94,6 +98,14 @@ def likelihood(
             found.append(_batch(model, source, at, levels, terms, bins, fixed, seed))
             bar.update(len(at))
     return Likelihood(*(torch.cat([getattr(f, name) for f in found]) for name in ("prior", "middle", "decoder")))
+
+
+def _grid(schedule: Schedule, bins: int | None) -> Grid:
+    """The levels that a bound is usually stated for."""
+    if entries(schedule) is not None:
+        return Trailing()
+    high = 2.0 * math.log(3.0 * (bins - 1)) if bins is not None else 12.0
+    return LogSNRUniform(high=min(high, float(schedule(0.0).log_snr)))
 
 
 def _batch(

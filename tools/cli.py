@@ -15,6 +15,7 @@ COMMANDS = {
     "quickstart": "train on handwritten digits in half a minute on a CPU, sample, and leave pictures",
     "train": "train a recipe: a preset or a YAML file",
     "sample": "draw pictures from a trained run",
+    "evaluate": "measure a run: bits per dimension of its data",
     "inspect": "draw a schedule, its density and weighting, and say what is wrong with it",
     "doctor": "print versions, devices, attention back-ends, and what is missing for which feature",
 }

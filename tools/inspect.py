@@ -14,39 +14,30 @@ import torch
 from torch import Tensor
 
 from ..diffusion import Recipe
-from ..diffusion.parts import build
-from ..samplers import Sampler, tabulate
-from ..schedules import (
-    X0,
-    Density,
-    Eps,
-    Grid,
-    Level,
-    PairingError,
-    Row,
-    Schedule,
-    Weighting,
-    check_pairing,
-    output_weight,
-)
+from ..samplers import tabulate
+from ..schedules import X0, Eps, Level, PairingError, Schedule, check_pairing, log_snr_density, output_weight
 from .command import help_text, parse
-from .train import resolve_recipe
+from .inspected import Parts, look
 
-__all__ = ["Inspect", "Parts", "curves", "run", "warnings_of"]
+__all__ = ["Inspect", "curves", "run", "warnings_of"]
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Draw the forward process of a recipe and say what is wrong with it.
+    """Draw the forward process of a recipe or a diffusers pipeline and say what is wrong with it.
 
     Args:
-        config: a preset's name, a YAML file, or a run folder.
+        config: a preset's name, a YAML file, a run folder, or a diffusers folder.
+        also: schedules to draw beside it; may be given several times.
+        tokens: sequence length of a diffusers scheduler that shifts by it.
         out: the PNG to write; figures go beside it as JSON.
         elements: numbers per channel of a sample, for the brightness estimate; null: those of the backbone's size.
         allow: packages beside Sfumato whose classes the config may name.
     """
 
     config: str = "digits"
+    also: Sequence[Schedule] = ()
+    tokens: int | None = None
     out: str = "runs/inspect.png"
     elements: int | None = None
     allow: list[str] = field(default_factory=list)
@@ -58,25 +49,29 @@ class Inspect:
             raise ValueError(f"out is {self.out!r}; allowed: a name that ends in .png")
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What of a recipe `inspect` looks at; unlike a Recipe, they need not fit together."""
-
-    schedule: Schedule
-    row: Row
-    density: Density
-    weighting: Weighting
-    sampler: Sampler
-    grid: Grid
-    sampling_steps: int
-
-
 def _numbers(values: Any) -> list[float]:
     return [float(v) for v in values]
 
 
-def curves(parts: Parts) -> dict[str, Any]:
-    """Everything that is drawn, as plain numbers; log-SNR may be +-inf at the ends."""
+def _beside(schedule: Schedule) -> dict[str, Any]:
+    """The curves of a schedule that is drawn beside the first."""
+    t = torch.linspace(0, 1, 401, dtype=torch.float64)
+    level = schedule(t)
+    low, high = (max(-20.0, min(20.0, float(schedule(v).log_snr))) for v in (1.0, 0.0))
+    at = torch.linspace(low, high, 401, dtype=torch.float64)[1:-1]
+    return {
+        "name": str(schedule), "t": _numbers(t), "alpha": _numbers(level.alpha + 0 * t), "sigma": _numbers(level.sigma + 0 * t),
+        "log_snr": _numbers(level.log_snr), "density": {"log_snr": _numbers(at), "value": _numbers(log_snr_density(schedule, at))},
+    }  # fmt: skip
+
+
+def curves(parts: Parts, also: Sequence[Schedule] = ()) -> dict[str, Any]:
+    """Everything that is drawn, as plain numbers; log-SNR may be +-inf at the ends.
+
+    Args:
+        parts: the forward process.
+        also: schedules to draw beside it.
+    """
     t = torch.linspace(0, 1, 401, dtype=torch.float64)
     level = parts.schedule(t)
     grid = parts.grid(parts.schedule, parts.sampling_steps)
@@ -87,6 +82,8 @@ def curves(parts: Parts) -> dict[str, Any]:
     at = parts.schedule.at_log_snr(log_snr)
     return {
         "t": _numbers(t),
+        "name": str(parts.schedule),
+        "also": [_beside(schedule) for schedule in also],
         "alpha": _numbers(level.alpha + 0 * t),
         "sigma": _numbers(level.sigma + 0 * t),
         "log_snr": _numbers(level.log_snr),
@@ -142,6 +139,14 @@ def warnings_of(parts: Parts, elements: int) -> list[str]:
             f"({type(parts.weighting).__name__} on row {type(parts.row).__name__}) reaches {largest:.2g} times its median. Use another "
             "weighting for this row, such as MinSNR"
         )
+    if parts.input_std is None and parts.row.input_std is None:
+        sizes = [float(parts.schedule(t).alpha) ** 2 + float(parts.schedule(t).sigma) ** 2 for t in (0.0, 0.5, 1.0)]
+        if max(sizes) > 3 * min(sizes):
+            found.append(
+                f"the size of x changes along the path: alpha^2 + sigma^2 runs from {min(sizes):.3g} to {max(sizes):.3g}, and the network "
+                "is fed x itself. Set input_std to the data's standard deviation (1 if they are normalised), which divides its input by "
+                "what x has"
+            )
     for level in _asked(parts, grid):
         try:
             check_pairing(parts.row, level)
@@ -159,20 +164,22 @@ def _asked(parts: Parts, grid: list[Level]) -> list[Level]:
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
-        print(help_text("sfumato inspect [CONFIG] [--out PNG] [--schedule NAME ...]", Inspect, Recipe, argv))
+        print(
+            help_text(
+                "sfumato inspect [CONFIG] [--out PNG] [--schedule NAME ...] [--also NAME ...]", Inspect, Recipe, argv
+            )
+        )
         return 0
     options, pairs = parse(argv, Inspect, ("config",), Recipe)
-    description = resolve_recipe(options.config, pairs, options.allow)
-    keys = list(Parts.__dataclass_fields__)
-    parts = Parts(**build({k: description[k] for k in keys}, options.allow))
-    size = (description["backbone"].get("init_args") or {}).get("size", 32)
-    data, problems = curves(parts), warnings_of(parts, options.elements or size**2)
+    parts, description, elements = look(options.config, pairs, options.allow, options.tokens)
+    elements = options.elements or elements
+    data, problems = curves(parts, options.also), warnings_of(parts, elements)
     out = Path(options.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     title = (
         f"{type(parts.schedule).__name__}, row {type(parts.row).__name__}, {parts.sampling_steps} steps of {parts.grid}"
     )
-    figures = {**data, "warnings": problems, "config": {k: description[k] for k in keys}}
+    figures = {**data, "warnings": problems, "config": description}
     # JSON knows no infinity: the ends of log-SNR are null
     out.with_suffix(".json").write_text(json.dumps(_finite(figures), indent=1))
     try:
@@ -185,9 +192,9 @@ def run(argv: Sequence[str]) -> int:
     print(f"numbers: {out.with_suffix('.json')}")
     top, bottom = parts.schedule(1.0), parts.schedule(0.0)
     print(f"{title}\nlog-SNR runs from {float(bottom.log_snr):.4g} (data) to {float(top.log_snr):.4g} (noise)")
-    if top.alpha > 0 and (spread := _readable(top, options.elements or size**2)) >= 1:
+    if top.alpha > 0 and (spread := _readable(top, elements)) >= 1:
         print(
-            f"terminal SNR is not zero, but harmless for {options.elements or size**2} numbers per channel: mean brightness can be read at "
+            f"terminal SNR is not zero, but harmless for {elements} numbers per channel: mean brightness can be read at "
             f"t = 1 to {spread:.2g} only, and data lie in [-1, 1]"
         )
     print("\n".join(f"warning: {p}" for p in problems) if problems else "nothing wrong found")

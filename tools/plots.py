@@ -48,6 +48,12 @@ def draw_losses(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def _finite(values: Any) -> np.ndarray:
+    """Numbers with nan for what can't be drawn."""
+    array = np.array(values, dtype=float)
+    return np.where(np.isfinite(array), array, np.nan)
+
+
 def draw_schedule(curves: Mapping[str, Any], title: str, path: Path) -> None:
     """What `inspect` computes: alpha, sigma and log-SNR over t with the grid, density and weights over log-SNR.
 
@@ -65,15 +71,30 @@ def draw_schedule(curves: Mapping[str, Any], title: str, path: Path) -> None:
     a.plot(curves["grid"]["t"], np.zeros(len(curves["grid"]["t"])), "|", color="black", label="grid")
     a.set(xlabel="t (0 data, 1 noise)", title="alpha and sigma")
     a.legend(fontsize="small")
-    log_snr = np.array(curves["log_snr"], dtype=float)
-    b.plot(t, np.where(np.isfinite(log_snr), log_snr, np.nan))
+    beside = curves.get("also", [])
+    b.plot(t, _finite(curves["log_snr"]), label=curves["name"] if beside else None)
+    for other in beside:
+        b.plot(other["t"], _finite(other["log_snr"]), "--", label=other["name"])
     inside = [(u, v) for u, v in zip(curves["grid"]["t"], curves["grid"]["log_snr"], strict=True) if np.isfinite(v)]
     b.plot([u for u, _ in inside], [v for _, v in inside], "o", ms=4, color="black", label="grid")
     b.axhline(0, color="grey", lw=0.5)
     b.set(xlabel="t", ylabel="log-SNR", title="log-SNR and the grid that samples")
+    b.set_ylim(max(b.get_ylim()[0], -20), min(b.get_ylim()[1], 20))
     b.legend(fontsize="small")
-    c.fill_between(curves["density"]["log_snr"], curves["density"]["value"], step="mid", alpha=0.5)
+    c.fill_between(
+        curves["density"]["log_snr"], curves["density"]["value"], step="mid", alpha=0.5, label="what training draws"
+    )
+    for k, other in enumerate(beside):
+        c.plot(
+            other["density"]["log_snr"],
+            other["density"]["value"],
+            "--",
+            color=f"C{k + 1}",
+            label=f"{other['name']}, t uniform",
+        )
     c.set(xlabel="log-SNR", title="density of training noise levels", ylim=(0, None))
+    if beside:
+        c.legend(fontsize="x-small")
     w = curves["weighting"]
     d.plot(w["log_snr"], w["output"], label=f"on the output ({w['row']})")
     d.plot(w["log_snr"], w["eps"], "--", label="on eps")

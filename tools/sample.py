@@ -17,7 +17,7 @@ from .arguments import read_config
 from .command import help_text, parse
 from .folders import free_folder
 
-__all__ = ["Sample", "numbers", "run"]
+__all__ = ["Sample", "numbers", "own_parts", "run"]
 
 MOST = 1_000_000
 
@@ -89,7 +89,7 @@ def numbers(text: str, name: str) -> list[int]:
     return found
 
 
-def _own_parts(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def own_parts(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """The run's own sampler, grid and guidance where only arguments of them are given, such as --guidance.scale 3."""
     said = {key for key, _ in pairs}
     wanted = {key.split(".")[0] for key in said if "." in key} - said
@@ -109,7 +109,7 @@ def run(argv: Sequence[str]) -> int:
             )
         )
         return 0
-    options, _ = parse(argv, Sample, ("run",), base=_own_parts)
+    options, _ = parse(argv, Sample, ("run",), base=own_parts)
     import torch
 
     if options.threads is not None:

@@ -1,0 +1,197 @@
+"""The forward process on the command line: every part by one line, inspect, evaluate."""
+
+import json
+
+import pytest
+import yaml
+from oracles import SCHEDULES
+
+from sfumato.diffusion.parts import build, describe
+from sfumato.schedules import Density, Grid, Row, Schedule, Table, Weighting
+from sfumato.tools.cli import main
+from sfumato.tools.inspected import look
+from sfumato.tools.parts import choices
+from sfumato.tools.train import recipe_from, resolve_recipe
+
+
+def printed(capsys, *words):
+    assert main([str(w) for w in words]) == 0
+    return capsys.readouterr().out
+
+
+def fails(capsys, *words):
+    assert main([str(w) for w in words]) == 2
+    return capsys.readouterr().err
+
+
+def test_every_part_of_the_forward_process_has_a_short_name():
+    assert {
+        "BetaTable", "Cauchy", "Cosine", "CosineGamma", "CosineShifted", "InputScaled", "Laplace", "LinearBeta", "LinearGamma",
+        "RectifiedFlow", "ScaledLinearBeta", "Shifted", "Sigmoid", "Table", "Truncated", "VarianceExploding", "ZeroTerminalSNR",
+    } == set(choices(Schedule))  # fmt: skip
+    assert set(choices(Row)) == {"EDM", "Eps", "Flow", "Negative", "Score", "V", "X0"}
+    assert set(choices(Density)) == {
+        "LogNormal", "LogSNRImportance", "LogitNormal", "LossSecondMoment", "Uniform", "UniformEntries",
+    }  # fmt: skip
+    assert set(choices(Weighting)) == {
+        "Constant", "Debiased", "EDMWeighting", "ELBO", "MinSNR", "P2", "SigmoidWeighting", "SoftMinSNR",
+    }  # fmt: skip
+    assert set(choices(Grid)) == {
+        "Explicit", "Exponential", "Karras", "Leading", "Linspace", "LogSNRUniform", "Trailing",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_every_schedule_survives_yaml(schedule):
+    text = yaml.safe_dump(describe(schedule))
+    again = build(yaml.safe_load(text))
+    assert again == schedule
+    resolved = resolve_recipe("digits", [("schedule", yaml.safe_load(text))], [])["schedule"]
+    assert build(resolved) == schedule
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--schedule", "ZeroTerminalSNR", "--schedule.schedule", "BetaTable", "--row", "V", "--grid", "Linspace", "--density",
+         "UniformEntries"],
+        ["--schedule", "InputScaled", "--schedule.schedule", "Cosine", "--schedule.scale", "0.5", "--row", "V", "--input_std", "1"],
+        ["--density", "LogSNRImportance", "--density.like", "Cauchy", "--density.like.scale", "1", "--density.unbiased", "true"],
+        ["--weighting", "Constant", "--weighting.row", "V"],
+        ["--weighting", "ELBO", "--weighting.schedule", "RectifiedFlow", "--row", "Flow", "--density", "Uniform"],
+        ["--schedule", "Shifted", "--schedule.schedule", "RectifiedFlow", "--density", "LogitNormal", "--row", "Flow"],
+        ["--grid", "Explicit", "--grid.values", "[1.0,0.5,0.1]", "--sampling_steps", "3"],
+        ["--objective", "LearnedUncertainty"],
+        ["--objective", "Hybrid", "--backbone.out_channels", "2"],
+        ["--schedule", "VarianceExploding", "--schedule.rho", "inf", "--schedule.low", "0.01"],
+    ],
+    ids=lambda words: words[1],
+)  # fmt: skip
+def test_every_choice_is_one_line(words, capsys):
+    assert "the parts fit together" in printed(capsys, "train", "digits", *words, "--dry-run")
+
+
+def test_training_on_a_table_with_a_learning_density(tmp_path, capsys):
+    """The whole way: train, resume nothing, sample, bits per dimension, all from the command line."""
+    run = tmp_path / "run"
+    words = [
+        "--schedule", "BetaTable", "--schedule.betas", "cosine", "--schedule.steps", "8", "--row", "V", "--density", "LossSecondMoment",
+        "--objective", "VariationalBound", "--objective.steps", "8", "--objective.bins", "17", "--backbone.out_channels", "2",
+        "--backbone.width", "8", "--grid", "Trailing", "--sampling_steps", "8", "--steps", "6", "--batch", "16", "--sample_every", "0",
+        "--guidance", "Plain",
+    ]  # fmt: skip
+    assert "trained:" in printed(capsys, "train", "digits", *words, "--out", run)
+    out = printed(capsys, "evaluate", run, "--nll", "--steps", "8", "--count", "20", "--threads", "1")
+    assert "bits per dimension at most, of 20 samples (17 values per number)" in out
+    assert "learned variance" in out
+    result = json.loads((run / "nll.json").read_text())
+    assert result["bits_per_dim"] == pytest.approx(result["prior"] + result["middle"] + result["decoder"])
+    assert (result["n"], result["bins"], result["steps"], result["variance"]) == (20, 17, 8, "learned")
+    assert "of 20 samples" in printed(
+        capsys,
+        "evaluate",
+        run,
+        "--nll",
+        "--steps",
+        "8",
+        "--count",
+        "20",
+        "--data.part",
+        "even",
+        "--out",
+        tmp_path / "x.json",
+    )
+    assert json.loads((tmp_path / "x.json").read_text())["data"]["init_args"] == {"part": "even"}
+    assert "nothing to measure" in fails(capsys, "evaluate", run)
+    assert "steps is 1; allowed" in fails(capsys, "evaluate", run, "--nll", "--steps", "1")
+    assert "bins is 1; allowed" in fails(capsys, "evaluate", run, "--nll", "--bins", "1")
+    assert "did you mean" in fails(capsys, "evaluate", run, "--nll", "--fixd", "small")
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    """A diffusers folder: the scheduler of Stable Diffusion 1 and the size of its latents."""
+    config = {
+        "_class_name": "PNDMScheduler",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "steps_offset": 1,
+    }
+    for name, content in (("scheduler/scheduler_config.json", config), ("unet/config.json", {"sample_size": 64})):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(json.dumps(config if content is config else content))
+    return tmp_path
+
+
+def test_inspect_reads_a_diffusers_folder(pipeline, tmp_path, capsys):
+    out = printed(capsys, "inspect", pipeline, "--out", tmp_path / "a.png")
+    assert "Table, row Eps, 20 steps of Leading(offset=1)" in out
+    assert "terminal SNR is not zero: alpha is 0.06826" in out
+    assert "the grid does not start at the top" in out
+    better = printed(
+        capsys, "inspect", pipeline / "scheduler", "--out", tmp_path / "b.png", "--grid", "Trailing", "--row", "V", "--schedule",
+        "ZeroTerminalSNR", "--schedule.schedule", "BetaTable", "--schedule.schedule.betas", "scaled_linear",
+    )  # fmt: skip
+    assert "nothing wrong found" in better
+    looked = look(str(pipeline), [], [], None)
+    assert isinstance(looked.parts.schedule, Table)
+    assert looked.elements == 64**2
+    assert "colour: unknown key" in fails(capsys, "inspect", pipeline, "--colour", "red")
+    (pipeline / "scheduler" / "scheduler_config.json").write_text("{}")
+    assert "names no _class_name" in fails(capsys, "inspect", pipeline)
+
+
+@pytest.mark.parametrize(
+    ("config", "grid"),
+    [
+        ({"_class_name": "DDIMScheduler"}, "Leading(offset=0)"),
+        ({"_class_name": "EulerDiscreteScheduler"}, "Linspace(clean=True)"),
+        ({"_class_name": "DPMSolverMultistepScheduler"}, "Linspace(clean=False)"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, "Karras(low=None, high=None, rho=7.0)"),
+        ({"_class_name": "UniPCMultistepScheduler", "timestep_spacing": "trailing"}, "Trailing()"),
+        ({"_class_name": "EDMEulerScheduler"}, "Karras(low=None, high=None, rho=7.0)"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, "Trailing()"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_grid_of_a_diffusers_config(config, grid, tmp_path):
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(config))
+    assert str(look(str(tmp_path), [], [], None).parts.grid) == grid
+
+
+def test_inspect_draws_several_schedules(tmp_path, capsys):
+    out = printed(
+        capsys, "inspect", "digits", "--also", "Laplace", "--also", "Cauchy", "--also.scale", "1", "--also",
+        "{class_path: Shifted, init_args: {schedule: Cosine}}", "--out", tmp_path / "a.png",
+    )  # fmt: skip
+    assert "nothing wrong found" in out
+    figures = json.loads((tmp_path / "a.json").read_text())
+    assert [other["name"].split("(")[0] for other in figures["also"]] == ["Laplace", "Cauchy", "Shifted"]
+    assert figures["also"][1]["density"]["value"][200] == pytest.approx(0.318, abs=0.01)
+
+
+def test_inspect_warns_of_an_input_that_changes_its_size(tmp_path, capsys):
+    words = [
+        "inspect",
+        "digits",
+        "--schedule",
+        "InputScaled",
+        "--schedule.schedule",
+        "Cosine",
+        "--schedule.scale",
+        "0.2",
+        "--row",
+        "V",
+    ]
+    out = printed(capsys, *words, "--out", tmp_path / "a.png")
+    assert "the size of x changes along the path: alpha^2 + sigma^2 runs from 0.04 to 1" in out
+    assert "nothing wrong found" in printed(capsys, *words, "--input_std", "1", "--out", tmp_path / "b.png")
+
+
+def test_a_part_within_a_part_is_resolved_and_refused_with_its_key(capsys):
+    assert "density.like: 'Laplac' is no Schedule" in fails(
+        capsys, "train", "digits", "--density", "LogSNRImportance", "--density.like", "Laplac"
+    )
+    assert "schedule.schedule: missing" in fails(capsys, "train", "digits", "--schedule", "Shifted")
+    assert recipe_from(resolve_recipe("digits", [("weighting", "Constant")], []), []).weighting.row.input_std is None

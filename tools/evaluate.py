@@ -1,0 +1,135 @@
+"""`sfumato evaluate`: how good a model is, in numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ..diffusion import Source, load
+from ..diffusion.likelihood import likelihood
+from ..diffusion.parts import build, describe
+from ..schedules import Grid
+from .arguments import read_config
+from .command import help_text, parse
+from .sample import own_parts
+from .spelling import UsageError
+
+__all__ = ["Evaluate", "run"]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a run.
+
+    Args:
+        run: the run folder.
+        nll: bits per dimension of the data, by the variational bound of the ancestral sampler.
+        data: of which; null: those that the run was trained on.
+        count: how many samples, from the first; null: all.
+        steps: of the bound, >= 2; more are tighter.
+        grid: levels of the bound; null: a table's entries, or uniform in log-SNR down to noise of a sixth of a bin.
+        terms: steps of the bound that are evaluated per sample, at random and unbiased; null: all.
+        bins: values that a number of the data can take, over [-1, 1]; 0: continuous data; null: as the data say (8-bit images 256).
+        fixed: variance of a network that learns none: "large" or "small".
+        seed: of the noise.
+        batch: samples at a time, >= 1.
+        out: JSON file; null: RUN/nll.json.
+        ema: the averaged weights.
+        device: cpu, cuda, ...
+        threads: CPU threads; null: PyTorch's default.
+        allow: packages beside Sfumato whose classes may be named.
+    """
+
+    run: str
+    nll: bool = False
+    data: Source | None = None
+    count: int | None = None
+    steps: int = 1000
+    grid: Grid | None = None
+    terms: int | None = None
+    bins: int | None = None
+    fixed: Literal["large", "small"] = "large"
+    seed: int = 0
+    batch: int = 256
+    out: str | None = None
+    ema: bool = True
+    device: str = "cpu"
+    threads: int | None = None
+    allow: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, least in (("count", 1), ("threads", 1), ("bins", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}; allowed: >= {least}{'' if name == 'seed' else ', or null'}")
+        if self.bins == 1:
+            raise ValueError("bins is 1; allowed: 0 (continuous data), or >= 2")
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command."""
+    if "--help" in argv or "-h" in argv:
+        print(help_text("sfumato evaluate RUN --nll [--steps 1000] [--terms 50] ...", Evaluate, None, argv))
+        return 0
+    options, _ = parse(argv, Evaluate, ("run",), base=own_parts)
+    if not options.nll:
+        raise UsageError(["nothing to measure; say what: --nll (bits per dimension)"])
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
+    trained = options.data is None
+    source: Source = options.data or build(
+        read_config(str(Path(options.run) / "config.yaml"))["data"], options.allow, "data"
+    )
+    if tuple(source.shape) != tuple(model.shape):
+        raise ValueError(f"data are {source.shape}, the model was trained on {tuple(model.shape)}")
+    count = min(options.count or len(source), len(source))
+    own = getattr(source, "bins", None)
+    if options.bins is None and own is None:
+        raise ValueError(
+            f"bins is null, and {type(source).__name__} does not say its own; give --bins 256, or 0 for continuous data"
+        )
+    bins = own if options.bins is None else options.bins or None
+    began = time.perf_counter()
+    found = likelihood(
+        model, source, torch.arange(count), steps=options.steps, grid=options.grid, terms=options.terms, bins=bins, fixed=options.fixed,
+        seed=options.seed, batch=options.batch, progress=True,
+    )  # fmt: skip
+    parts = {name: float(getattr(found, name).double().mean()) for name in ("prior", "middle", "decoder")}
+    error = found.error if math.isfinite(found.error) else None
+    result = {
+        "bits_per_dim": found.mean, "standard_error": error, **parts, "n": count, "bins": bins, "steps": options.steps,
+        "grid": describe(options.grid),
+        "terms": options.terms, "variance": "learned" if _learned(model) else options.fixed, "seed": options.seed,
+        "seconds": round(time.perf_counter() - began, 1), "data": describe(source), "trained_on": trained, **model.source,
+        "schedule": describe(model.denoiser.schedule), "version": version("sfumato"),
+    }  # fmt: skip
+    out = Path(options.run) / "nll.json" if options.out is None else Path(options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1))
+    spread = f" +- {error:.4f}" if error is not None else ""
+    kind = f"{bins} values per number" if bins else "continuous data, differential"
+    print(f"{found.mean:.4f}{spread} bits per dimension at most, of {count} samples ({kind})")
+    print(
+        f"prior {parts['prior']:.4f}, {options.steps - 1} steps {parts['middle']:.4f}, decoder {parts['decoder']:.4f}; "
+        f"{result['variance']} variance"
+    )
+    if trained:
+        print("these are the data that the model was trained on; give --data for others")
+    print(f"numbers: {out}")
+    return 0
+
+
+def _learned(model: object) -> bool:
+    """Whether the network learns a variance."""
+    backbone = model.denoiser.backbone  # pyright: ignore[reportAttributeAccessIssue]
+    out = getattr(backbone, "config", {}).get("out_channels")
+    return out is not None and out == 2 * backbone.channels

@@ -1,0 +1,117 @@
+"""What `sfumato inspect` looks at: the forward process of a recipe, or of a diffusers pipeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..diffusion.parts import build, describe
+from ..samplers import DPMSolverPP, Sampler
+from ..schedules import (
+    Constant,
+    Density,
+    Exponential,
+    Grid,
+    Karras,
+    Leading,
+    Linspace,
+    Row,
+    Schedule,
+    Table,
+    Trailing,
+    Uniform,
+    UniformEntries,
+    Weighting,
+)  # fmt: skip
+from ..schedules.schedule import entries
+from .arguments import merge
+from .resolve import resolve
+from .train import resolve_recipe
+
+__all__ = ["Inspected", "Parts", "look"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of a recipe `inspect` looks at; unlike a Recipe, they need not fit together."""
+
+    schedule: Schedule
+    row: Row
+    density: Density
+    weighting: Weighting
+    sampler: Sampler
+    grid: Grid
+    sampling_steps: int
+    input_std: float | None = None
+
+
+class Inspected(NamedTuple):
+    """The parts, their description, and how many numbers per channel a sample has."""
+
+    parts: Parts
+    description: dict[str, Any]
+    elements: int
+
+
+def look(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequence[str], tokens: int | None) -> Inspected:
+    """The forward process of a preset, a YAML file, a run folder, or a diffusers folder, with values set over it.
+
+    Args:
+        config: its name or path; a diffusers folder holds scheduler/scheduler_config.json or scheduler_config.json.
+        pairs: keys and values set over it.
+        allow: packages beside Sfumato that class paths may name.
+        tokens: sequence length, for diffusers schedulers that shift by it.
+
+    Raises:
+        ValueError: for what can't be read; UsageError, with every problem found, for values that don't fit.
+    """
+    path = Path(config)
+    tries = (path, path / "scheduler_config.json", path / "scheduler" / "scheduler_config.json")
+    found = next((p for p in tries if p.name == "scheduler_config.json" and p.is_file()), None)
+    if found is None:
+        description = resolve_recipe(config, pairs, allow)
+        size = (description["backbone"].get("init_args") or {}).get("size", 32)
+        kept = {f.name: description[f.name] for f in fields(Parts)}
+        return Inspected(Parts(**build(kept, allow)), kept, size**2)
+    own = _diffusers(found, tokens)
+    description = resolve(merge(describe(own)["init_args"], pairs), Parts, allow)
+    return Inspected(Parts(**build(description, allow)), description, _size(found) ** 2)
+
+
+def _diffusers(file: Path, tokens: int | None) -> Parts:
+    """The process of a scheduler config, sampled on the grid that it names."""
+    schedule, row = Table.from_diffusers(file, tokens)
+    density = Uniform() if entries(schedule) is None else UniformEntries()
+    return Parts(schedule, row, density, Constant(row), DPMSolverPP(), _grid(json.loads(file.read_text())), 20)
+
+
+def _grid(config: dict[str, Any]) -> Grid:
+    """The grid that a config asks for, or its class by default."""
+    name = str(config.get("_class_name"))
+    if config.get("use_exponential_sigmas") or config.get("sigma_schedule") == "exponential":
+        return Exponential()
+    if config.get("use_karras_sigmas") or name.startswith("EDM"):
+        return Karras()
+    solver = any(word in name for word in ("DPMSolver", "UniPC", "DEIS", "SASolver"))
+    leading = any(word in name for word in ("DDIM", "DDPM", "PNDM", "LCM", "TCD"))
+    straight = "Flow" in name or bool(config.get("use_flow_sigmas"))
+    default = "trailing" if straight else "leading" if leading else "linspace"
+    spacing = config.get("timestep_spacing", default)
+    grids: dict[str, Grid] = {
+        "leading": Leading(int(config.get("steps_offset", 0))), "linspace": Linspace(clean=not solver), "trailing": Trailing(),
+    }  # fmt: skip
+    return grids.get(spacing, Trailing())
+
+
+def _size(scheduler: Path) -> int:
+    """Pixels or latents along a side, from the network's config beside the scheduler's; 64 where it does not say."""
+    for name in ("unet", "transformer"):
+        file = scheduler.parent.parent / name / "config.json"
+        if file.is_file():
+            size = json.loads(file.read_text()).get("sample_size")
+            if isinstance(size, int):
+                return size
+    return 64
