@@ -90,21 +90,6 @@ SCHEDULES = [
 
 
 @dataclass(frozen=True)
-class Variance:
-    """A variance-exploding schedule for tests: alpha = 1, sigma / alpha log-uniform in t."""
-
-    low: float = 0.02
-    high: float = 20.0
-
-    def __call__(self, t):
-        return self.at_log_snr(-2 * (math.log(self.low) + t * math.log(self.high / self.low)))
-
-    def at_log_snr(self, log_snr):
-        g = math.exp(-log_snr / 2)
-        return Level((math.log(g) - math.log(self.low)) / math.log(self.high / self.low), 1.0, g)
-
-
-@dataclass(frozen=True)
 class Mixture:
     """Data of a one-dimensional Gaussian mixture, element-wise; the exact denoiser, as a pair or as the output of a row."""
 

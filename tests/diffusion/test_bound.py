@@ -16,6 +16,7 @@ from sfumato.schedules import (
     Flow,
     LinearBeta,
     RectifiedFlow,
+    Trailing,
     V,
     VarianceExploding,
     ZeroTerminalSNR,
@@ -164,7 +165,7 @@ def test_the_bound_with_the_true_variance_is_the_likelihood(schedule, row, steps
     source = Gauss(1500)
     model = Model(Denoiser(Exact(schedule, row, steps, True), schedule, row, TimeClock(1.0)), (1, 4, 4))
     index = torch.arange(1500)
-    found = likelihood(model, source, index, steps=steps, bins=None, batch=1500)
+    found = likelihood(model, source, index, steps=steps, grid=Trailing(), bins=None, batch=1500)
     gap = found.bits - truth(source.x)
     assert float(gap.mean()) == pytest.approx(0.0, abs=4 * float(gap.std()) / math.sqrt(1500) + 1e-6)
     assert float(gap.std()) / math.sqrt(1500) < 0.015
@@ -178,7 +179,7 @@ def test_the_bound_with_a_fixed_variance():
     for fixed, found in gaps.items():
         for steps in (8, 30, 90):
             model = Model(Denoiser(Exact(schedule, V(), steps, False), schedule, V(), TimeClock(1.0)), (1, 4, 4))
-            bound = likelihood(model, source, index, steps=steps, bins=None, batch=600, fixed=fixed)
+            bound = likelihood(model, source, index, steps=steps, grid=Trailing(), bins=None, batch=600, fixed=fixed)
             found.append(float((bound.bits - truth(source.x)).mean()))
     assert all(abs(gap) < 0.06 for gap in gaps["large"])
     assert all(0.5 < gap < 1.6 for gap in gaps["small"])
@@ -188,8 +189,8 @@ def test_some_terms_estimate_all():
     source, schedule = Gauss(2000), Cosine()
     model = Model(Denoiser(Exact(schedule, V(), 50, False), schedule, V(), TimeClock(1.0)), (1, 4, 4))
     index = torch.arange(2000)
-    every = likelihood(model, source, index, steps=50, bins=None, batch=2000)
-    some = likelihood(model, source, index, steps=50, terms=7, bins=None, batch=2000)
+    every = likelihood(model, source, index, steps=50, grid=Trailing(), bins=None, batch=2000)
+    some = likelihood(model, source, index, steps=50, terms=7, grid=Trailing(), bins=None, batch=2000)
     error = math.hypot(every.error, float(some.middle.std()) / math.sqrt(2000))
     assert float((every.middle - some.middle).mean()) == pytest.approx(0.0, abs=4 * error)
     assert torch.equal(every.decoder, some.decoder)
@@ -198,12 +199,14 @@ def test_some_terms_estimate_all():
 def test_batches_do_not_matter():
     source, schedule = Gauss(10), Cosine()
     model = Model(Denoiser(Exact(schedule, V(), 20, False), schedule, V(), TimeClock(1.0)), (1, 4, 4))
-    whole = likelihood(model, source, torch.arange(10), steps=20, bins=None)
-    parts = likelihood(model, source, torch.arange(10), steps=20, bins=None, batch=3)
-    alone = likelihood(model, source, torch.tensor([7]), steps=20, bins=None)
+    whole = likelihood(model, source, torch.arange(10), steps=20, grid=Trailing(), bins=None)
+    parts = likelihood(model, source, torch.arange(10), steps=20, grid=Trailing(), bins=None, batch=3)
+    alone = likelihood(model, source, torch.tensor([7]), steps=20, grid=Trailing(), bins=None)
     assert torch.allclose(whole.bits, parts.bits, rtol=1e-12)
     assert float(alone.bits) == pytest.approx(float(whole.bits[7]), rel=1e-12)
-    assert not torch.allclose(whole.bits, likelihood(model, source, torch.arange(10), steps=20, bins=None, seed=1).bits)
+    assert not torch.allclose(
+        whole.bits, likelihood(model, source, torch.arange(10), steps=20, grid=Trailing(), bins=None, seed=1).bits
+    )
 
 
 @pytest.mark.parametrize("arguments", [{"steps": 1}, {"terms": 0}, {"terms": 1000}, {"batch": 0}, {"bins": 1}])

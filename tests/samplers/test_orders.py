@@ -4,10 +4,19 @@ import math
 
 import pytest
 import torch
-from oracles import Mixture, Variance, fitted_order, gaussian_end, log_grid
+from oracles import Mixture, fitted_order, gaussian_end, log_grid
 
 from sfumato.samplers import DDIM, DDPM, GHVB, DPMSolverPP, Heun, trajectory
-from sfumato.schedules import Cosine, Level, LinearBeta, RectifiedFlow, V, ZeroTerminalSNR, trailing
+from sfumato.schedules import (
+    Cosine,
+    Level,
+    LinearBeta,
+    RectifiedFlow,
+    V,
+    VarianceExploding,
+    ZeroTerminalSNR,
+    trailing,
+)
 
 Z0 = 20 * torch.tensor([-1.1, -0.3, 0.2, 0.9], dtype=torch.float64) + 0.2
 EXACT = torch.tensor([-1.04948118, 0.44042445, 0.72161064, 0.98934939], dtype=torch.float64)
@@ -49,7 +58,9 @@ GAUSSIAN = Mixture((1.0,), (0.3,), (0.5,), V())
 
 
 @pytest.mark.parametrize(
-    "schedule", [LinearBeta(), Variance(), RectifiedFlow(), Cosine(), ZeroTerminalSNR(LinearBeta())], ids=str
+    "schedule",
+    [LinearBeta(), VarianceExploding(0.02, 20.0, math.inf), RectifiedFlow(), Cosine(), ZeroTerminalSNR(LinearBeta())],
+    ids=str,
 )
 @pytest.mark.parametrize(
     ("sampler", "order"), [(DDIM(), 1), (Heun(), 2), (DPMSolverPP(2), 2), (DPMSolverPP(3), 2), (GHVB(1.8), 2)], ids=str

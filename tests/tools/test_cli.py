@@ -283,7 +283,7 @@ def test_a_missing_key_says_what_it_is(capsys, tmp_path):
     assert "config: missing; a preset's name, a YAML file, or a run folder" in fails(capsys, "train")
     (tmp_path / "part.yaml").write_text("steps: 3\n")
     err = fails(capsys, "train", tmp_path / "part.yaml")
-    assert "schedule: missing; the path from data to noise. One of Cosine" in err
+    assert "schedule: missing; the path from data to noise. One of BetaTable, Cauchy, Cosine" in err
     (tmp_path / "empty.yaml").write_text("")
     assert "it is empty" in fails(capsys, "train", tmp_path / "empty.yaml")
 
