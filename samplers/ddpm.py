@@ -20,22 +20,23 @@ class DDPM:
 
     beta = sigma^2 - (alpha / alpha')^2 sigma'^2 is the variance of x given x'. "small" draws the posterior's own variance,
     (sigma' / sigma)^2 beta, and equals DDIM(eta=1); "large" draws beta, right for data of unit variance on a variance-preserving
-    schedule. On a grid with fewer steps beta is that of the longer step.
+    schedule; "learned" draws between them, in the logarithm, as far as the network's second answer says. On a grid with fewer
+    steps beta is that of the longer step.
 
     Args:
-        variance: "small" or "large".
+        variance: "small", "large" or "learned".
 
     Raises:
-        ValueError: for another variance.
+        ValueError: for another variance; in a step, for "learned" with a network that learns none.
 
-    Source: Ho et al. 2020 (2006.11239), eq. 6-7 and section 3.2.
+    Source: Ho et al. 2020 (2006.11239), eq. 6-7 and section 3.2; Nichol & Dhariwal 2021 (2102.09672), eq. 15.
     """
 
-    variance: Literal["small", "large"] = "small"
+    variance: Literal["small", "large", "learned"] = "small"
 
     def __post_init__(self) -> None:
-        if self.variance not in ("small", "large"):
-            raise ValueError(f"DDPM.variance is {self.variance!r}; allowed: 'small', 'large'")
+        if self.variance not in ("small", "large", "learned"):
+            raise ValueError(f"DDPM.variance is {self.variance!r}; allowed: 'small', 'large', 'learned'")
 
     @property
     def draws(self) -> int:
@@ -51,4 +52,13 @@ class DDPM:
         x = move(p, now, nxt, fresh=small, z=z[0])
         if self.variance == "large":
             x = x + (sqrt(beta) - small) * (nxt.sigma > 0) * z[0]
+        if self.variance == "learned" and not (isinstance(nxt.sigma, float) and nxt.sigma == 0):
+            if p.variance is None:
+                raise ValueError(
+                    "DDPM(variance='learned') needs a network that learns its variance (backbone.out_channels twice the data's, "
+                    "objective: Hybrid); use 'small' or 'large' for this one"
+                )
+            # log-variance (1 + o) / 2 of the way from small to large: std = small (sqrt(beta) / small)^((1 + o) / 2)
+            std = small * divide(sqrt(beta), small) ** ((1.0 + p.variance) / 2.0)
+            x = x + (std - small) * (nxt.sigma > 0) * z[0]
         return State(x), p

@@ -31,6 +31,7 @@ from sfumato.diffusion.checkpoint import newest
 from sfumato.diffusion.plan import check_recipe
 from sfumato.diffusion.run_folder import RunFolder
 from sfumato.diffusion.uncertainty import Uncertainty
+from sfumato.guidance import CFG
 from sfumato.samplers import DDPM
 from sfumato.schedules import (
     EDM,
@@ -223,6 +224,12 @@ def test_a_resumed_run_is_the_same_run(case, tmp_path):
     extra = {"hybrid": set(), "bound": {"density"}, "uncertainty": {"head", "head_optimizer"}}[case]
     assert {k.split("/")[0] for k in whole} == {"model", "ema", "optimizer", *extra}
     assert model.sample([1, 2], [3, 4], sampler=DDPM()).images.isfinite().all()
+    if case in ("hybrid", "bound"):  # the variance goes through guidance into the sampler
+        one, other = (
+            model.sample([1, 2], [3, 4], sampler=DDPM(v), guidance=CFG(2.0)).images for v in ("learned", "small")
+        )
+        assert one.isfinite().all()
+        assert not torch.allclose(one, other, atol=1e-3)
     if case == "bound":
         assert not whole["density/known"].isnan().any()
         assert whole["density/known"].std() > 0

@@ -9,7 +9,7 @@ import torch
 from oracles import Mixture
 
 from sfumato.samplers import DDIM, DDPM, GHVB, DPMSolverPP, Heun, trajectory
-from sfumato.schedules import Level
+from sfumato.schedules import Cosine, Level, Prediction, V, trailing
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -174,3 +174,52 @@ def test_third_order_step_integrates_a_parabola_exactly():
         answer = Prediction.pair(D[2], (zero - D[2]) / levels[2].sigma)
         state, _ = DPMSolverPP(3, eta).step(State(zero, (D[1], D[0])), lambda x, level, p=answer: p, levels, (zero,))
         assert float(state.x) == pytest.approx(exact, rel=1e-12)
+
+
+def test_learned_variance_of_diffusers(monkeypatch):
+    """improved DDPM's "learned_range": the same steps from the same second answers."""
+    import diffusers.schedulers.scheduling_ddpm as module
+
+    theirs = module.DDPMScheduler(variance_type="learned_range", clip_sample=False, timestep_spacing="trailing")
+    theirs.set_timesteps(10)
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    theirs.betas, theirs.alphas_cumprod, theirs.one = (
+        betas,
+        (1 - betas).cumprod(0),
+        torch.tensor(1.0, dtype=torch.float64),
+    )
+    index, levels = _levels(theirs.alphas_cumprod, 10)
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(10, 4, dtype=torch.float64, generator=generator)
+    o = torch.randn(10, 4, dtype=torch.float64, generator=generator)
+    x = wanted = torch.tensor([[-1.6, -0.4, 0.3, 1.2]], dtype=torch.float64)
+    draws = iter(z[:, None])
+    monkeypatch.setattr(module, "randn_tensor", lambda *a, **k: next(draws))
+    for k, i in enumerate(index[:-1]):
+        out = torch.cat([Mixture()(wanted, levels[k]).eps, o[k, None]], dim=1)
+        wanted = theirs.step(out, i, wanted).prev_sample
+    asked = iter(o)
+
+    def denoise(x, level):
+        p = Mixture()(x, level)
+        return Prediction.pair(p.x0, p.eps, next(asked)[None])
+
+    found = end(DDPM("learned"), denoise, levels[:-1], x, lambda i, d: z[i, None])
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-12)
+    assert not torch.allclose(found, end(DDPM("small"), Mixture(), levels[:-1], x, lambda i, d: z[i, None]), atol=1e-3)
+    with pytest.raises(ValueError, match="needs a network that learns its variance"):
+        end(DDPM("learned"), Mixture(), levels, x, lambda i, d: z[i, None])
+
+
+@pytest.mark.parametrize(("o", "variance"), [(-1.0, "small"), (1.0, "large")])
+def test_learned_variance_at_its_ends_is_a_fixed_one(o, variance):
+    levels, x = trailing(Cosine(), 8), torch.tensor([[-1.6, -0.4, 0.3, 1.2]], dtype=torch.float64)
+    z = torch.randn(8, 1, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    row = Mixture(row=V())
+
+    def denoise(x, level):
+        p = row(x, level)
+        return Prediction(p.x, p.level, p.out, p.row, torch.full_like(x, o))
+
+    learned = end(DDPM("learned"), denoise, levels, x, lambda i, d: z[i])
+    assert torch.allclose(learned, end(DDPM(variance), row, levels, x, lambda i, d: z[i]), rtol=0, atol=1e-12)
