@@ -135,7 +135,7 @@ class Ask:
             if isinstance(i, Tensor):
                 answer = self.known["cond"].put(i, answer)
             elif said_here:  # of this very x and level, so that the answers can be combined while raw
-                answer = Prediction(self.x, self.level, answer.out, answer.row)
+                answer = Prediction(self.x, self.level, answer.out, answer.row, answer.variance)
             self.known[name] = answer
 
 
