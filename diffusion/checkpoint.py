@@ -17,7 +17,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["FORMAT", "Checkpoint", "newest", "save"]
+__all__ = ["FORMAT", "Checkpoint", "at_step", "newest", "save"]
 
 FORMAT = 1
 _PREFIX = "step-"
@@ -163,6 +163,24 @@ def newest(root: Path) -> Checkpoint | None:
         except ValueError as error:
             warnings.warn(f"checkpoint {folder} is skipped: {error}", stacklevel=2)
     return None
+
+
+def at_step(root: Path, step: int) -> Checkpoint:
+    """The checkpoint of optimizer step `step` under root.
+
+    Raises:
+        ValueError: when there is none, naming those that there are, or when it is not valid.
+    """
+    folder = root / f"{_PREFIX}{step:09d}"
+    if not folder.is_dir():
+        there = ", ".join(str(int(p.name.removeprefix(_PREFIX))) for p in reversed(_folders(root)))
+        raise ValueError(
+            f"step is {step}, of which {root} holds no checkpoint; allowed: {there or 'none, it is empty'}"
+        )
+    try:
+        return _verified(folder)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {folder} is not valid: {error}") from error
 
 
 def any_folder(root: Path) -> bool:

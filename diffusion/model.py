@@ -20,7 +20,7 @@ from ..samplers.filters import Filter
 from ..samplers.refill import fill
 from ..schedules import Grid, Trailing, check_seeds
 from ..schedules.noise import Seeds
-from .checkpoint import newest
+from .checkpoint import at_step, newest
 from .denoiser import Denoiser
 from .parts import build, describe
 from .progress import progress_bar
@@ -198,7 +198,9 @@ _HOMES = {"sampler": "samplers", "grid": "schedules", "guidance": "guidance", "f
 _MODEL = ("backbone", "schedule", "row", "clock", "input_std", "sampler", "grid", "sampling_steps", "guidance")
 
 
-def load(run: str | Path, *, ema: bool = True, device: str = "cpu", allow: Sequence[str] = ()) -> Model:
+def load(
+    run: str | Path, *, ema: bool = True, device: str = "cpu", allow: Sequence[str] = (), step: int | None = None
+) -> Model:
     """The model of a run folder, ready to sample.
 
     Args:
@@ -206,9 +208,11 @@ def load(run: str | Path, *, ema: bool = True, device: str = "cpu", allow: Seque
         ema: the averaged weights, or the raw ones.
         device: where to put it.
         allow: packages whose classes the run's config may name, beside Sfumato's.
+        step: the checkpoint of that optimizer step, of those that the run kept; None: the newest valid one.
 
     Raises:
-        ValueError: for a folder that is not a run, holds no valid checkpoint, or names classes that are not allowed.
+        ValueError: for a folder that is not a run, holds no valid checkpoint or not that of `step`, or names classes that are not
+            allowed.
     """
     folder = Path(run)
     config = folder / "config.yaml"
@@ -225,7 +229,7 @@ def load(run: str | Path, *, ema: bool = True, device: str = "cpu", allow: Seque
     missing = [key for key in _MODEL if key not in description]
     if missing:
         raise ValueError(f"{config} lacks {', '.join(missing)}; it is not the config of a run")
-    checkpoint = newest(folder / "checkpoints")
+    checkpoint = newest(folder / "checkpoints") if step is None else at_step(folder / "checkpoints", step)
     if checkpoint is None:
         raise ValueError(f"{run} holds no valid checkpoint; train it first: sfumato train ... --out {run}")
     parts = build({key: description[key] for key in _MODEL}, allow)

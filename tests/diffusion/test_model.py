@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sfumato.diffusion import Denoiser, Model, TimeClock, UNet, load
+from sfumato.diffusion import Denoiser, Digits, Model, Recipe, TimeClock, UNet, load, train
 from sfumato.diffusion.images import contact_sheet, read_settings, save_png, to_pixels
 from sfumato.guidance import CFG, Interval, Plain
 from sfumato.samplers import DDIM, DDPM, GHVB, DPMSolverPP, Heun
@@ -211,6 +211,32 @@ def test_load_refuses_what_is_no_run(tmp_path):
     (tmp_path / "config.yaml").write_text("a: 1")
     with pytest.raises(ValueError, match="lacks backbone"):
         load(tmp_path)
+
+
+def test_load_gives_the_checkpoint_of_a_step(tmp_path):
+    """The run of 2 steps and the run of 4 are one run, so its checkpoint of step 2 is the shorter run's last."""
+
+    def run(name, steps, **changes):
+        torch.manual_seed(0)
+        net = UNet(channels=1, size=8, num_classes=10, width=8, multipliers=(1, 2), blocks=1, attention=())
+        parts = {"data": Digits(), "backbone": net, "schedule": RectifiedFlow(), "row": V(), "batch": 8, "threads": 1}
+        recipe = Recipe(**parts, steps=steps, lr_end=1.0, warmup=0, **changes)
+        return train(recipe, tmp_path / name, progress=False)
+
+    short = run("short", 2)
+    run("long", 4, save_every=1, keep=9)
+    early, late = load(tmp_path / "long", step=2), load(tmp_path / "long", step=4)
+    assert (early.source["checkpoint"], late.source["checkpoint"]) == (2, 4)
+    for a, b in zip(early.denoiser.parameters(), short.denoiser.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert any(
+        not torch.equal(a, c) for a, c in zip(early.denoiser.parameters(), late.denoiser.parameters(), strict=True)
+    )
+    with pytest.raises(ValueError, match=r"step is 7, of which .* allowed: 1, 2, 3, 4"):
+        load(tmp_path / "long", step=7)
+    (tmp_path / "long" / "checkpoints" / "step-000000003" / "state.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"is not valid: state\.json is not the file that was saved"):
+        load(tmp_path / "long", step=3)
 
 
 @pytest.mark.parametrize(
