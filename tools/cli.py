@@ -17,6 +17,7 @@ COMMANDS = {
     "sample": "draw pictures from a trained run",
     "evaluate": "measure a run: bits per dimension of its data",
     "inspect": "draw a schedule, its density and weighting, and say what is wrong with it",
+    "claims": "print what papers promise beside what was measured here, or measure a promise again",
     "doctor": "print versions, devices, attention back-ends, and what is missing for which feature",
 }
 

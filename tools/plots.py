@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from ..diffusion.buckets import EDGES
 
-__all__ = ["draw_losses", "draw_schedule"]
+__all__ = ["draw_losses", "draw_panels", "draw_schedule"]
 
 
 def _bucket_names() -> list[str]:
@@ -101,4 +102,34 @@ def draw_schedule(curves: Mapping[str, Any], title: str, path: Path) -> None:
     d.plot(w["log_snr"], w["x0"], ":", label="on x0")
     d.set(xlabel="log-SNR", yscale="log", title=f"weight of the squared error ({w['name']})")
     d.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
+def draw_panels(panels: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Panels of lines side by side, as claims give them.
+
+    Args:
+        panels: each with title, x and y (labels), series (each with x, y, and optionally name, color, a number or None for black,
+            and style), and optionally log ("x", "y" or "xy"), ticks (of x) and level (a height and its name).
+        title: of the figure.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(7.5 if len(panels) == 1 else 5.5 * len(panels), 4.8), layout="constrained")
+    # never broken within a mean and its spread
+    lines = [line for part in title.replace(" ± ", "\u00a0±\u00a0").splitlines() for line in textwrap.wrap(part, 90)]
+    figure.suptitle("\n".join(lines), fontsize="medium")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for line in panel["series"]:
+            color = "black" if line.get("color") is None else f"C{line['color']}"
+            axes.plot(line["x"], line["y"], line.get("style", "-"), color=color, label=line.get("name"), lw=1.3, ms=4)
+        if "level" in panel:
+            axes.axhline(panel["level"][0], color="grey", ls=":", label=panel["level"][1])
+        for axis in panel.get("log", ""):
+            axes.set(**{f"{axis}scale": "log"})
+        if "ticks" in panel:
+            axes.set_xticks(panel["ticks"], [f"{v:g}" for v in panel["ticks"]])
+            axes.set_xticks([], minor=True)
+        axes.set(xlabel=panel["x"], ylabel=panel["y"], title=panel["title"])
+        axes.margins(y=0.12)
+        axes.legend(fontsize="small")
     figure.savefig(path, dpi=110)

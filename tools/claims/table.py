@@ -1,0 +1,47 @@
+"""The table of claims, for a terminal and for the README."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import Any
+
+from .claim import Claim
+
+__all__ = ["as_markdown", "as_text"]
+
+_HEAD = ("claim", "paper", "promise", "paper's figure", "ours (mean ± std over seeds)", "verdict", "minutes", "command")
+_WIDTHS = (18, 14, 30, 18, 32, 12, 7, 33)
+
+
+def _row(claim: Claim, result: Mapping[str, Any] | None) -> list[str]:
+    """One claim; without a result it has not been measured."""
+    measured = (
+        ["not measured", "", ""] if result is None else [result["ours"], result["verdict"], f"{result['minutes']:.0f}"]
+    )
+    return [claim.name, claim.paper, claim.promise, claim.figure, *measured, claim.command]
+
+
+def as_text(claims: Mapping[str, Claim], results: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """The table in columns, cells wrapped."""
+    blocks = [list(_HEAD), *(_row(claim, results[name]) for name, claim in claims.items())]
+    lines: list[str] = []
+    for block in blocks:
+        wrapped = [
+            textwrap.wrap(cell, width, break_on_hyphens=False) for cell, width in zip(block, _WIDTHS, strict=True)
+        ]
+        for parts in zip_longest(*wrapped, fillvalue=""):
+            lines.append("  ".join(part.ljust(width) for part, width in zip(parts, _WIDTHS, strict=True)).rstrip())
+        lines.append("-" * (sum(_WIDTHS) + 2 * (len(_WIDTHS) - 1)) if len(lines) < 4 else "")
+    return "\n".join(lines).rstrip()
+
+
+def as_markdown(claims: Mapping[str, Claim], results: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """The table as in the README; the command names the claim."""
+    head = _HEAD[1:]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for name, claim in claims.items():
+        _, paper, *rest, command = _row(claim, results[name])
+        lines.append(f"| [{paper}](https://arxiv.org/abs/{claim.arxiv}) | {' | '.join(rest)} | `{command}` |")
+    return "\n".join(lines)
