@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from ..diffusion import Recipe
-from ..samplers import tabulate
-from ..schedules import X0, Eps, Level, PairingError, Schedule, check_pairing, log_snr_density, output_weight
+from ..schedules import X0, Eps, Schedule, log_snr_density, output_weight
 from .command import help_text, parse
+from .inspect_words import readable, warnings_of
 from .inspected import Parts, look
 
-__all__ = ["Inspect", "curves", "run", "warnings_of"]
+__all__ = ["Inspect", "curves", "run"]
 
 
 @dataclass(frozen=True)
@@ -100,67 +100,6 @@ def curves(parts: Parts, also: Sequence[Schedule] = ()) -> dict[str, Any]:
     }
 
 
-def _readable(level: Level, elements: int) -> float:
-    """How well the mean of the data can be read from x: the standard deviation of the noise in it, in units of the data."""
-    return float(level.ratio) / math.sqrt(elements)
-
-
-def warnings_of(parts: Parts, elements: int) -> list[str]:
-    """What is wrong with the parts together, in words; empty when nothing is.
-
-    Args:
-        parts: the forward process and how it is sampled.
-        elements: numbers per channel of a sample.
-    """
-    found: list[str] = []
-    top = parts.schedule(1.0)
-    if top.alpha > 0 and (spread := _readable(top, elements)) < 1:
-        found.append(
-            f"terminal SNR is not zero: alpha is {float(top.alpha):.4g} at t = 1 (log-SNR {float(top.log_snr):.2f}). Training shows "
-            f"the network the data's mean brightness there, to within {spread:.3g} for {elements} numbers per channel, but sampling "
-            f"starts from noise whose mean is 0, so samples keep a mean brightness within about {spread:.3g} of 0: use "
-            "ZeroTerminalSNR with row V"
-        )
-    grid = parts.grid(parts.schedule, parts.sampling_steps)
-    first = grid[0]
-    if first.log_snr > top.log_snr + 1e-9 and (spread := _readable(first, elements)) < 1:
-        found.append(
-            f"the grid does not start at the top: its first level has log-SNR {float(first.log_snr):.2f} (sigma / alpha "
-            f"{float(first.ratio):.3g}), the schedule ends at {float(top.log_snr):.2f}. Sampling hands the network pure noise there, "
-            f"as if it held data: mean brightness stays within about {spread:.3g} of 0. Use Trailing, or start higher"
-        )
-    if grid[-1].sigma > 0:
-        found.append(f"the grid ends at sigma {float(grid[-1].sigma):.3g}, not at data: pictures keep that much noise")
-    drawn = parts.density((torch.arange(999, dtype=torch.float64) + 1) / 1000, parts.schedule).level
-    weights = output_weight(parts.weighting, parts.row, drawn)
-    if (largest := float(weights.max() / weights.median().clamp_min(1e-300))) > 1e4:
-        found.append(
-            f"the loss is that of few noise levels: over the middle 99.8 % of the levels that training sees, the weight on the output "
-            f"({type(parts.weighting).__name__} on row {type(parts.row).__name__}) reaches {largest:.2g} times its median. Use another "
-            "weighting for this row, such as MinSNR"
-        )
-    if parts.input_std is None and parts.row.input_std is None:
-        sizes = [float(parts.schedule(t).alpha) ** 2 + float(parts.schedule(t).sigma) ** 2 for t in (0.0, 0.5, 1.0)]
-        if max(sizes) > 3 * min(sizes):
-            found.append(
-                f"the size of x changes along the path: alpha^2 + sigma^2 runs from {min(sizes):.3g} to {max(sizes):.3g}, and the network "
-                "is fed x itself. Set input_std to the data's standard deviation (1 if they are normalised), which divides its input by "
-                "what x has"
-            )
-    for level in _asked(parts, grid):
-        try:
-            check_pairing(parts.row, level)
-        except PairingError as error:
-            found.append(str(error))
-            break
-    return found
-
-
-def _asked(parts: Parts, grid: list[Level]) -> list[Level]:
-    """Every level that the network is asked at: in sampling, and at the top of training."""
-    return [parts.schedule(1.0), *tabulate(parts.sampler, grid).asked]
-
-
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
@@ -192,7 +131,7 @@ def run(argv: Sequence[str]) -> int:
     print(f"numbers: {out.with_suffix('.json')}")
     top, bottom = parts.schedule(1.0), parts.schedule(0.0)
     print(f"{title}\nlog-SNR runs from {float(bottom.log_snr):.4g} (data) to {float(top.log_snr):.4g} (noise)")
-    if top.alpha > 0 and (spread := _readable(top, elements)) >= 1:
+    if top.alpha > 0 and (spread := readable(top, elements)) >= 1:
         print(
             f"terminal SNR is not zero, but harmless for {elements} numbers per channel: mean brightness can be read at "
             f"t = 1 to {spread:.2g} only, and data lie in [-1, 1]"

@@ -131,7 +131,7 @@ def test_inspect_reads_a_diffusers_folder(pipeline, tmp_path, capsys):
     assert "the grid does not start at the top" in out
     better = printed(
         capsys, "inspect", pipeline / "scheduler", "--out", tmp_path / "b.png", "--grid", "Trailing", "--row", "V", "--schedule",
-        "ZeroTerminalSNR", "--schedule.schedule", "BetaTable", "--schedule.schedule.betas", "scaled_linear",
+        "ZeroTerminalSNR", "--schedule.schedule", "BetaTable", "--schedule.schedule.betas", "scaled_linear", "--weighting.row", "V",
     )  # fmt: skip
     assert "nothing wrong found" in better
     looked = look(str(pipeline), [], [], None)
@@ -187,6 +187,27 @@ def test_inspect_warns_of_an_input_that_changes_its_size(tmp_path, capsys):
     out = printed(capsys, *words, "--out", tmp_path / "a.png")
     assert "the size of x changes along the path: alpha^2 + sigma^2 runs from 0.04 to 1" in out
     assert "nothing wrong found" in printed(capsys, *words, "--input_std", "1", "--out", tmp_path / "b.png")
+
+
+def test_inspect_warns_of_a_first_level_without_weight(tmp_path, capsys):
+    """Min-SNR on v is min(SNR, gamma) / (SNR + 1), which is nothing at zero SNR."""
+    words = [
+        "inspect",
+        "digits",
+        "--schedule",
+        "Cosine",
+        "--row",
+        "V",
+        "--grid",
+        "Trailing",
+        "--out",
+        tmp_path / "a.png",
+        "--density",
+        "Uniform",
+    ]
+    assert "sampling starts where the loss hardly looks" in printed(capsys, *words, "--weighting", "MinSNR")
+    good = printed(capsys, *words, "--weighting", "Constant", "--weighting.row", "V")
+    assert "nothing wrong found" in good
 
 
 def test_a_part_within_a_part_is_resolved_and_refused_with_its_key(capsys):
