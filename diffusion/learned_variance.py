@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from ..schedules.schedule import Schedule
-from ..schedules.weightings import Weighting
+from ..schedules.weighting import Weighting
 from .bound import step_term
 from .denoiser import Answer, Denoiser
 from .objective import Losses, Noised, regression

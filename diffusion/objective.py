@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..guidance.tree import Tree
 from ..schedules.level import Level
 from ..schedules.rows import target
-from ..schedules.weightings import Weighting, output_weight
+from ..schedules.weighting import Weighting, output_weight
 from .denoiser import Answer, Denoiser
 
 __all__ = ["Losses", "Noised", "Objective", "Regression", "regression"]

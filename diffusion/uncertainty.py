@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..schedules.level import Level
-from ..schedules.weightings import Weighting
+from ..schedules.weighting import Weighting
 from .backbones.embedding import sinusoid
 from .clocks import LogSNRClock
 from .denoiser import Denoiser

@@ -4,16 +4,8 @@ from .beta_table import BetaTable
 from .cosine import Cosine
 from .cosine_gamma import CosineGamma
 from .cosine_shifted import CosineShifted
-from .densities import (
-    Density,
-    Drawn,
-    LogitNormal,
-    LogNormal,
-    LogSNRImportance,
-    Uniform,
-    UniformEntries,
-    log_snr_density,
-)  # fmt: skip
+from .densities import LogitNormal, LogNormal, LogSNRImportance, Uniform, UniformEntries
+from .density import Density, Drawn, log_snr_density
 from .explicit_grid import Explicit
 from .grid import Grid
 from .grids import Leading, Linspace, Trailing, leading, linspace, trailing
@@ -34,18 +26,8 @@ from .sigmoid import Sigmoid
 from .table import Table
 from .truncated import Truncated
 from .variance_exploding import VarianceExploding
-from .weightings import (
-    ELBO,
-    P2,
-    Constant,
-    Debiased,
-    EDMWeighting,
-    MinSNR,
-    SigmoidWeighting,
-    SoftMinSNR,
-    Weighting,
-    output_weight,
-)  # fmt: skip
+from .weighting import Weighting, output_weight
+from .weightings import ELBO, P2, Constant, Debiased, EDMWeighting, MinSNR, SigmoidWeighting, SoftMinSNR
 from .zero_terminal import ZeroTerminalSNR
 
 __all__ = [

@@ -4,47 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from .density import EDGE, Drawn, count_of, log_snr_density
 from .importance import Laplace
 from .level import Level
-from .schedule import Schedule, entries
+from .schedule import Schedule
 
-__all__ = [
-    "Density",
-    "Drawn",
-    "LogNormal",
-    "LogSNRImportance",
-    "LogitNormal",
-    "Uniform",
-    "UniformEntries",
-    "log_snr_density",
-]
-
-# log-SNR beyond which a level is data or noise to working precision; infinite tails are cut here
-EDGE = 20.0
-
-
-class Drawn(NamedTuple):
-    """Levels drawn for training, and the factor on each loss.
-
-    level: of tensors (B,); weight: tensor (B,) or 1.0, what makes the expected loss that of another density.
-    """
-
-    level: Level
-    weight: Tensor | float = 1.0
-
-
-@runtime_checkable
-class Density(Protocol):
-    """A density of training noise levels, as its quantile function."""
-
-    def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
-        """Levels at the quantiles u, float64 (B,) in (0, 1); u uniform gives the density, u stratified gives strata of it."""
-        ...
+__all__ = ["LogNormal", "LogSNRImportance", "LogitNormal", "Uniform", "UniformEntries"]
 
 
 def _at(schedule: Schedule, log_snr: Tensor) -> Level:
@@ -56,23 +25,6 @@ def _at(schedule: Schedule, log_snr: Tensor) -> Level:
 def _normal(u: Tensor) -> Tensor:
     """The quantiles of the standard normal."""
     return math.sqrt(2) * torch.erfinv(2 * u - 1)
-
-
-def log_snr_density(schedule: Schedule, log_snr: Tensor) -> Tensor:
-    """The density of log-SNR on a schedule when t is uniform: -dt / d log-SNR, exact.
-
-    Args:
-        schedule: the path.
-        log_snr: float64, any shape; finite, and where the path has a slope.
-
-    Source: Kingma & Gao 2023 (2303.00848), section 2; Hang & Gu 2024 (2407.03297), eq. 5.
-    """
-    with torch.enable_grad():
-        at = log_snr.detach().clone().requires_grad_(True)
-        t = schedule.at_log_snr(at).t
-        assert isinstance(t, Tensor)
-        (slope,) = torch.autograd.grad(t.sum(), at)
-    return -slope
 
 
 @dataclass(frozen=True)
@@ -105,18 +57,6 @@ class UniformEntries:
     def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
         count = self.steps or count_of(schedule, "UniformEntries")
         return Drawn(schedule(((u * count).floor().clamp(max=count - 1) + 1) / count))
-
-
-def count_of(schedule: Schedule, name: str) -> int:
-    """The entries of a schedule's table.
-
-    Raises:
-        ValueError: when it is no table.
-    """
-    count = entries(schedule)
-    if count is None:
-        raise ValueError(f"{name}.steps is null, but {type(schedule).__name__} is no table; give steps, such as 1000")
-    return count
 
 
 @dataclass(frozen=True)

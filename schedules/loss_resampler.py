@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .densities import Density, Drawn, UniformEntries, count_of
+from .densities import UniformEntries
+from .density import Density, Drawn, count_of
 from .schedule import Schedule
 
 __all__ = ["Learning", "LossSecondMoment"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sfumato.schedules import BetaTable, Cosine, Learning, LossSecondMoment, Table
-from sfumato.schedules.densities import Density
+from sfumato.schedules.density import Density
 
 FOUR = Table([3.0, 1.0, -1.0, -3.0])
 
