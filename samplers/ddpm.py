@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
-from ..schedules.scalar import divide, relu, sqrt
+from ..schedules.scalar import divide, relu, sqrt, where
 from .state import Denoise, State, Vector, move
 
 __all__ = ["DDPM"]
@@ -58,7 +58,8 @@ class DDPM:
                     "DDPM(variance='learned') needs a network that learns its variance (backbone.out_channels twice the data's, "
                     "objective: Hybrid); use 'small' or 'large' for this one"
                 )
-            # log-variance (1 + o) / 2 of the way from small to large: std = small (sqrt(beta) / small)^((1 + o) / 2)
-            std = small * divide(sqrt(beta), small) ** ((1.0 + p.variance) / 2.0)
-            x = x + (std - small) * (nxt.sigma > 0) * z[0]
+            # log-variance (1 + o) / 2 of the way from small to large, in a form that is finite where small is 0
+            share = (1.0 + p.variance) / 2.0
+            std = where(nxt.sigma > 0, small, 1.0) ** (1.0 - share) * sqrt(beta) ** share
+            x = x + where(nxt.sigma > 0, std - small, 0.0 * std) * z[0]
         return State(x), p

@@ -51,6 +51,10 @@ class BetaTable:
             raise ValueError(f"BetaTable.steps is {self.steps!r}; allowed: a whole number >= 2")
         if not 0.0 <= self.s < 1.0:
             raise ValueError(f"BetaTable.s is {self.s}; allowed: 0 <= s < 1 (the paper's is 0.008)")
+        if self.betas != "cosine" and self.s != 0.008:
+            raise ValueError(
+                f"BetaTable.s is {self.s}, the offset of 'cosine', which {self.betas!r} does not have; leave it out"
+            )
         if self.betas == "cosine":
             if self.low is not None or self.high is not None:
                 raise ValueError(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from .level import Level
-from .scalar import Number, angle, relu, sigmoid, sin, sqrt
+from .scalar import Number, angle, relu, shares, sin, sqrt
 
 __all__ = ["Cosine"]
 
@@ -43,6 +43,6 @@ class Cosine:
         level = Level.from_log_snr(0.0, log_snr)
         a = self._top
         # both sides of the angle, since an arc sine near 1 loses half the digits: cos^2 b = cos^2 a + sin^2 a sigma^2
-        cosine = sqrt(math.cos(a) ** 2 + math.sin(a) ** 2 * sigmoid(-log_snr))
-        b = angle(math.sin(a) * sqrt(sigmoid(log_snr)), cosine)
+        signal, noise = shares(log_snr)
+        b = angle(math.sin(a) * sqrt(signal), sqrt(math.cos(a) ** 2 + math.sin(a) ** 2 * noise))
         return level._replace(t=1.0 - b / a)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from .level import Level
-from .scalar import Number, angle, divide, exp, expm1, log, log1p, relu, sigmoid, sin, sqrt, where
+from .scalar import Number, angle, divide, exp, expm1, log, log1p, relu, shares, sin, sqrt, where
 
 __all__ = ["CosineGamma"]
 
@@ -16,6 +18,12 @@ _QUARTER = math.pi / 2
 def _cos(u: Number) -> Number:
     """cos(u pi / 2), exactly 0 at u = 1."""
     return sin((1.0 - u) * _QUARTER)
+
+
+def _log_of(value: Number, rest: Number) -> Number:
+    """log(value) where 1 - value is known, too; what is not chosen is harmless, or its slope would be nan."""
+    small = value < 0.5
+    return where(small, log(where(small, value, 1.0)), log1p(-where(small, 0.0, rest)))
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,11 @@ class CosineGamma:
 
     def _fall(self, a: Number, b: Number, gap: Number) -> Number:
         """v(a) - v(b) for b = a + gap, without cancellation: by cos a - cos b = 2 sin((a + b) / 2) sin(gap / 2)."""
+        if not isinstance(b, Tensor) and b == 1.0:  # v(1) is exactly 0
+            return exp(2.0 * self.tau * log(_cos(a)))
         first, ratio = _cos(a), divide(_cos(b), _cos(a))
         less = divide(2.0 * sin((a + b) * (_QUARTER / 2)) * sin(gap * (_QUARTER / 2)), first)
-        log_ratio = where(ratio < 0.5, log(ratio), log1p(-less))
-        return -exp(2.0 * self.tau * log(first)) * expm1(2.0 * self.tau * log_ratio)
+        return -exp(2.0 * self.tau * log(first)) * expm1(2.0 * self.tau * _log_of(ratio, less))
 
     def __call__(self, t: Number) -> Level:
         width = self.end - self.start
@@ -62,9 +71,9 @@ class CosineGamma:
 
     def at_log_snr(self, log_snr: Number) -> Level:
         first, last = (2.0 * self.tau * log(_cos(u)) for u in (self.start, self.end))
-        signal, noise = sigmoid(log_snr), sigmoid(-log_snr)
+        signal, noise = shares(log_snr)
         # v(u) and 1 - v(u), each a sum of positive terms
         v, rest = signal * exp(first) + noise * exp(last), -signal * expm1(first) - noise * expm1(last)
-        log_cos2 = where(v < 0.5, log(v), log1p(-rest)) / self.tau
+        log_cos2 = _log_of(v, rest) / self.tau
         u = angle(sqrt(-expm1(log_cos2)), exp(0.5 * log_cos2)) / _QUARTER
         return Level.from_log_snr((u - self.start) / (self.end - self.start), log_snr)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
 
 from .level import Level
 from .scalar import Number, angle, exp, log, maximum, minimum, sin
 
 __all__ = ["CosineShifted"]
+
+# Newton steps to round-off, at the largest slope allowed; a test counts them
+_STEPS = 12
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,16 @@ class CosineShifted:
         if slope == 0.0:
             return Level.from_log_snr(t, log_snr)
         # Newton on t = cosine^-1(log_snr - first - slope t); both sides lie in [0, 1] and the difference has slope > 0.1
-        for _ in range(60):
-            guess = self._cosine(log_snr - first - slope * t)
-            step = (t - guess) / (1.0 - slope / (2.0 * math.pi) * sin(math.pi * guess))
-            t = minimum(maximum(t - step, 0.0), 1.0)
-            if not isinstance(step, Tensor) and abs(step) <= 1e-17:
-                break
-        return Level.from_log_snr(t, log_snr)
+        with torch.no_grad():
+            for _ in range(_STEPS):
+                t = minimum(maximum(self._newton(log_snr, t), 0.0), 1.0)
+        # the last step carries the slope of t in log_snr
+        return Level.from_log_snr(self._newton(log_snr, t), log_snr)
+
+    def _newton(self, log_snr: Number, t: Number) -> Number:
+        first, slope = self._shift
+        guess = self._cosine(log_snr - first - slope * t)
+        return t - (t - guess) / (1.0 - slope / (2.0 * math.pi) * sin(math.pi * guess))
 
     @staticmethod
     def _cosine(log_snr: Number) -> Number:

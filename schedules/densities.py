@@ -16,10 +16,15 @@ from .schedule import Schedule
 __all__ = ["LogNormal", "LogSNRImportance", "LogitNormal", "Uniform", "UniformEntries"]
 
 
-def _at(schedule: Schedule, log_snr: Tensor) -> Level:
-    """The levels of a schedule at log-SNR, cut to what the schedule reaches and to the edge."""
+def _range(schedule: Schedule) -> tuple[float, float]:
+    """The log-SNR that a schedule reaches, cut to the edge."""
     low, high = (float(schedule(t).log_snr) for t in (1.0, 0.0))
-    return schedule.at_log_snr(log_snr.clamp(max(low, -EDGE), min(high, EDGE)))
+    return max(low, -EDGE), min(high, EDGE)
+
+
+def _within(schedule: Schedule, log_snr: Tensor) -> Level:
+    """The levels of a schedule at log-SNR in its range, but for round-off."""
+    return schedule.at_log_snr(log_snr.clamp(*_range(schedule)))
 
 
 def _normal(u: Tensor) -> Tensor:
@@ -51,7 +56,9 @@ class UniformEntries:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
+        if self.steps is not None and (
+            not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1
+        ):
             raise ValueError(f"UniformEntries.steps is {self.steps!r}; allowed: a whole number >= 1, or null")
 
     def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
@@ -61,7 +68,7 @@ class UniformEntries:
 
 @dataclass(frozen=True)
 class LogNormal:
-    """ln(sigma / alpha) normal: in log-SNR, N(-2 mean, 4 std^2), on any schedule, cut to what the schedule reaches.
+    """ln(sigma / alpha) normal: in log-SNR, N(-2 mean, 4 std^2), on any schedule, of it the part that the schedule reaches.
 
     Args:
         mean: of ln(sigma / alpha); EDM -1.2, EDM2 -0.4.
@@ -83,7 +90,13 @@ class LogNormal:
             )
 
     def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
-        return Drawn(_at(schedule, -2 * (self.mean + self.std * _normal(u))))
+        # the quantiles of the normal, truncated to the range: no level gathers what lies beyond it
+        first, last = (self._share(v) for v in reversed(_range(schedule)))
+        return Drawn(_within(schedule, -2 * (self.mean + self.std * _normal(first + u * (last - first)))))
+
+    def _share(self, log_snr: float) -> float:
+        """The share of the normal with less noise."""
+        return 0.5 * math.erfc((self.mean + 0.5 * log_snr) / self.std / math.sqrt(2))
 
 
 @dataclass(frozen=True)
@@ -119,10 +132,13 @@ class LogSNRImportance:
     """Log-SNR as on another schedule with t uniform: draw as Laplace does, walk on any path.
 
     Args:
-        like: the schedule whose density of log-SNR is drawn, such as Laplace, Cauchy or Cosine; cut to [-20, 20] and to what the
+        like: the schedule whose density of log-SNR is drawn, such as Laplace, Cauchy or Cosine; of it the part in [-20, 20] that the
             model's own schedule reaches.
-        unbiased: multiply the loss by p(log-SNR) of the model's own schedule over that of `like`: the objective stays that of
-            uniform t, only its variance changes. The paper deliberately does not.
+        unbiased: multiply the loss by p(log-SNR) of the model's own schedule over that of `like`: the expected loss is that of
+            uniform t (in [-20, 20]). Its variance is not bounded where `like` has the thinner tails. The paper deliberately does not.
+
+    Raises:
+        ValueError: when called, for a schedule that `like` does not meet, or, if unbiased, does not cover.
 
     Source: Hang & Gu 2024 (2407.03297), section 3.
     """
@@ -131,11 +147,22 @@ class LogSNRImportance:
     unbiased: bool = False
 
     def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
-        log_snr = self.like(u).log_snr
+        (low, high), (low_like, high_like) = _range(schedule), _range(self.like)
+        if self.unbiased and (low_like > low + 1e-9 or high_like < high - 1e-9):
+            raise ValueError(
+                f"LogSNRImportance(unbiased=True): {type(self.like).__name__} reaches log-SNR {low_like:.4g} to {high_like:.4g}, the "
+                f"model's schedule {low:.4g} to {high:.4g}, so no factor makes up for what is never drawn; choose a `like` that covers it"
+            )
+        low, high = max(low, low_like), min(high, high_like)
+        if low >= high:
+            raise ValueError(f"LogSNRImportance: {self.like} and {type(schedule).__name__} have no log-SNR in common")
+        # t of `like`, uniform over the part of it that is used: no level gathers what lies beyond
+        first, last = (float(self.like.at_log_snr(v).t) for v in (high, low))
+        log_snr = self.like(first + u * (last - first)).log_snr
         assert isinstance(log_snr, Tensor)
-        level = _at(schedule, log_snr)
+        level = _within(schedule, log_snr)
         if not self.unbiased:
             return Drawn(level)
         at = level.log_snr
         assert isinstance(at, Tensor)
-        return Drawn(level, log_snr_density(schedule, at) / log_snr_density(self.like, at))
+        return Drawn(level, (last - first) * log_snr_density(schedule, at) / log_snr_density(self.like, at))

@@ -36,20 +36,23 @@ class Density(Protocol):
 
 
 def log_snr_density(schedule: Schedule, log_snr: Tensor) -> Tensor:
-    """The density of log-SNR on a schedule when t is uniform: -dt / d log-SNR, exact.
+    """The density of log-SNR on a schedule when t is uniform: -dt / d log-SNR, exact; 0 beyond the ends of the path.
 
     Args:
         schedule: the path.
-        log_snr: float64, any shape; finite, and where the path has a slope.
+        log_snr: float64, any shape, +-inf included.
 
     Source: Kingma & Gao 2023 (2303.00848), section 2; Hang & Gu 2024 (2407.03297), eq. 5.
     """
-    with torch.enable_grad():
-        at = log_snr.detach().clone().requires_grad_(True)
+    low, high = (float(schedule(t).log_snr) for t in (1.0, 0.0))
+    slack = 1e-9  # a level's log-SNR is rounded
+    inside = (log_snr >= low - slack) & (log_snr <= high + slack) & log_snr.isfinite()
+    with torch.inference_mode(False), torch.enable_grad():
+        at = torch.where(inside, log_snr, max(low, min(high, 0.0))).detach().clone().requires_grad_(True)
         t = schedule.at_log_snr(at).t
         assert isinstance(t, Tensor)
         (slope,) = torch.autograd.grad(t.sum(), at)
-    return -slope
+    return torch.where(inside, -slope, 0.0)
 
 
 def count_of(schedule: Schedule, name: str) -> int:

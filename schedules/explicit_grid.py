@@ -46,6 +46,9 @@ class Explicit:
             raise ValueError(
                 f"steps is {steps}, but Explicit has {len(self.values)} values; give steps={len(self.values)}"
             )
+        rising = [-v if self.unit == "log_snr" else v for v in self.values]
+        if not all(a > b for a, b in itertools.pairwise(rising)):
+            raise ValueError(f"Explicit.values is {list(self.values)}; allowed: from noise to data, each once")
         if self.unit == "t":
             levels = to_data(schedule, [schedule(v) for v in self.values])
         elif self.unit == "index":
@@ -56,6 +59,4 @@ class Explicit:
         else:
             as_log_snr = [v if self.unit == "log_snr" else -2.0 * math.log(v) for v in self.values]
             levels = to_data(schedule, [schedule.at_log_snr(v) for v in as_log_snr])
-        if not all(a.log_snr < b.log_snr for a, b in itertools.pairwise(levels)):
-            raise ValueError(f"Explicit.values is {list(self.values)}; allowed: from noise to data, each once")
         return levels

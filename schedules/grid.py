@@ -6,6 +6,7 @@ levels, distinct and falling in noise: where the network is asked, and data at t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -60,6 +61,24 @@ def at_entries(schedule: Schedule, indices: Sequence[float]) -> list[Level]:
 
 
 def to_data(schedule: Schedule, levels: list[Level]) -> list[Level]:
-    """The levels, and data: t = 0, or where the path would reach it."""
+    """The levels, and data: t = 0, or where the path would reach it.
+
+    Raises:
+        ValueError: for levels that do not fall in noise, or lie beyond the ends of the path.
+    """
     end = schedule(0.0)
-    return [*levels, end if end.sigma == 0 else schedule.at_log_snr(math.inf)._replace(t=0.0)]
+    data = end if end.sigma == 0 else schedule.at_log_snr(math.inf)._replace(t=0.0)
+    times = [float(level.t) for level in levels]
+    if not all(-1e-9 <= t <= 1.0 + 1e-9 for t in times):
+        raise ValueError(
+            f"a grid asks for levels at t = {min(times):.6g} to {max(times):.6g} of {type(schedule).__name__}, which the network was not "
+            "trained on; allowed: within [0, 1]"
+        )
+    found = [*(level._replace(t=min(max(t, 0.0), 1.0)) for level, t in zip(levels, times, strict=True)), data]
+    for a, b in itertools.pairwise(found):
+        if not a.log_snr < b.log_snr:
+            raise ValueError(
+                f"{len(levels)} levels of {type(schedule).__name__} do not fall in noise: log-SNR {float(a.log_snr):.6g} is followed by "
+                f"{float(b.log_snr):.6g} (beyond about 700 float64 can't tell levels from data or noise: see Truncated)"
+            )
+    return found

@@ -43,7 +43,7 @@ class Leading:
     offset: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.offset, int) or self.offset < 0:
+        if not isinstance(self.offset, int) or isinstance(self.offset, bool) or self.offset < 0:
             raise ValueError(f"Leading.offset is {self.offset!r}; allowed: a whole number >= 0")
 
     def __call__(self, schedule: Schedule, steps: int) -> list[Level]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from .level import Level
-from .scalar import Number, angle, cos, exp, log, maximum, minimum, sin, where
+from .scalar import Number, angle, cos, exp, log, minimum, sin, where
 
 __all__ = ["Cauchy", "Laplace"]
 
@@ -42,8 +42,9 @@ class Laplace:
 
     def at_log_snr(self, log_snr: Number) -> Level:
         distance = (log_snr - self.mean) / self.scale
-        clean, noisy = 0.5 * exp(-maximum(distance, 0.0)), 1.0 - 0.5 * exp(minimum(distance, 0.0))
-        return Level.from_log_snr(where(distance > 0, clean, noisy), log_snr)
+        # the side that is not chosen stays finite, and the chosen one keeps its whole slope
+        right, left = where(distance > 0, distance, 0.0), where(distance > 0, 0.0, distance)
+        return Level.from_log_snr(where(distance > 0, 0.5 * exp(-right), 1.0 - 0.5 * exp(left)), log_snr)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .level import Level
@@ -24,8 +25,8 @@ class LinearBeta:
     high: float = 20.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.low <= self.high:
-            raise ValueError(f"LinearBeta(low={self.low}, high={self.high}); allowed: 0 < low <= high")
+        if not 0.0 < self.low <= self.high < math.inf:
+            raise ValueError(f"LinearBeta(low={self.low}, high={self.high}); allowed: 0 < low <= high < inf")
 
     def __call__(self, t: Number) -> Level:
         integral = t * (self.low + (self.high - self.low) / 2 * t)

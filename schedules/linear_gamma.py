@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .level import Level
-from .scalar import Number, sigmoid, sqrt
+from .scalar import Number, shares, sqrt
 
 __all__ = ["LinearGamma"]
 
@@ -21,4 +21,4 @@ class LinearGamma:
         return Level(t, sqrt(1.0 - t), sqrt(t))
 
     def at_log_snr(self, log_snr: Number) -> Level:
-        return Level.from_log_snr(sigmoid(-log_snr), log_snr)
+        return Level.from_log_snr(shares(log_snr)[1], log_snr)

@@ -19,8 +19,8 @@ def _span(schedule: Schedule, low: float | None, high: float | None, name: str) 
     first, last = min(80.0, top) if high is None else high, max(0.002, bottom) if low is None else low
     if first > top * (1 + 1e-9) or last < bottom * (1 - 1e-9) or not 0 < last < first:
         raise ValueError(
-            f"{name}(low={low}, high={high}): sigma / alpha of {type(schedule).__name__} runs from {bottom:.6g} to {top:.6g}; "
-            "choose both within, low below high"
+            f"{name}: sigma / alpha would run from {last:.6g} (low={low}) to {first:.6g} (high={high}), that of {type(schedule).__name__} "
+            f"runs from {bottom:.6g} to {top:.6g}; choose both within, low below high (null: the schedule's own, within 0.002 and 80)"
         )
     return last, first
 
@@ -62,9 +62,9 @@ class Karras:
         check_steps(steps)
         low, high = _span(schedule, self.low, self.high, "Karras")
         first, last = high ** (1 / self.rho), low ** (1 / self.rho)
-        return _at_ratios(
-            schedule, [(first + i / max(steps - 1, 1) * (last - first)) ** self.rho for i in range(steps)]
-        )
+        # a mean of the two, so that both ends are exact however large the powers
+        shares = [i / max(steps - 1, 1) for i in range(steps)]
+        return _at_ratios(schedule, [((1.0 - s) * first + s * last) ** self.rho for s in shares])
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,17 @@ class LogSNRUniform:
             raise ValueError(f"LogSNRUniform(low={self.low}, high={self.high}); allowed: finite, low < high, or null")
 
     def __call__(self, schedule: Schedule, steps: int) -> list[Level]:
-        most, least = (None if v is None else math.exp(-v / 2) for v in (self.low, self.high))
-        return Exponential(least, most)(schedule, steps)
+        check_steps(steps)
+        top, bottom = float(schedule(1.0).log_snr), float(schedule(first_t(schedule)).log_snr)
+        low = max(-2.0 * math.log(80.0), top) if self.low is None else self.low
+        high = min(-2.0 * math.log(0.002), bottom) if self.high is None else self.high
+        if low < top - 1e-9 or high > bottom + 1e-9 or not low < high:
+            raise ValueError(
+                f"LogSNRUniform: log-SNR would run from {low:.6g} (low={self.low}) to {high:.6g} (high={self.high}), that of "
+                f"{type(schedule).__name__} runs from {top:.6g} to {bottom:.6g}; choose both within, low below high"
+            )
+        shares = [i / max(steps - 1, 1) for i in range(steps)]
+        return to_data(schedule, [schedule.at_log_snr((1.0 - s) * low + s * high) for s in shares])
 
 
 karras = Karras()

@@ -175,14 +175,16 @@ def check_pairing(row: Row, level: Level) -> None:
     """
     if not level.is_scalar or (determinant(row, level) != 0 and all(math.isfinite(float(v)) for v in row(level))):
         return
-    name, noisy = type(row).__name__, bool(level.alpha == 0)
+    name, noisy = str(row).removesuffix("()"), bool(level.alpha == 0)
+    while isinstance(row, Negative):
+        row = row.row
     fix = (
         "train with row: V (v-prediction), X0, Flow or EDM, or end the schedule above zero SNR "
         "(LinearBeta does; Truncated(schedule, log_snr_min=-20) makes any do)"
         if noisy
         else "use row: V, Eps, Flow or EDM, or do not ask the network at t = 0"
     )
-    if name == "Score" and not noisy:
+    if isinstance(row, Score) and not noisy:
         why = "the score is infinite there"
     else:
         why = f"a network that predicts {'eps' if noisy else 'x0'} sees its answer in its input there and x0 and eps cannot be told apart"

@@ -14,7 +14,7 @@ from torch import Tensor
 Number: TypeAlias = float | Tensor
 
 __all__ = [
-    "Number", "angle", "cos", "divide", "exp", "expm1", "log", "log1p", "maximum", "minimum", "relu", "sigmoid", "sin",
+    "Number", "angle", "cos", "divide", "exp", "expm1", "log", "log1p", "maximum", "minimum", "relu", "shares", "sigmoid", "sin",
     "softplus", "sqrt", "where",
 ]  # fmt: skip
 
@@ -92,9 +92,9 @@ def divide(a: Number, b: Number) -> Number: ...
 def divide(a: Number, b: Number) -> Number:
     """a / b for a, b in [0, inf], with a / 0 = inf; 0 / 0 and inf / inf are 1: what does not change keeps its ratio."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
-        quotient = a / b
-        assert isinstance(quotient, Tensor)
-        return torch.nan_to_num(quotient, nan=1.0, posinf=math.inf)
+        first, second = both(a, b)
+        same = (first == second) & ((second == 0) | second.isinf())
+        return torch.where(same, 1.0, first / second)
     if b == 0 or (a == math.inf and b == math.inf):
         return 1.0 if a == b else math.inf
     return a / b
@@ -173,3 +173,12 @@ def where(condition: bool | Tensor, a: Number, b: Number) -> Number:
     if isinstance(condition, Tensor):
         return torch.where(condition, a, b)
     return a if condition else b
+
+
+def shares(log_snr: Number) -> tuple[Number, Number]:
+    """sigmoid(log_snr) and sigmoid(-log_snr), the signal's and the noise's share of the variance.
+
+    The one near 1 is made as 1 minus the other: the slope of sigmoid keeps its digits on one side only, and a density is a slope.
+    """
+    signal, noise = sigmoid(log_snr), sigmoid(-log_snr)
+    return where(log_snr > 0, 1.0 - noise, signal), where(log_snr > 0, noise, 1.0 - signal)

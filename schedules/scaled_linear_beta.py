@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from .level import Level
-from .scalar import Number, divide, exp, expm1, softplus, sqrt
+from .scalar import Number, divide, exp, expm1, softplus, sqrt, where
 
 __all__ = ["ScaledLinearBeta"]
 
@@ -46,4 +46,4 @@ class ScaledLinearBeta:
         cube = (root**3 + 3.0 * slope * integral) ** (1 / 3)
         # (cube - root) / slope as a difference of cubes
         t = divide(3.0, divide(cube, integral) * cube + divide(root, integral) * (cube + root))
-        return Level.from_log_snr(t, log_snr)
+        return Level.from_log_snr(where(integral == math.inf, math.inf, t), log_snr)

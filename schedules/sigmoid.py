@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from .level import Level
-from .scalar import Number, expm1, log, sigmoid, sqrt
+from .scalar import Number, expm1, log, shares, sigmoid, sqrt
 
 __all__ = ["Sigmoid"]
 
@@ -57,7 +57,7 @@ class Sigmoid:
 
     def at_log_snr(self, log_snr: Number) -> Level:
         first, last = self.start / self.tau, self.end / self.tau
-        signal, noise = sigmoid(log_snr), sigmoid(-log_snr)
+        signal, noise = shares(log_snr)
         # s(u) and s(-u), each a sum of positive terms
         u = log(signal * sigmoid(first) + noise * sigmoid(last)) - log(
             signal * sigmoid(-first) + noise * sigmoid(-last)

@@ -92,6 +92,8 @@ class Table:
             ValueError: for numbers outside that range.
         """
         values = [float(v) for v in betas]
+        if not values:
+            raise ValueError("betas is empty; allowed: at least two numbers in (0, 1)")
         if not all(0.0 < v < 1.0 for v in values[:-1]) or not 0.0 < values[-1] <= 1.0:
             raise ValueError("betas holds a number outside (0, 1); allowed: 0 < beta < 1, and 1 as the last")
         # sums of logarithms, so that 1 - alpha^2 keeps its digits where alpha is nearly 1
@@ -128,13 +130,20 @@ class Table:
         return (math.inf, *self.log_snr)
 
     @cached_property
-    def _tensor(self) -> Tensor:
-        return torch.tensor(self._knots, dtype=torch.float64)
+    def _tensors(self) -> dict[torch.device, Tensor]:
+        return {}
+
+    def _on(self, device: torch.device) -> Tensor:
+        """The knots on a device, copied there once."""
+        if device not in self._tensors:
+            with torch.inference_mode(False):
+                self._tensors[device] = torch.tensor(self._knots, dtype=torch.float64, device=device)
+        return self._tensors[device]
 
     def _interval(self, place: int | Tensor) -> tuple[Number, Number]:
         """The log-SNR at both ends of an interval, 0 ... T - 1."""
         if isinstance(place, Tensor):
-            knots = self._tensor.to(place.device)
+            knots = self._on(place.device)
             return knots[place], knots[place + 1]
         return self._knots[place], self._knots[place + 1]
 
@@ -155,7 +164,7 @@ class Table:
 
     def at_log_snr(self, log_snr: Number) -> Level:
         if isinstance(log_snr, Tensor):
-            rising = -self._tensor[1:].to(log_snr.device)
+            rising = -self._on(log_snr.device)[1:]
             place = torch.searchsorted(rising, -log_snr.detach().double(), right=True).clamp(max=self.steps - 1)
         else:
             place = min(bisect_right(self.log_snr, -log_snr, key=operator.neg), self.steps - 1)
@@ -170,16 +179,22 @@ def _tilt(log_snr: Number) -> Number:
 def _between(high: Number, low: Number, share: Number) -> Number:
     """The log-SNR at a share, 0 to 1, of the way from one entry to the next."""
     clean, noisy = high == math.inf, low == -math.inf
-    linear = high + share * (low - high)
-    near_data = -2.0 * log(_tan(share * _tilt(low)))
-    near_noise = 2.0 * log(_tan((1.0 - share) * _tilt(-high)))
+    high_, low_ = _bounded(high, low)
+    linear = high_ + share * (low_ - high_)
+    near_data = -2.0 * log(_tan(where(clean, share, 0.5) * _tilt(low_)))
+    near_noise = 2.0 * log(_tan(where(noisy, 1.0 - share, 0.5) * _tilt(-high_)))
     return where(clean, near_data, where(noisy, near_noise, linear))
 
 
+def _bounded(high: Number, low: Number) -> tuple[Number, Number]:
+    """An interval without infinity, for the forms that are not chosen there: they must be finite, or their gradient is nan."""
+    return where(high == math.inf, low + 1.0, high), where(low == -math.inf, high - 1.0, low)
+
+
 def _share(high: Number, low: Number, log_snr: Number) -> Number:
-    """The inverse of `_between`. What is not chosen must be finite all the same, or its gradient is nan."""
+    """The inverse of `_between`."""
     clean, noisy = high == math.inf, low == -math.inf
-    high_, low_ = where(clean, low + 1.0, high), where(noisy, high - 1.0, low)
+    high_, low_ = _bounded(high, low)
     linear = (high_ - log_snr) / (high_ - low_)
     near_data, near_noise = _tilt(log_snr) / _tilt(low_), 1.0 - _tilt(-log_snr) / _tilt(-high_)
     return where(clean, near_data, where(noisy, near_noise, linear))

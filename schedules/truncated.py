@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from .level import Level
 from .scalar import Number
@@ -14,7 +15,8 @@ __all__ = ["Truncated"]
 
 @dataclass(frozen=True)
 class Truncated:
-    """Any schedule, cut to log-SNR in [log_snr_min, log_snr_max] and stretched to t in [0, 1] again.
+    """Any schedule, cut to log-SNR in [log_snr_min, log_snr_max] and stretched to t in [0, 1] again. A table within is then one no
+    more: its entries lie at other t.
 
     schedule: the schedule to cut. log_snr_min, log_snr_max: the noisy and the clean end; -inf and inf leave that end alone.
 
@@ -37,7 +39,7 @@ class Truncated:
                 f"runs from {self.schedule(1.0).log_snr:.6g} to {self.schedule(0.0).log_snr:.6g}"
             )
 
-    @property
+    @cached_property
     def _ends(self) -> tuple[float, float]:
         low = float(self.schedule.at_log_snr(self.log_snr_max).t) if self.log_snr_max < math.inf else 0.0
         high = float(self.schedule.at_log_snr(self.log_snr_min).t) if self.log_snr_min > -math.inf else 1.0

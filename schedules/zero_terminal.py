@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from .level import Level
 from .scalar import Number, log, relu, sqrt, where
@@ -33,7 +34,8 @@ class ZeroTerminalSNR:
             if abs(power - 1.0) > 1e-9:
                 raise ValueError(
                     f"ZeroTerminalSNR({type(self.schedule).__name__}): alpha^2 + sigma^2 is {power:.6g} at t = {t}; allowed: "
-                    "variance-preserving schedules (1 everywhere). RectifiedFlow needs no rescale: it ends at zero SNR already"
+                    "variance-preserving schedules (1 everywhere). RectifiedFlow ends at zero SNR already; scale or "
+                    "shift around ZeroTerminalSNR, not within it"
                 )
 
     @property
@@ -45,7 +47,7 @@ class ZeroTerminalSNR:
         first, last = self._ends
         inner = self.schedule(t)
         scale = first / (first - last)
-        alpha = (inner.alpha - last) * scale
+        alpha = relu((inner.alpha - last) * scale)
         # 1 - alpha' from sigma, so that nothing cancels near data: 1 - alpha = sigma^2 / (1 + alpha)
         rest = scale * inner.sigma**2 / (1.0 + inner.alpha) - last * (1.0 - first) / (first - last)
         clean = t <= first_t(self)
@@ -62,7 +64,7 @@ class ZeroTerminalSNR:
         clean = log_snr >= self.schedule(first_t(self)).log_snr
         return level._replace(t=self.schedule.at_log_snr(where(clean, log_snr, 2.0 * log(inner) - log(power))).t)
 
-    @property
+    @cached_property
     def _ends(self) -> tuple[float, float]:
         """alpha of the schedule at both ends."""
         return float(self.schedule(first_t(self)).alpha), float(self.schedule(1.0).alpha)

@@ -16,9 +16,12 @@ from sfumato.schedules import (
     LogNormal,
     LogSNRImportance,
     RectifiedFlow,
+    ScaledLinearBeta,
     Shifted,
+    Truncated,
     Uniform,
     UniformEntries,
+    VarianceExploding,
     ZeroTerminalSNR,
     log_snr_density,
 )
@@ -49,9 +52,14 @@ def test_lognormal_in_log_snr_is_normal():
 
 
 def test_lognormal_stays_on_the_schedule():
-    """LinearBeta ends at log-SNR -10.05: the tail is cut there, with t still in [0, 1]."""
+    """LinearBeta ends at log-SNR -10.05: what lies beyond is not drawn, and gathers nowhere; the rest keeps its shape."""
     level = LogNormal(3.0, 3.0)(U, LinearBeta()).level
-    assert float(level.log_snr.min()) == pytest.approx(float(LinearBeta()(1.0).log_snr), abs=1e-9)
+    assert float(level.log_snr.min()) == pytest.approx(float(LinearBeta()(1.0).log_snr), abs=1e-3)
+    assert len(level.log_snr.unique()) == N
+    shares = [float((level.log_snr < v).double().mean()) for v in (-6.0, 0.0)]
+    # P(low < x < v) / P(low < x), of N(-6, 36)
+    cut = [0.5 * math.erfc(-(v + 6.0) / 6.0 / math.sqrt(2)) for v in (-10.049957, -6.0, 0.0)]
+    assert shares == pytest.approx([(c - cut[0]) / (1 - cut[0]) for c in cut[1:]], abs=1e-3)
     assert 0 <= float(level.t.min()) <= float(level.t.max()) <= 1 + 1e-12
     assert math.isfinite(float(level.log_snr.max()))
 
@@ -102,10 +110,11 @@ def test_importance_draws_the_density_of_the_other_schedule(like, schedule):
     """Kolmogorov-Smirnov distance of stratified draws to the closed distribution 1 - t(log_snr)."""
     drawn = LogSNRImportance(like)(U, schedule)
     log_snr = drawn.level.log_snr.sort().values
-    inside = log_snr.abs() < 19.9
-    cumulative = 1 - like.at_log_snr(log_snr).t
-    distance = (cumulative - (torch.arange(N, dtype=torch.float64) + 0.5) / N).abs()[inside]
+    first, last = (like.at_log_snr(v).t for v in (20.0, -20.0))  # the part within [-20, 20]
+    cumulative = (last - like.at_log_snr(log_snr).t) / (last - first)
+    distance = (cumulative - (torch.arange(N, dtype=torch.float64) + 0.5) / N).abs()
     assert float(distance.max()) < 1e-8
+    assert len(log_snr.unique()) == N  # no atom at the edge
     assert drawn.weight == 1.0
     assert float(log_snr.abs().max()) <= 20 + 1e-9
     # on the model's own path
@@ -117,8 +126,8 @@ def test_drawing_like_a_schedule_is_training_on_it():
     """Equivalence of section A.3: the same levels as the schedule itself under uniform t."""
     inner = U[(U > 1e-8) & (U < 1 - 1e-8)]
     own, like = Uniform()(inner, Laplace()).level, LogSNRImportance(Laplace())(inner, Cosine()).level
-    assert torch.allclose(own.log_snr, like.log_snr, atol=1e-9)
-    assert torch.allclose(own.alpha, like.alpha, rtol=1e-9)
+    assert torch.allclose(own.log_snr, like.log_snr, atol=1e-7)
+    assert torch.allclose(own.alpha, like.alpha, rtol=1e-7)
 
 
 def test_unbiased_importance_leaves_the_expected_loss():
@@ -134,6 +143,32 @@ def test_unbiased_importance_leaves_the_expected_loss():
         unbiased.weight,
         log_snr_density(schedule, unbiased.level.log_snr) * 3 * torch.exp((unbiased.level.log_snr - 0.5).abs() / 1.5),
     )
+
+
+@pytest.mark.parametrize("like", [Cosine(), Cauchy(), Laplace(0.0, 3.0), RectifiedFlow()], ids=str)
+@pytest.mark.parametrize(
+    "schedule", [LinearBeta(), BetaTable("scaled_linear"), VarianceExploding(), Cosine(), RectifiedFlow()], ids=str
+)
+def test_the_factors_of_unbiased_importance_average_to_one(like, schedule):
+    """Where `like` reaches beyond the model's path, too: nothing gathers at its ends."""
+    u = (torch.arange(400_000, dtype=torch.float64) + 0.5) / 400_000
+    drawn = LogSNRImportance(like, unbiased=True)(u, schedule)
+    within = 1.0 - float(
+        schedule.at_log_snr(min(20.0, schedule(0.0).log_snr)).t
+    )  # of uniform t, what lies in [-20, 20]
+    assert float(drawn.weight.mean()) == pytest.approx(within, rel=4e-3)
+    power = drawn.level.sigma**2 / (drawn.level.alpha**2 + drawn.level.sigma**2)
+    plain = schedule(u)
+    truth = float((plain.sigma**2 / (plain.alpha**2 + plain.sigma**2)).mean())
+    assert float((power * drawn.weight).mean()) == pytest.approx(truth, rel=4e-3)
+
+
+def test_unbiased_importance_refuses_what_it_can_not_make_up_for():
+    with pytest.raises(ValueError, match="choose a `like` that covers it"):
+        LogSNRImportance(ScaledLinearBeta(), unbiased=True)(U, LinearBeta())
+    assert torch.isfinite(LogSNRImportance(ScaledLinearBeta())(U, LinearBeta()).level.log_snr).all()
+    with pytest.raises(ValueError, match="no log-SNR in common"):
+        LogSNRImportance(Truncated(Cosine(), log_snr_min=15.0))(U, Truncated(Cosine(), -15.0, 10.0))
 
 
 def test_entries_are_drawn_equally_often():

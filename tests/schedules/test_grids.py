@@ -8,6 +8,7 @@ from oracles import SCHEDULES
 
 from sfumato.schedules import (
     BetaTable,
+    Cauchy,
     Cosine,
     Explicit,
     Exponential,
@@ -163,6 +164,12 @@ def test_exponential_is_uniform_in_log_snr():
     assert [v.log_snr for v in same] == pytest.approx([v.log_snr for v in levels], abs=1e-9)
 
 
+@pytest.mark.parametrize("rho", [0.1, 0.2, 1.0, 7.0, 1000.0])
+def test_karras_reaches_both_ends(rho):
+    levels = Karras(0.01, 50.0, rho)(RectifiedFlow(), 20)
+    assert (levels[0].ratio, levels[-2].ratio) == pytest.approx((50.0, 0.01), rel=1e-9)
+
+
 def test_explicit_levels():
     """Align Your Steps for Stable Diffusion 1.5, as indices and as sigmas."""
     indices = [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
@@ -197,6 +204,14 @@ def test_explicit_levels():
         (lambda: LogSNRUniform(3.0, -3.0), "low < high"),
         (lambda: LogSNRUniform(-9.0, 3.0)(SD, 4), "runs from"),
         (lambda: Karras(rho=0.0), "0.1 to 1000"),
+        (lambda: Karras(rho=0.09), "0.1 to 1000"),
+        (lambda: Karras(low=100.0)(RectifiedFlow(), 3), r"to 80 \(high=None\)"),
+        (lambda: Karras(high=14.62)(SD, 3), "runs from 0.0291672 to 14.6146"),
+        (lambda: LogSNRUniform(-30.0, 6.0)(SD, 3), r"LogSNRUniform: log-SNR would run from -30 \(low=-30.0\) to 6"),
+        (lambda: LogSNRUniform(-6.0, 1600.0)(RectifiedFlow(), 3), "do not fall in noise"),
+        (lambda: Explicit([-20.0], "log_snr")(LinearBeta(), 1), "not trained on"),
+        (lambda: Explicit([1e5], "ratio")(VarianceExploding(), 1), "not trained on"),
+        (lambda: trailing(Cauchy(0.0, 10.0), 1000), "do not fall in noise"),
     ],
 )
 def test_refusals(make, message):

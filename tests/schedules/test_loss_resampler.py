@@ -40,6 +40,16 @@ def test_uniform_until_every_entry_is_known():
     assert density.shares(known).argmax() == 3
 
 
+def test_it_is_the_second_moment():
+    """Losses 0 and 2 weigh sqrt 2, as much as 1 and 1 would not."""
+    density = LossSecondMoment(history=2, uniform=1e-12)
+    known = torch.tensor([[0.0, 2.0], [1.0, 1.0]], dtype=torch.float64)
+    first, second = density.shares(known).tolist()
+    assert first / second == pytest.approx(2**0.5)
+    edge = torch.tensor([first, first - 1e-9], dtype=torch.float64)
+    assert density.draw(known, edge, Table([1.0, -1.0])).level.t.tolist() == [1.0, 0.5]
+
+
 def test_unbiased():
     """The expected loss is that of uniform entries, whatever it has learned."""
     density, table = LossSecondMoment(), BetaTable("linear", 100)

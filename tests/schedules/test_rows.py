@@ -168,5 +168,7 @@ def test_any_row_becomes_any_other(row, to, log_snr):
 def test_a_score_is_refused_where_it_is_infinite_or_blind():
     with pytest.raises(PairingError, match="the score is infinite there"):
         check_pairing(Score(), Level(0.0, 1.0, 0.0))
+    with pytest.raises(PairingError, match=r"Negative\(row=Score\(\)\).*the score is infinite there"):
+        check_pairing(Negative(Score()), Level(0.0, 1.0, 0.0))
     with pytest.raises(PairingError, match="Score at zero SNR"):
         check_pairing(Score(), Level(1.0, 0.0, 1.0))

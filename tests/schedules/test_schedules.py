@@ -231,6 +231,98 @@ def test_refusals(make, message):
         make()
 
 
+@EVERY
+def test_density_is_positive_and_smooth_to_the_ends(schedule):
+    """Towards an infinite end it falls by a factor e per two units of log-SNR at most, with no hole, sign or nan on the way."""
+    low, high = max(float(schedule(1.0).log_snr), -40.0), min(float(schedule(0.0).log_snr), 40.0)
+    at = torch.linspace(low, high, 20001, dtype=torch.float64)
+    density = log_snr_density(schedule, at)
+    assert torch.isfinite(density).all()
+    assert float(density.min()) > 0
+    assert torch.equal(log_snr_density(schedule, tensor([-math.inf, math.inf])), tensor([0.0, 0.0]))
+    with torch.inference_mode():
+        assert float((log_snr_density(schedule, at) - density).abs().max()) == 0
+    if "Table" not in str(schedule):
+        # a jump only where a wrapper keeps the piece below a table's first entry
+        jumps = (density[1:].log() - density[:-1].log()).abs()
+        assert float(jumps.max()) < 0.05 * max(1.0, 2e-3 / float(at[1] - at[0]))
+    if math.isfinite(schedule(1.0).log_snr):
+        assert float(log_snr_density(schedule, tensor(float(schedule(1.0).log_snr) - 1.0))) == 0
+
+
+def test_densities_keep_their_digits_to_the_ends():
+    """Against forty-digit arithmetic: the slope of the closed inverse, at log-SNR where t differs from its end by 1e-16."""
+    from mpmath import acos, diff, exp, log, mp, mpf, pi, sqrt
+
+    mp.dps = 60
+
+    def signal(v):
+        return 1 / (1 + exp(-v))
+
+    def sigmoid_time(v):
+        y = signal(3) - signal(v) * (signal(3) - signal(-3))
+        return (log(y / (1 - y)) + 3) / 6
+
+    def gamma_time(v):
+        start = mpf(0.2)
+        return (acos((signal(v) * mp.cos(start * pi / 2) ** 4) ** (mpf(1) / 4)) * 2 / pi - start) / (1 - start)
+
+    def cosine_time(v):
+        s = mpf(0.008)
+        top = mp.cos(s / (1 + s) * pi / 2)
+        return acos(top * sqrt(signal(v))) * 2 / pi * (1 + s) - s
+
+    def beta_time(v):
+        low, high, integral = mpf(0.1), mpf(20), -log(signal(v))
+        return (-low + sqrt(low**2 + 2 * (high - low) * integral)) / (high - low)
+
+    exact = {
+        Sigmoid(): sigmoid_time, CosineGamma(0.2, 1.0, 2.0): gamma_time, Cosine(): cosine_time, LinearBeta(): beta_time,
+        LinearGamma(): lambda v: 1 - signal(v),
+    }  # fmt: skip
+    for schedule, time in exact.items():
+        for value in (-36.0, -25.0, -9.0, 0.3, 12.0, 25.0, 36.0):
+            if value < float(schedule(1.0).log_snr):
+                continue
+            wanted = float(-diff(time, mpf(value)))
+            assert float(log_snr_density(schedule, tensor(value))) == pytest.approx(wanted, rel=1e-9), (schedule, value)
+
+
+@EVERY
+def test_gradients_in_t_are_finite(schedule):
+    t = torch.tensor([0.2, 0.5, 0.7], dtype=torch.float64, requires_grad=True)
+    level = schedule(t)
+    total = sum(v.sum() for v in (level.alpha, level.sigma) if isinstance(v, torch.Tensor))
+    (slope,) = torch.autograd.grad(total, t)
+    assert torch.isfinite(slope).all()
+
+
+def test_the_density_at_a_kink_is_that_of_its_sides():
+    assert log_snr_density(Laplace(), tensor([-1e-9, 0.0, 1e-9])).tolist() == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_newton_of_the_interpolated_cosine_has_steps_enough():
+    """To round-off at the limit of the allowed slopes, both ways."""
+    for schedule in (
+        CosineShifted(64.0, 64.0, 1024.0),
+        CosineShifted(64.0, 1024.0, 64.0),
+        CosineShifted(8.0, 1.0, 16.0),
+    ):
+        t = torch.linspace(1e-4, 1 - 1e-4, 2001, dtype=torch.float64)
+        assert float((schedule.at_log_snr(schedule(t).log_snr).t - t).abs().max()) < 1e-14
+
+
+def test_zero_is_zero_in_float32_too():
+    for schedule in (ZeroTerminalSNR(LinearBeta()), Cosine(), Sigmoid()):
+        assert float(schedule(torch.tensor([1.0])).alpha) == 0.0
+
+
+def test_nan_stays_nan():
+    for schedule in (LinearBeta(), ScaledLinearBeta()):
+        assert math.isnan(float(schedule.at_log_snr(tensor([math.nan])).t))
+        assert schedule.at_log_snr(-math.inf).t == float(schedule.at_log_snr(tensor([-math.inf])).t) == math.inf
+
+
 GAMMAS = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
@@ -467,6 +559,12 @@ def test_from_alphas_cumprod_gives_them_back():
         (lambda: Sigmoid(3.0, -3.0), "start < end"),
         (lambda: CosineGamma(0.5, 0.2), "0 <= start < end <= 1"),
         (lambda: Laplace(0.0, 0.0), "scale > 0"),
+        (lambda: Sigmoid(-60.0, 3.0), "within 50 tau"),
+        (lambda: VarianceExploding(0.0, 80.0, 0.5), "rho >= 1"),
+        (lambda: BetaTable("linear", s=0.1), "offset of 'cosine'"),
+        (lambda: LinearBeta(0.1, math.inf), "high < inf"),
+        (lambda: Table.from_betas([]), "at least two"),
+        (lambda: ZeroTerminalSNR(VarianceExploding()), "not within it"),
         (lambda: Cauchy(math.inf), "mean finite"),
         (lambda: VarianceExploding(0.0, 80.0, math.inf), "low > 0 for rho = inf"),
         (lambda: CosineShifted(64.0, 64.0, 2000.0), "within a factor of 16"),

@@ -196,7 +196,7 @@ def test_elbo_is_unweighted_eps_for_uniform_log_snr(schedule):
         at = density(u, schedule).level
         inside = (at.log_snr > -8) & (at.log_snr < 8)
         on_eps = output_weight(ELBO(like), Eps(), at)
-        assert float((on_eps * inside).mean()) == pytest.approx(8.0, rel=2e-3)  # half of 16 units of log-SNR
+        assert float((on_eps * inside).mean()) == pytest.approx(8.0, rel=6e-3)  # half of 16 units of log-SNR
 
 
 def test_debiased_is_cut_on_eps_where_it_is_unbounded():
