@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..schedules.level import Level
 
-__all__ = ["Posterior", "end_term", "posterior", "step_term"]
+__all__ = ["Posterior", "as_pair", "end_term", "posterior", "step_term"]
 
 _NATS = math.log(2)
 
@@ -33,14 +33,14 @@ def posterior(now: Level, nxt: Level) -> Posterior:
 
     Source: Ho et al. 2020 (2006.11239), eq. 6-7.
     """
-    (alpha, sigma), (next_alpha, next_sigma) = _pair(now), _pair(nxt)
+    (alpha, sigma), (next_alpha, next_sigma) = as_pair(now), as_pair(nxt)
     ratio, share = alpha / next_alpha, (next_sigma / sigma) ** 2
     # nxt == now may fall below zero by round-off
     beta = (sigma**2 - ratio**2 * next_sigma**2).clamp_min(0.0)
     return Posterior(next_alpha * beta / sigma**2, ratio * share, torch.log(share * beta), torch.log(beta))
 
 
-def _pair(level: Level) -> tuple[Tensor, Tensor]:
+def as_pair(level: Level) -> tuple[Tensor, Tensor]:
     """alpha and sigma as tensors of one shape."""
     both = [v for v in level[1:] if isinstance(v, Tensor)]
     device = both[0].device if both else None
@@ -76,7 +76,7 @@ def step_term(
 
     Source: Ho et al. 2020 (2006.11239), eq. 5 and 13; Nichol & Dhariwal 2021 (2102.09672), eq. 15 and its code.
     """
-    q, lent, last = posterior(now, nxt), posterior(before, now), _view(_pair(nxt)[1] == 0, x0).bool()
+    q, lent, last = posterior(now, nxt), posterior(before, now), _view(as_pair(nxt)[1] == 0, x0).bool()
     # finite also where it is not used, or the gradient would be nan
     small = torch.where(last, _view(lent.small, x0), _view(q.small, x0))
     if variance is None:
@@ -88,9 +88,11 @@ def step_term(
     kl = 0.5 * (
         spread - small + torch.exp(small - spread) - 1.0 + (_view(q.of_x0, x0) * error).square() * torch.exp(-spread)
     )
-    # x' is compared with alpha' x0, the decoder with x0 itself
-    decoder = _decode(x0, believed, torch.exp(0.5 * spread) / _view(_pair(nxt)[0], x0), bins)
-    return torch.where(last, decoder, kl).flatten(1).mean(1) / _NATS
+    # x' is compared with alpha' x0, the decoder with x0 itself. In float64, and harmless where it is not used: the slope of a
+    # normal's tail cancels, and would be nan far out
+    std = torch.exp(0.5 * spread) / _view(as_pair(nxt)[0], x0)
+    decoder = _decode(x0.double(), torch.where(last, believed, x0).double(), torch.where(last, std, 1.0).double(), bins)
+    return torch.where(last, decoder.to(x0), kl).flatten(1).mean(1) / _NATS
 
 
 def _decode(x0: Tensor, mean: Tensor, std: Tensor, bins: int | None) -> Tensor:

@@ -35,7 +35,7 @@ class Checkpoint:
     state: dict[str, Any]
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors saved under a name: "model", "ema", "optimizer"."""
+        """The tensors saved under a name: "model", "ema", "optimizer", and where there are, "head", "head_optimizer", "density"."""
         assert (self.folder / f"{name}.safetensors").parent == self.folder
         return load_file(self.folder / f"{name}.safetensors")
 

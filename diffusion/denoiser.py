@@ -34,7 +34,8 @@ class Denoiser(nn.Module):
     sampling the prediction; both through the same row.
 
     Args:
-        backbone: called as backbone(x, time, **condition) with x (B, ...) and float32 time (B,); returns x's shape.
+        backbone: called as backbone(x, time, **condition) with x (B, ...) and float32 time (B,); returns x's shape, or twice its
+            channels, the second half a learned variance.
         schedule: the path that it was, or will be, trained on.
         row: what its output means.
         clock: what number tells it the level.

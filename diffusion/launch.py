@@ -6,7 +6,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,12 @@ class Processes:
         return prepared, optimizer
 
     @contextmanager
-    def micro_batch(self, module: nn.Module, last: bool) -> Iterator[None]:
+    def micro_batch(self, modules: Sequence[nn.Module], last: bool) -> Iterator[None]:
         """Around the forward and backward pass of a micro-batch: autocast, and gradients exchanged in the last one only."""
-        with self._accelerator.autocast(), nullcontext() if last else self._accelerator.no_sync(module):
+        with ExitStack() as contexts:
+            contexts.enter_context(self._accelerator.autocast())
+            for module in [] if last else modules:
+                contexts.enter_context(self._accelerator.no_sync(module))
             yield
 
     def backward(self, loss: Tensor) -> None:

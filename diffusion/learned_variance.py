@@ -8,30 +8,65 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..schedules.density import Density
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
-from ..schedules.schedule import Schedule
+from ..schedules.schedule import Schedule, entries
 from ..schedules.weighting import Weighting
-from .bound import step_term
+from .bound import as_pair, step_term
 from .denoiser import Answer, Denoiser
 from .objective import Losses, Noised, regression
 
-__all__ = ["Hybrid", "VariationalBound"]
+__all__ = ["Hybrid", "VariationalBound", "check_steps"]
 
 
-def _check(name: str, steps: int, bins: int | None) -> None:
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 2:
-        raise ValueError(f"{name}.steps is {steps!r}; allowed: a whole number >= 2")
+def _check(name: str, steps: int | None, bins: int | None) -> None:
+    if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 2):
+        raise ValueError(f"{name}.steps is {steps!r}; allowed: a whole number >= 2, or null")
     if bins is not None and (not isinstance(bins, int) or bins < 2):
         raise ValueError(f"{name}.bins is {bins!r}; allowed: a whole number >= 2 such as 256, or null")
 
 
+def check_steps(objective: object, density: Density, schedule: Schedule) -> None:
+    """Refuse a density whose levels are not the steps of the bound that an objective sums.
+
+    Args:
+        objective: any; only Hybrid and VariationalBound have steps.
+        density, schedule: of training.
+
+    Raises:
+        ValueError: naming the keys and the fix.
+    """
+    if not isinstance(objective, Hybrid | VariationalBound):
+        return
+    name, count, table = type(objective).__name__, _count(objective.steps, schedule), entries(schedule)
+    if table is not None and table != count:
+        raise ValueError(
+            f"objective.steps is {count}, the schedule's table has {table} entries; set objective.steps: null, or {table}"
+        )
+    t = density(torch.linspace(0.003, 0.997, 97, dtype=torch.float64), schedule).level.t
+    place = torch.as_tensor(t, dtype=torch.float64) * count
+    if bool(((place - place.round()).abs() > 1e-6).any()):
+        raise ValueError(
+            f"objective {name} sums over {count} steps, but density {type(density).__name__} draws levels between them; set density: "
+            f"UniformEntries, or LossSecondMoment, with density.steps: {'null' if table else count}"
+        )
+
+
+def _count(steps: int | None, schedule: Schedule) -> int:
+    """The steps of the bound: as said, as the table has, or 1000."""
+    return steps or entries(schedule) or 1000
+
+
 def _steps(schedule: Schedule, level: Level, count: int) -> tuple[Level, Level, Level]:
     """The levels a step of 1 / count before and after a level: towards noise, itself, towards data."""
-    t = torch.as_tensor(level.t, dtype=torch.float64)
-    # what is left of the last step leads to data
-    after = torch.where(t > 1.5 / count, t - 1.0 / count, torch.zeros_like(t))
-    return schedule((t + 1.0 / count).clamp(max=1.0)), level, schedule(after)
+    place = (torch.as_tensor(level.t, dtype=torch.float64) * count).round().clamp(1, count)
+    nxt, last = schedule((place - 1) / count), place == 1
+    # the last step leads to data, also on a path whose clean end still has noise
+    alpha, sigma = as_pair(nxt)
+    clean = torch.full_like(alpha, float(schedule.at_log_snr(math.inf).alpha))
+    data = Level(nxt.t, torch.where(last, clean, alpha), torch.where(last, torch.zeros_like(sigma), sigma))
+    return schedule((place + 1).clamp(max=count) / count), level, data
 
 
 def _bits(denoiser: Denoiser, answer: Answer, seen: Noised, count: int, bins: int | None, detach: bool) -> Tensor:
@@ -69,7 +104,8 @@ class Hybrid:
 
     Args:
         scale: of the bound, >= 0; the paper's 0.001.
-        steps: T, the steps of which the bound is a sum, >= 2.
+        steps: T, the steps of which the bound is a sum, >= 2; training draws their levels. null: the entries of the schedule's
+            table, or 1000.
         bins: values that a number of the data can take, over [-1, 1]: 256 for 8-bit images; null: continuous data.
 
     Raises:
@@ -79,7 +115,7 @@ class Hybrid:
     """
 
     scale: float = 0.001
-    steps: int = 1000
+    steps: int | None = None
     bins: int | None = 256
 
     def __post_init__(self) -> None:
@@ -94,8 +130,9 @@ class Hybrid:
         seen = seen.per_sample()
         answer = _answer("Hybrid", denoiser, seen)
         simple = regression(answer, denoiser, weighting, seen)
-        bits = _bits(denoiser, answer, seen, self.steps, self.bins, detach=True)
-        return Losses(simple.loss + self.scale * self.steps * bits.float(), simple.error)
+        count = _count(self.steps, denoiser.schedule)
+        bits = _bits(denoiser, answer, seen, count, self.bins, detach=True)
+        return Losses(simple.loss + self.scale * count * bits.float(), simple.error)
 
 
 @dataclass(frozen=True)
@@ -106,7 +143,8 @@ class VariationalBound:
     Its terms differ by orders of magnitude: density LossSecondMoment makes it trainable.
 
     Args:
-        steps: T, the steps of which the bound is a sum, >= 2.
+        steps: T, the steps of which the bound is a sum, >= 2; training draws their levels. null: the entries of the schedule's
+            table, or 1000.
         bins: values that a number of the data can take, over [-1, 1]: 256 for 8-bit images; null: continuous data.
 
     Raises:
@@ -115,7 +153,7 @@ class VariationalBound:
     Source: Nichol & Dhariwal 2021 (2102.09672), section 3.3.
     """
 
-    steps: int = 1000
+    steps: int | None = None
     bins: int | None = 256
 
     def __post_init__(self) -> None:
@@ -127,5 +165,6 @@ class VariationalBound:
     def __call__(self, denoiser: Denoiser, head: nn.Module | None, weighting: Weighting, seen: Noised) -> Losses:
         seen = seen.per_sample()
         answer = _answer("VariationalBound", denoiser, seen)
-        bits = _bits(denoiser, answer, seen, self.steps, self.bins, detach=False)
-        return Losses(self.steps * bits.float(), regression(answer, denoiser, weighting, seen).error.detach())
+        count = _count(self.steps, denoiser.schedule)
+        bits = _bits(denoiser, answer, seen, count, self.bins, detach=False)
+        return Losses(count * bits.float(), regression(answer, denoiser, weighting, seen).error.detach())

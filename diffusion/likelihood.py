@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..schedules import Grid, Level, LogSNRUniform, Schedule, Stream, Trailing, gaussian, uniform
+from ..schedules import Grid, Level, LogSNRUniform, Schedule, Stream, Trailing, check_seeds, gaussian, uniform
 from ..schedules.schedule import entries
 from .bound import end_term, step_term
 from .data import Source
@@ -27,11 +27,13 @@ class Likelihood:
         prior: the term of the noisiest level, (N,), bits per number.
         middle: the steps between, (N,).
         decoder: the step that ends at data, (N,).
+        learned: whether the network's own variance was used.
     """
 
     prior: Tensor
     middle: Tensor
     decoder: Tensor
+    learned: bool = False
 
     @property
     def bits(self) -> Tensor:
@@ -70,8 +72,9 @@ def likelihood(
             a bin. Levels that training hardly saw cost bits without end.
         terms: how many of the steps before the last are evaluated per sample, stratified at random, unbiased; None: all.
         bins: values that a number of the data can take, over [-1, 1]; None: continuous data, and differential bits.
-        fixed: variance of a network that learns none: "large" (beta; tends to the likelihood of continuous data as steps grow) or
-            "small" (the posterior's; does not, since the last steps span a fixed range of log-SNR however many there are).
+        fixed: variance of a network that learns none: "large" (beta; right for smooth data) or "small" (the posterior's; for
+            continuous data never tight, since the last steps span a fixed range of log-SNR however many there are). In the last
+            step both are the small one of the step before, as in improved DDPM's code.
         seed: of the noise.
         batch: samples at a time, >= 1.
         progress: show a bar.
@@ -79,6 +82,7 @@ def likelihood(
     Raises:
         ValueError: for values out of range.
         PairingError: when the network says nothing at a level of the bound.
+        FloatingPointError: when the bound is not finite, naming samples.
     """
     if not isinstance(steps, int) or steps < 2:
         raise ValueError(f"steps is {steps!r}; allowed: a whole number >= 2")
@@ -86,18 +90,33 @@ def likelihood(
         raise ValueError(f"fixed is {fixed!r}; allowed: 'small', 'large'")
     if terms is not None and not 1 <= terms <= steps - 1:
         raise ValueError(f"terms is {terms}; allowed: 1 to {steps - 1}, or null for all steps")
-    if batch < 1 or len(index) < 1 or (bins is not None and bins < 2):
-        raise ValueError(f"batch is {batch}, samples {len(index)}, bins {bins}; allowed: >= 1, >= 1, and >= 2 or null")
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; allowed: >= 1")
+    if bins is not None and bins < 2:
+        raise ValueError(f"bins is {bins}; allowed: >= 2, or null for continuous data")
+    if len(index) < 1:
+        raise ValueError("index is empty; allowed: at least one sample")
+    check_seeds([seed])
     schedule = model.denoiser.schedule
     levels = (_grid(schedule, bins) if grid is None else grid)(schedule, steps)
     model.denoiser.check(levels[:-1])
     found: list[Likelihood] = []
+    training = model.denoiser.training
     model.denoiser.eval()
-    with progress_bar(len(index), 0, "bound", progress) as bar:
-        for at in index.split(batch):
-            found.append(_batch(model, source, at, levels, terms, bins, fixed, seed))
-            bar.update(len(at))
-    return Likelihood(*(torch.cat([getattr(f, name) for f in found]) for name in ("prior", "middle", "decoder")))
+    try:
+        with progress_bar(len(index), 0, "bound", progress) as bar:
+            for at in index.split(batch):
+                found.append(_batch(model, source, at, levels, terms, bins, fixed, seed))
+                bad = at[~found[-1].bits.isfinite()].tolist()
+                if bad:
+                    raise FloatingPointError(
+                        f"the bound is not finite for sample(s) {bad[:8]}: the weights hold nan, or the data do"
+                    )
+                bar.update(len(at))
+    finally:
+        model.denoiser.train(training)
+    parts = (torch.cat([getattr(f, name) for f in found]) for name in ("prior", "middle", "decoder"))
+    return Likelihood(*parts, learned=found[0].learned)
 
 
 def _grid(schedule: Schedule, bins: int | None) -> Grid:
@@ -137,10 +156,15 @@ def _batch(
         before, now, nxt = level((place - 1).clamp_min(0)), level(place), level(place + 1)
         at, eps = now.like(x0), gaussian(seeds, index.to(device), place, 0, x0.shape[1:], stream=Stream.BOUND)
         p = model.denoiser(at.alpha * x0 + at.sigma * eps, now, condition)
-        variance = torch.ones_like(x0) if p.variance is None and fixed == "large" else p.variance
-        return step_term(x0, p.x0, variance, before, now, nxt, bins).double().cpu()
+        variance = p.variance
+        if variance is None and fixed == "large":
+            ones = torch.ones_like(x0)
+            variance = torch.where((place == steps - 1).view(-1, *[1] * (x0.ndim - 1)), -ones, ones)
+        learned.append(p.variance is not None)
+        return step_term(x0, p.x0, variance, before, now, nxt, bins).double()
 
-    middle = torch.zeros(len(x0), dtype=torch.float64)
+    learned: list[bool] = []
+    middle = torch.zeros(len(x0), dtype=torch.float64, device=device)
     if terms is None:
         for i in range(steps - 1):
             middle += term(torch.full_like(index, i))
@@ -150,4 +174,4 @@ def _batch(
             place = ((j + u[:, j]) / terms * (steps - 1)).long().clamp(max=steps - 2)
             middle += term(place) * ((steps - 1) / terms)
     decoder = term(torch.full_like(index, steps - 1))
-    return Likelihood(end_term(x0, levels[0]).double().cpu(), middle, decoder)
+    return Likelihood(end_term(x0, levels[0]).double().cpu(), middle.cpu(), decoder.cpu(), all(learned))

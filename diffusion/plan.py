@@ -12,6 +12,7 @@ from ..guidance import Branch, Field
 from ..guidance.tree import Tree
 from ..samplers import tabulate
 from ..schedules import Level, Prediction
+from .learned_variance import check_steps
 from .objective import Noised
 from .parts import class_paths, find_class
 from .recipe import Recipe
@@ -120,17 +121,26 @@ def _check_guidance(recipe: Recipe, asked: Sequence[Level]) -> None:
 
 def _check_objective(recipe: Recipe) -> None:
     """Put one empty sample to the objective: a network that lacks what it needs is found before the first step."""
-    denoiser, count = recipe.denoiser(), 1
-    known = recipe.density(torch.full((count,), 0.5, dtype=torch.float64), recipe.schedule)
-    x = torch.zeros(count, *recipe.data.shape)
-    condition = {"labels": torch.zeros(count, dtype=torch.int64)} if recipe.num_classes else None
+    check_steps(recipe.objective, recipe.density, recipe.schedule)
+    denoiser, head = recipe.denoiser(), recipe.objective.head()
+    device = next((p.device for p in recipe.backbone.parameters()), torch.device("cpu"))
+    drawn = recipe.density(torch.full((1,), 0.5, dtype=torch.float64, device=device), recipe.schedule)
+    x = torch.zeros(1, *recipe.data.shape, device=device)
+    condition = {"labels": torch.zeros(1, dtype=torch.int64, device=device)} if recipe.num_classes else None
     training = recipe.backbone.training
     recipe.backbone.eval()  # a look must not move running statistics
     try:
         with torch.no_grad():
-            recipe.objective(denoiser, recipe.objective.head(), recipe.weighting, Noised(x, x, known.level, condition))
+            seen = Noised(x, x, drawn.level, condition)
+            recipe.objective(denoiser, None if head is None else head.to(device), recipe.weighting, seen)
+            learns = denoiser.answer(seen.x, seen.level, condition).variance is not None
     finally:
         recipe.backbone.train(training)
+    if getattr(recipe.sampler, "variance", None) == "learned" and not learns:
+        raise ValueError(
+            "sampler.variance is learned, but the network learns none; set sampler.variance: small, or backbone.out_channels twice the "
+            "data's channels and objective: Hybrid"
+        )
 
 
 def _check_classes(recipe: Recipe) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -71,12 +72,15 @@ class _Run:
         self._claim(resume)
         self.processes.start_tracker()
         self.denoiser = recipe.denoiser().to(self.processes.device)
+        torch.manual_seed(recipe.seed)  # a head may draw its weights
         self.backbone, self.head = self.denoiser.backbone, recipe.objective.head()
         if self.head is not None:
             self.head.to(self.processes.device)
+        # decay is the network's: it would pull what a head estimates towards 0
+        groups: list[dict[str, Any]] = [{"params": list(module.parameters())} for module in self._trained.values()]
+        groups[1:] = [{**group, "weight_decay": 0.0} for group in groups[1:]]
         self.optimizer = torch.optim.AdamW(
-            [p for module in self._trained.values() for p in module.parameters()], lr=recipe.lr,
-            betas=(recipe.beta1, recipe.beta2), weight_decay=recipe.weight_decay, fused=True,
+            groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), weight_decay=recipe.weight_decay, fused=True,
         )  # fmt: skip
         self.ema, self.step = Ema(self.backbone, recipe.ema), 0
         self.update = Update(recipe, self.processes, self.denoiser, self.head, self.optimizer)

@@ -35,7 +35,9 @@ class Uncertainty(nn.Module):
         """u, float32 (B,), at a level of tensors (B,)."""
         log_snr = self._clock(level)
         assert isinstance(log_snr, Tensor)
-        return self.linear(sinusoid(log_snr, self.features, 2.0).to(self.linear.weight))[:, 0].float()
+        # an exponent, so never in half precision
+        with torch.autocast(log_snr.device.type, enabled=False):
+            return self.linear(sinusoid(log_snr, self.features, 2.0).to(self.linear.weight))[:, 0].float()
 
 
 @dataclass(frozen=True)

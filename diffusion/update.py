@@ -70,7 +70,7 @@ class Update:
         self._prepared.zero_grad(set_to_none=True)
         for first, last in self.micro_batches:
             index = self.order(step * recipe.batch + torch.arange(first, last))
-            with processes.micro_batch(self.backbone, last == self.micro_batches[-1][1]):
+            with processes.micro_batch(self._modules, last == self.micro_batches[-1][1]):
                 drawn, loss = self._losses(step, first, last, index)
                 # the mean over the global batch, times the number of processes over which gradients are averaged
                 factored = loss * (drawn.factor.to(loss) if isinstance(drawn.factor, Tensor) else drawn.factor)
@@ -89,17 +89,17 @@ class Update:
             )
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
+        known = self._learned(torch.cat([t for *_, t in seen]), torch.cat([loss for _, loss, _ in seen]))
         self._prepared.step()
-        if self.known is not None:
-            self._learn(torch.cat([t for *_, t in seen]), torch.cat([loss for _, loss, _ in seen]))
+        self.known = known
         return Updated(total, norm)
 
-    def _learn(self, t: Tensor, loss: Tensor) -> None:
-        """Tell the density the losses of the global batch, in the order of places."""
-        assert isinstance(self.recipe.density, Learning)
-        assert self.known is not None
+    def _learned(self, t: Tensor, loss: Tensor) -> Tensor | None:
+        """What the density knows after the losses of the global batch, told in the order of places."""
+        if self.known is None or not isinstance(self.recipe.density, Learning):
+            return None
         told = self.processes.gather(torch.stack([t.double(), loss.double()], dim=1)).cpu()
-        self.known = self.recipe.density.learn(self.known, told[:, 0], told[:, 1])
+        return self.recipe.density.learn(self.known, told[:, 0], told[:, 1])
 
     def _density(self) -> Density:
         """The density as it is known now."""

@@ -57,15 +57,19 @@ class LossSecondMoment:
     uniform: float = 0.001
 
     def __post_init__(self) -> None:
-        UniformEntries(self.steps)
-        if not isinstance(self.history, int) or self.history < 1 or not 0 < self.uniform <= 1:
+        if self.steps is not None and (
+            not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1
+        ):
+            raise ValueError(f"LossSecondMoment.steps is {self.steps!r}; allowed: a whole number >= 1, or null")
+        whole = isinstance(self.history, int) and not isinstance(self.history, bool)
+        if not whole or self.history < 1 or not 0 < self.uniform <= 1:
             raise ValueError(
                 f"LossSecondMoment(history={self.history}, uniform={self.uniform}); allowed: history >= 1, 0 < uniform <= 1 "
                 "(the paper's are 10 and 0.001)"
             )
 
     def __call__(self, u: Tensor, schedule: Schedule) -> Drawn:
-        return UniformEntries(self.steps)(u, schedule)
+        return UniformEntries(self.steps or count_of(schedule, "LossSecondMoment"))(u, schedule)
 
     def start(self, schedule: Schedule) -> Tensor:
         count = self.steps or count_of(schedule, "LossSecondMoment")
@@ -86,13 +90,14 @@ class LossSecondMoment:
         return Drawn(schedule((index + 1).double() / len(share)), 1.0 / (len(share) * share[index]))
 
     def learn(self, known: Tensor, t: Tensor, loss: Tensor) -> Tensor:
-        index = (t * len(known)).round().long() - 1
-        known = known.clone()
-        # the first loss of each entry, then the second of those that have one, ...: each shifts its entry's row by one
-        while len(index):
-            order = torch.arange(len(index))
-            first = torch.full((len(known),), len(index)).scatter_reduce_(0, index, order, "amin")
-            now = first[index] == order
-            known[index[now]] = torch.cat([known[index[now], 1:], loss[now, None].double()], dim=1)
-            index, loss = index[~now], loss[~now]
-        return known
+        index = ((t * len(known)).round().long() - 1).clamp(0, len(known) - 1)
+        order = index.argsort(stable=True)
+        entry, count = index[order], torch.bincount(index, minlength=len(known))
+        # the place of each loss among those of its entry, from the last: 0, 1, ...
+        age = (count.cumsum(0)[entry] - 1) - torch.arange(len(entry))
+        kept = age < self.history
+        # what was known moves towards the past by as many as came
+        moved = torch.arange(self.history)[None] + count[:, None].clamp(max=self.history)
+        past = torch.where(moved < self.history, known.gather(1, moved.clamp(max=self.history - 1)), math.nan)
+        past[entry[kept], self.history - 1 - age[kept]] = loss[order][kept].double()
+        return past

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -66,10 +66,12 @@ class Evaluate:
     allow: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name, least in (("count", 1), ("threads", 1), ("bins", 0), ("seed", 0)):
+        for name, least in (("count", 1), ("threads", 1), ("bins", 0), ("batch", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise ValueError(f"{name} is {value}; allowed: >= {least}{'' if name == 'seed' else ', or null'}")
+                raise ValueError(f"{name} is {value}; allowed: >= {least}{'' if name == 'batch' else ', or null'}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^63 - 1")
         if self.bins == 1:
             raise ValueError("bins is 1; allowed: 0 (continuous data), or >= 2")
 
@@ -79,9 +81,12 @@ def run(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
         print(help_text("sfumato evaluate RUN --nll [--steps 1000] [--terms 50] ...", Evaluate, None, argv))
         return 0
-    options, _ = parse(argv, Evaluate, ("run",), base=own_parts)
+    options, _ = parse(argv, Evaluate, ("run",), base=_own_data)
     if not options.nll:
         raise UsageError(["nothing to measure; say what: --nll (bits per dimension)"])
+    out = Path(options.run) / "nll.json" if options.out is None else Path(options.out)
+    if out.is_dir():
+        raise ValueError(f"out is {str(out)!r}, which is a folder; give the name of a JSON file")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
@@ -98,6 +103,7 @@ def run(argv: Sequence[str]) -> int:
             f"bins is null, and {type(source).__name__} does not say its own; give --bins 256, or 0 for continuous data"
         )
     bins = own if options.bins is None else options.bins or None
+    out.parent.mkdir(parents=True, exist_ok=True)  # found out before the work, not after it
     began = time.perf_counter()
     found = likelihood(
         model, source, torch.arange(count), steps=options.steps, grid=options.grid, terms=options.terms, bins=bins, fixed=options.fixed,
@@ -108,12 +114,10 @@ def run(argv: Sequence[str]) -> int:
     result = {
         "bits_per_dim": found.mean, "standard_error": error, **parts, "n": count, "bins": bins, "steps": options.steps,
         "grid": describe(options.grid),
-        "terms": options.terms, "variance": "learned" if _learned(model) else options.fixed, "seed": options.seed,
+        "terms": options.terms, "variance": "learned" if found.learned else options.fixed, "seed": options.seed,
         "seconds": round(time.perf_counter() - began, 1), "data": describe(source), "trained_on": trained, **model.source,
         "schedule": describe(model.denoiser.schedule), "version": version("sfumato"),
     }  # fmt: skip
-    out = Path(options.run) / "nll.json" if options.out is None else Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1))
     spread = f" +- {error:.4f}" if error is not None else ""
     kind = f"{bins} values per number" if bins else "continuous data, differential"
@@ -128,8 +132,6 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _learned(model: object) -> bool:
-    """Whether the network learns a variance."""
-    backbone = model.denoiser.backbone  # pyright: ignore[reportAttributeAccessIssue]
-    out = getattr(backbone, "config", {}).get("out_channels")
-    return out is not None and out == 2 * backbone.channels
+def _own_data(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The run's own data where only arguments of them are given, such as --data.part even."""
+    return own_parts([(key, value) for key, value in pairs if key == "run" or key.split(".")[0] == "data"])

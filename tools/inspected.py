@@ -71,6 +71,8 @@ def look(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequence[str], to
     path = Path(config)
     tries = (path, path / "scheduler_config.json", path / "scheduler" / "scheduler_config.json")
     found = next((p for p in tries if p.name == "scheduler_config.json" and p.is_file()), None)
+    if tokens is not None and (found is None or tokens < 1):
+        raise ValueError(f"tokens is {tokens}; allowed: >= 1, for a diffusers folder only")
     if found is None:
         description = resolve_recipe(config, pairs, allow)
         size = (description["backbone"].get("init_args") or {}).get("size", 32)
@@ -91,13 +93,16 @@ def _diffusers(file: Path, tokens: int | None) -> Parts:
 def _grid(config: dict[str, Any]) -> Grid:
     """The grid that a config asks for, or its class by default."""
     name = str(config.get("_class_name"))
-    if config.get("use_exponential_sigmas") or config.get("sigma_schedule") == "exponential":
+    edm = config.get("sigma_schedule", "exponential" if name.startswith("Cosine") else "karras")
+    if config.get("use_exponential_sigmas") or edm == "exponential":
         return Exponential()
-    if config.get("use_karras_sigmas") or name.startswith("EDM"):
+    if config.get("use_karras_sigmas") or name.startswith(("EDM", "Cosine")):
         return Karras()
-    solver = any(word in name for word in ("DPMSolver", "UniPC", "DEIS", "SASolver"))
-    leading = any(word in name for word in ("DDIM", "DDPM", "PNDM", "LCM", "TCD"))
-    straight = "Flow" in name or bool(config.get("use_flow_sigmas"))
+    solver = name.startswith(("DPMSolverMultistep", "DPMSolverSinglestep", "UniPC", "DEIS", "SASolver"))
+    leading = name.startswith(("DDIM", "DDPM", "PNDM", "LCM", "TCD", "CogVideoX", "RePaint", "UnCLIP"))
+    straight = bool(config.get("use_flow_sigmas")) or any(
+        w in name for w in ("Flow", "RF", "MiniMax", "IPNDM", "Wuerstchen", "Sde")
+    )
     default = "trailing" if straight else "leading" if leading else "linspace"
     spacing = config.get("timestep_spacing", default)
     grids: dict[str, Grid] = {

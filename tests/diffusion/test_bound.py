@@ -8,15 +8,17 @@ from torch import nn
 
 from sfumato.diffusion import Batch, Denoiser, Model, TimeClock
 from sfumato.diffusion.bound import end_term, posterior, step_term
-from sfumato.diffusion.likelihood import likelihood
+from sfumato.diffusion.likelihood import _grid, likelihood
 from sfumato.schedules import (
     X0,
     BetaTable,
     Cosine,
     Flow,
+    InputScaled,
     LinearBeta,
     RectifiedFlow,
     Trailing,
+    Truncated,
     V,
     VarianceExploding,
     ZeroTerminalSNR,
@@ -73,12 +75,13 @@ def test_fixed_variance_term_is_half_the_gain_in_snr():
             assert bits == pytest.approx(0.5 * (snr[1] - snr[0]) * 0.09 / math.log(2), rel=1e-9)
 
 
+@pytest.mark.parametrize("bins", [17, 256])
 @pytest.mark.parametrize("std", [0.001, 0.02, 0.5, 3.0])
-def test_decoder_is_the_probability_of_a_bin(std):
+def test_decoder_is_the_probability_of_a_bin(std, bins):
     """Against scipy in the interior, open at both ends, summing to one."""
     from scipy.stats import norm
 
-    bins, mean = 17, 0.11
+    mean = 0.11
     values = torch.linspace(-1, 1, bins, dtype=torch.float64)
     x0 = values.view(-1, 1, 1, 1)
     # a level whose lent variance is std^2: small = share * beta
@@ -103,6 +106,80 @@ def test_the_prior_term():
     kl = 0.5 * (math.log(1 / top.sigma**2) + top.sigma**2 + top.alpha**2 * 0.25 - 1) / math.log(2)
     assert end_term(x0, top).tolist() == pytest.approx([kl] * 3, rel=1e-6)
     assert end_term(x0, RectifiedFlow()(1.0)).tolist() == [0.0] * 3
+
+
+def test_the_prior_term_of_a_path_that_is_not_variance_preserving():
+    """KL to a normal of variance alpha^2 + sigma^2, by scipy's numbers: sigma 80, and data scaled by 2."""
+    x0 = torch.full((2, 1, 1, 1), 0.5, dtype=torch.float64)
+    for top in (VarianceExploding()(1.0), InputScaled(LinearBeta(), 2.0)(1.0)):
+        power, noise = top.alpha**2 + top.sigma**2, top.sigma**2
+        kl = 0.5 * (math.log(power / noise) + (noise + (top.alpha * 0.5) ** 2) / power - 1)
+        assert end_term(x0, top).tolist() == pytest.approx([kl / math.log(2)] * 2, rel=1e-6)
+
+
+def test_the_decoder_of_scaled_data_sees_data_at_their_own_scale():
+    """x = b alpha x0 + sigma eps at noise b sigma is x at noise sigma: the same term."""
+    plain, scaled = VarianceExploding(0.0, 8.0, 1.0), InputScaled(VarianceExploding(0.0, 16.0, 1.0), 2.0)
+    x0 = torch.linspace(-1, 1, 17, dtype=torch.float64).view(-1, 1, 1, 1)
+    for bins in (17, None):
+        terms = [
+            step_term(x0, 0.9 * x0, None, at(path, 0.03), at(path, 0.015), at(path, 0.0), bins)
+            for path in (plain, scaled)
+        ]
+        assert torch.allclose(*terms, rtol=1e-9)
+
+
+@pytest.mark.parametrize("far", [0.5, 10.0, 1000.0])
+def test_the_gradient_of_a_term_is_that_of_float64(far):
+    """Beliefs far from the data, in float32: no nan, in the last step and before it."""
+    schedule = BetaTable("cosine", 4000)
+    t = torch.tensor([1.0, 2.0, 40.0, 2000.0], dtype=torch.float64) / 4000
+    now, nxt, before = schedule(t), schedule(t - 1 / 4000), schedule(t + 1 / 4000)
+    x0 = torch.linspace(-1, 1, 4, dtype=torch.float64).view(-1, 1, 1, 1).expand(4, 1, 2, 2)
+    slopes = []
+    for dtype in (torch.float32, torch.float64):
+        believed = (x0 + far).to(dtype).requires_grad_(True)
+        o = torch.zeros_like(believed).requires_grad_(True)
+        step_term(x0.to(dtype), believed, o, before, now, nxt, 256).sum().backward()
+        slopes.append(torch.cat([believed.grad, o.grad]).double())
+    assert torch.isfinite(slopes[0]).all()
+    assert torch.allclose(slopes[0], slopes[1], rtol=1e-3)
+
+
+def test_the_grid_that_a_bound_is_stated_for():
+    assert isinstance(_grid(BetaTable("linear"), 256), Trailing)
+    assert _grid(Cosine(), 17).high == pytest.approx(2 * math.log(48))  # sigma / alpha a sixth of 2 / 16
+    assert math.exp(-_grid(Cosine(), 256).high / 2) == pytest.approx(2 / 255 / 6)
+    assert _grid(Truncated(Cosine(), log_snr_max=5.0), 256).high == pytest.approx(5.0)
+
+
+def test_the_network_is_told_the_labels():
+    told = []
+
+    class Labelled(Exact):
+        def forward(self, x, time, labels):
+            told.append(labels.tolist())
+            return super().forward(x, time)
+
+    class Source(Gauss):
+        num_classes = 3
+
+        def batch(self, index):
+            return Batch(self.x[index], index % 3)
+
+    net = Labelled(Cosine(), V(), 4, False)
+    model = Model(Denoiser(net, Cosine(), V(), TimeClock(1.0)).train(), (1, 4, 4), 3)
+    likelihood(model, Source(5), torch.tensor([4, 2, 0]), steps=4, grid=Trailing(), bins=None)
+    assert told == [[1, 2, 0]] * 4
+    assert model.denoiser.training  # given back as it was
+
+
+def test_a_bound_that_is_not_finite_is_an_error():
+    source = Gauss(3)
+    source.x[1] = math.nan
+    model = Model(Denoiser(Exact(Cosine(), V(), 4, False), Cosine(), V(), TimeClock(1.0)), (1, 4, 4))
+    with pytest.raises(FloatingPointError, match=r"sample\(s\) \[1\]"):
+        likelihood(model, source, torch.arange(3), steps=4, bins=None)
 
 
 class Gauss:
@@ -173,7 +250,7 @@ def test_the_bound_with_the_true_variance_is_the_likelihood(schedule, row, steps
 
 
 def test_the_bound_with_a_fixed_variance():
-    """The large one is right for smooth data; the small one keeps a gap of a bit, as the docstring says."""
+    """The large one is right for smooth data but for the last step; the small one keeps a gap of a bit, as the docstring says."""
     source, index, schedule = Gauss(600), torch.arange(600), Cosine()
     gaps: dict[str, list[float]] = {"large": [], "small": []}
     for fixed, found in gaps.items():
@@ -181,7 +258,7 @@ def test_the_bound_with_a_fixed_variance():
             model = Model(Denoiser(Exact(schedule, V(), steps, False), schedule, V(), TimeClock(1.0)), (1, 4, 4))
             bound = likelihood(model, source, index, steps=steps, grid=Trailing(), bins=None, batch=600, fixed=fixed)
             found.append(float((bound.bits - truth(source.x)).mean()))
-    assert all(abs(gap) < 0.06 for gap in gaps["large"])
+    assert all(-0.05 < gap < 0.12 for gap in gaps["large"])
     assert all(0.5 < gap < 1.6 for gap in gaps["small"])
 
 

@@ -1,5 +1,6 @@
 """Objectives with heads: learned variance, learned uncertainty; densities that learn; all resumed to the last bit."""
 
+import json
 import math
 import os
 import shutil
@@ -9,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from oracles import Spy
 from torch import nn
 
 from sfumato.diffusion import (
@@ -46,6 +48,7 @@ from sfumato.schedules import (
     RectifiedFlow,
     UniformEntries,
     V,
+    VarianceExploding,
 )
 
 
@@ -267,16 +270,102 @@ def test_two_processes_are_one_with_two_micro_batches(case, tmp_path):
     assert all(torch.equal(a[k].nan_to_num(-7.0), b[k].nan_to_num(-7.0)) for k in a)
 
 
+def logged(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_density_is_told_losses_without_its_factor_and_draws_from_what_it_knows(tmp_path):
+    """The factor is in the loss that is minimised and in its gradient; the levels of step k are those of k things known."""
+    for factor in (1.0, 3.0):
+        train(recipe(density=Spy(factor), steps=3, log_every=1, clip=None), tmp_path / str(factor), progress=False)
+    one, three = logged(tmp_path / "1.0"), logged(tmp_path / "3.0")
+    assert three[0]["loss"] == pytest.approx(3 * one[0]["loss"], rel=1e-5)
+    assert three[0]["gradient_norm"] == pytest.approx(3 * one[0]["gradient_norm"], rel=1e-4)
+    known = newest(tmp_path / "3.0" / "checkpoints").tensors("density")["known"]
+    assert known.tolist()[1:] == pytest.approx([line["loss"] / 3 for line in three], rel=1e-5)
+
+
+def test_the_gradient_of_the_head_is_clipped_and_logged_with_the_rest(tmp_path):
+    """At u = 0 the network's gradient is the plain one; the head's comes on top, and both are cut to the norm."""
+    for name, objective in (("plain", Regression()), ("head", LearnedUncertainty(16))):
+        train(recipe(objective=objective, steps=1, log_every=1), tmp_path / name, progress=False)
+    plain, head = (logged(tmp_path / name)[0] for name in ("plain", "head"))
+    assert head["loss"] == pytest.approx(plain["loss"], rel=1e-6)
+    assert head["gradient_norm"] > 1.01 * plain["gradient_norm"]
+
+
+def test_decay_is_the_networks(tmp_path):
+    """Weight decay does not pull the uncertainty to zero."""
+    for decay in (0.0, 0.9):
+        train(
+            recipe(**CASES["uncertainty"](), weight_decay=decay, lr=0.1, warmup=0),
+            tmp_path / str(decay),
+            progress=False,
+        )
+    a, b = (tensors(tmp_path / str(decay))[1] for decay in (0.0, 0.9))
+    assert float(b["model/stem.weight"].norm()) < 0.9 * float(a["model/stem.weight"].norm())
+    assert float(b["head/linear.bias"].abs()) > 0.5 * float(a["head/linear.bias"].abs())
+
+
+def test_the_bound_is_steps_times_a_term():
+    """In value, on every entry of a table, the one next to data included."""
+    table = BetaTable("linear", 50)
+    level = table(torch.tensor([1, 2, 25, 50], dtype=torch.float64) / 50)
+    x0, eps = (torch.randn(4, 1, 4, 4, dtype=torch.float64).clamp(-1, 1) for _ in range(2))
+    out = torch.randn(4, 2, 4, 4, dtype=torch.float64)
+    shown = Noised(x0, eps, level)
+    losses = VariationalBound()(Denoiser(Outputs(out), table, Eps(), TimeClock()), None, MinSNR(), shown)
+    at = level.like(x0)
+    believed = (shown.x - at.sigma * out[:, :1]) / at.alpha
+    before, nxt = table((level.t + 0.02).clamp(max=1)), table(level.t - 0.02)
+    nxt = nxt._replace(sigma=nxt.sigma * (level.t > 0.03), alpha=torch.where(level.t > 0.03, nxt.alpha, 1.0))
+    bits = step_term(x0, believed, out[:, 1:], before, level, nxt, 256)
+    assert torch.allclose(losses.loss, 50 * bits.float(), rtol=1e-5)
+
+
+def test_the_last_step_leads_to_data_on_a_path_that_does_not():
+    """EDM's path ends at sigma 0.002: the bound has its decoder all the same."""
+    path = VarianceExploding()
+    outputs = Outputs(torch.zeros(2, 2, 4, 4, dtype=torch.float64))
+    x0 = torch.full((2, 1, 4, 4), 0.25, dtype=torch.float64)
+    model = Denoiser(outputs, path, V(), TimeClock())
+    shown = Noised(x0, x0, path(torch.tensor([0.1, 0.2], dtype=torch.float64)))
+    some, other = (VariationalBound(10, bins)(model, None, MinSNR(), shown).loss for bins in (17, 256))
+    assert float(some[0]) != pytest.approx(float(other[0]))  # only the decoder knows of bins
+    assert float(some[1]) == pytest.approx(float(other[1]))
+
+
+def test_a_check_leaves_the_network_as_it_was():
+    r = recipe()
+    r.backbone.train()
+    check_recipe(r)
+    assert r.backbone.training
+
+
 def test_what_does_not_fit_is_said_before_the_first_step():
+    on_entries = {"density": UniformEntries(1000)}
     with pytest.raises(ValueError, match=r"set backbone.out_channels: 2, twice the data's 1"):
-        check_recipe(recipe(objective=Hybrid()))
+        check_recipe(recipe(objective=Hybrid(), **on_entries))
+    check_recipe(recipe(backbone=network(2), objective=Hybrid(), **on_entries))
+    with pytest.raises(
+        ValueError, match=r"objective Hybrid sums over 1000 steps, but density Uniform draws levels between"
+    ):
+        check_recipe(recipe(backbone=network(2), objective=Hybrid()))
+    with pytest.raises(ValueError, match=r"with density.steps: 1000"):
+        check_recipe(recipe(backbone=network(2), objective=VariationalBound(), density=UniformEntries(7)))
+    with pytest.raises(
+        ValueError, match=r"objective.steps is 9, the schedule's table has 8 entries; set objective.steps: null"
+    ):
+        check_recipe(recipe(**{**CASES["bound"](), "objective": VariationalBound(9)}))
+    with pytest.raises(ValueError, match=r"sampler.variance is learned, but the network learns none"):
+        check_recipe(recipe(sampler=DDPM("learned")))
     with pytest.raises(ValueError, match="which objective Regression leaves untrained; set objective: Hybrid"):
         check_recipe(recipe(backbone=network(2)))
     with pytest.raises(ValueError, match="LearnedUncertainty leaves the learned variance untrained"):
         check_recipe(recipe(backbone=network(2), objective=LearnedUncertainty()))
     with pytest.raises(ValueError, match=r"the backbone returned \(1, 3, 8, 8\)"):
         check_recipe(recipe(backbone=network(3)))
-    with pytest.raises(ValueError, match="Cosine is no table; give steps"):
+    with pytest.raises(ValueError, match=r"LossSecondMoment.steps is null, but Cosine is no table; give steps"):
         check_recipe(recipe(density=LossSecondMoment()))
 
 

@@ -126,6 +126,18 @@ def test_lerp_of_raw_outputs_is_lerp_of_what_they_mean():
         assert torch.allclose(pair.x0, mixed.x0, atol=1e-12)
 
 
+def test_a_learned_variance_is_the_conditional_one():
+    x, level = torch.randn(4, 2), Level(0.5, 0.6, 0.8)
+    a, b = (Prediction(x, level, torch.randn(4, 2), V(), torch.full((4, 2), v)) for v in (0.1, 0.9))
+    index = torch.tensor([1, 3])
+    for pair in (False, True):
+        if pair:
+            a, b = (Prediction.pair(p.x0, p.eps, p.variance) for p in (a, b))
+        assert torch.equal(lerp(a, b, 3.0).variance, b.variance)
+        assert torch.equal(a.rows(index).variance, a.variance[index])
+        assert a.put(index, b.rows(index)).variance[:, 0].tolist() == pytest.approx([0.1, 0.9, 0.1, 0.9])
+
+
 def test_rows_and_put():
     x, level = torch.randn(4, 2), Level(0.5, 0.6, 0.8)
     for p in (Prediction(x, level, torch.randn(4, 2), V()), Prediction.pair(torch.randn(4, 2), torch.randn(4, 2))):

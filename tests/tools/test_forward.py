@@ -62,7 +62,7 @@ def test_every_schedule_survives_yaml(schedule):
         ["--schedule", "Shifted", "--schedule.schedule", "RectifiedFlow", "--density", "LogitNormal", "--row", "Flow"],
         ["--grid", "Explicit", "--grid.values", "[1.0,0.5,0.1]", "--sampling_steps", "3"],
         ["--objective", "LearnedUncertainty"],
-        ["--objective", "Hybrid", "--backbone.out_channels", "2"],
+        ["--objective", "Hybrid", "--backbone.out_channels", "2", "--density", "UniformEntries", "--density.steps", "1000"],
         ["--schedule", "VarianceExploding", "--schedule.rho", "inf", "--schedule.low", "0.01"],
     ],
     ids=lambda words: words[1],
@@ -103,6 +103,29 @@ def test_training_on_a_table_with_a_learning_density(tmp_path, capsys):
     )
     assert json.loads((tmp_path / "x.json").read_text())["data"]["init_args"] == {"part": "even"}
     assert "nothing to measure" in fails(capsys, "evaluate", run)
+    assert "out is" in fails(capsys, "evaluate", run, "--nll", "--out", tmp_path)
+    assert "seed is 99999999999999999999; allowed" in fails(
+        capsys, "evaluate", run, "--nll", "--seed", "99999999999999999999"
+    )
+    assert "grid.rho: name the part too" in fails(capsys, "evaluate", run, "--nll", "--grid.rho", "5")
+    assert "batch is 0; allowed: >= 1" in fails(capsys, "evaluate", run, "--nll", "--batch", "0")
+    for given, said in (("0", None), ("256", 256)):
+        printed(
+            capsys,
+            "evaluate",
+            run,
+            "--nll",
+            "--steps",
+            "8",
+            "--count",
+            "4",
+            "--bins",
+            given,
+            "--out",
+            tmp_path / "y.json",
+        )
+        assert json.loads((tmp_path / "y.json").read_text())["bins"] == said
+    assert "tokens is 5; allowed: >= 1, for a diffusers folder only" in fails(capsys, "inspect", run, "--tokens", "5")
     assert "steps is 1; allowed" in fails(capsys, "evaluate", run, "--nll", "--steps", "1")
     assert "bins is 1; allowed" in fails(capsys, "evaluate", run, "--nll", "--bins", "1")
     assert "did you mean" in fails(capsys, "evaluate", run, "--nll", "--fixd", "small")
@@ -151,6 +174,10 @@ def test_inspect_reads_a_diffusers_folder(pipeline, tmp_path, capsys):
         ({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, "Karras(low=None, high=None, rho=7.0)"),
         ({"_class_name": "UniPCMultistepScheduler", "timestep_spacing": "trailing"}, "Trailing()"),
         ({"_class_name": "EDMEulerScheduler"}, "Karras(low=None, high=None, rho=7.0)"),
+        ({"_class_name": "CosineDPMSolverMultistepScheduler"}, "Exponential(low=None, high=None)"),
+        ({"_class_name": "DPMSolverSDEScheduler"}, "Linspace(clean=True)"),
+        ({"_class_name": "IPNDMScheduler"}, "Trailing()"),
+        ({"_class_name": "DDPMWuerstchenScheduler"}, "Trailing()"),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, "Trailing()"),
     ],
     ids=str,
