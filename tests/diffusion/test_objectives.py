@@ -242,7 +242,7 @@ def test_a_resumed_run_is_the_same_run(case, tmp_path):
 
 TWO = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, {tests!r} + "/.."]
 from test_objectives import CASES, recipe
 from sfumato.diffusion import train
 train(recipe(**CASES[{case!r}](), steps=6), {folder!r}, progress=False)
