@@ -171,7 +171,8 @@ def _score_vp(config: Mapping[str, Any], tokens: int | None) -> Process:
 def _wuerstchen(config: Mapping[str, Any], tokens: int | None) -> Process:
     if config["scaler"] != 1:
         raise wrong(config, "scaler", "1: another one bends the time of the cosine, for which there is no part")
-    # it clamps alpha^2 to [1e-4, 0.9999]; a path falls all the way, so it is cut there
+    # it clamps alpha^2 to [1e-4, 0.9999]; a path falls all the way, so it is cut there. Its network's time is that of the whole
+    # cosine, Cosine(s).at_log_snr(log_snr).t, not the stretched one of the cut
     end = math.log(0.9999) - math.log(0.0001)
     return Process(Truncated(Cosine(float(config["s"])), -end, end), Eps())
 

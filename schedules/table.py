@@ -107,6 +107,9 @@ class Table:
     def from_diffusers(cls, source: Mapping[str, Any] | str | Path | object, tokens: int | None = None) -> Process:
         """The forward process of a diffusers scheduler: its schedule (a Table, or a path without entries) and its row.
 
+        Levels and what an output means are those of the scheduler. t is ours, entry i at (i + 1) / T: what number a network takes as
+        its time is not said by this pair.
+
         Args:
             source: a scheduler, its config as a mapping with _class_name, or the folder or file of a scheduler_config.json
                 (a pipeline's folder will do). diffusers itself is not needed.
