@@ -223,3 +223,19 @@ def test_learned_variance_at_its_ends_is_a_fixed_one(o, variance):
 
     learned = end(DDPM("learned"), denoise, levels, x, lambda i, d: z[i])
     assert torch.allclose(learned, end(DDPM(variance), row, levels, x, lambda i, d: z[i]), rtol=0, atol=1e-12)
+
+
+def test_learned_variance_with_levels_per_sample():
+    """The sample that reaches its data gets no noise; the other gets its own."""
+    from sfumato.samplers import State
+
+    x, z = torch.tensor([[0.3, -0.2], [0.3, -0.2]], dtype=torch.float64), torch.ones(2, 2, dtype=torch.float64)
+    now, nxt = (Cosine()(torch.tensor(t, dtype=torch.float64)).like(x) for t in ([0.6, 0.6], [0.0, 0.4]))
+
+    def denoise(x, level):
+        p = Mixture()(x, level)
+        return Prediction.pair(p.x0, p.eps, torch.full_like(x, 1.0))
+
+    learned, large = (DDPM(v).step(State(x), denoise, [now, nxt], (z,))[0].x for v in ("learned", "large"))
+    assert torch.allclose(learned, large, atol=1e-14)
+    assert torch.allclose(learned[0], Mixture()(x, now).x0[0])

@@ -99,3 +99,15 @@ def test_it_is_a_density_and_a_learning_one():
 def test_refusals(make):
     with pytest.raises(ValueError, match=r"allowed|give steps"):
         make()
+
+
+def test_a_large_batch_is_learned_as_one_loss_after_the_other():
+    generator = torch.Generator().manual_seed(0)
+    density = LossSecondMoment(history=3)
+    index = torch.randint(0, 4, (1000,), generator=generator).square() // 4  # uneven
+    t, loss = (index + 1).double() / 4, torch.rand(1000, generator=generator, dtype=torch.float64)
+    rows = [[float("nan")] * 3 for _ in range(4)]
+    for i, value in zip(index.tolist(), loss.tolist(), strict=True):
+        rows[i] = [*rows[i][1:], value]
+    known = density.learn(density.start(FOUR), t, loss)
+    assert torch.equal(known.nan_to_num(-1), torch.tensor(rows, dtype=torch.float64).nan_to_num(-1))
