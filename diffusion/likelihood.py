@@ -16,7 +16,7 @@ from .data import Source
 from .model import Model
 from .progress import progress_bar
 
-__all__ = ["Likelihood", "likelihood"]
+__all__ = ["Likelihood", "bound_grid", "likelihood"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def likelihood(
         raise ValueError("index is empty; allowed: at least one sample")
     check_seeds([seed])
     schedule = model.denoiser.schedule
-    levels = (_grid(schedule, bins) if grid is None else grid)(schedule, steps)
+    levels = (bound_grid(schedule, bins) if grid is None else grid)(schedule, steps)
     model.denoiser.check(levels[:-1])
     found: list[Likelihood] = []
     training = model.denoiser.training
@@ -119,8 +119,13 @@ def likelihood(
     return Likelihood(*parts, learned=found[0].learned)
 
 
-def _grid(schedule: Schedule, bins: int | None) -> Grid:
-    """The levels that a bound is usually stated for."""
+def bound_grid(schedule: Schedule, bins: int | None) -> Grid:
+    """The grid that a bound is stated for unless told otherwise; see `likelihood`.
+
+    Args:
+        schedule: the model's.
+        bins: of the data, or None.
+    """
     if entries(schedule) is not None:
         return Trailing()
     high = 2.0 * math.log(3.0 * (bins - 1)) if bins is not None else 12.0

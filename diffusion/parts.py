@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["build", "class_path", "class_paths", "describe", "find_class"]
+__all__ = ["build", "class_path", "class_paths", "describe", "find_class", "in_short"]
 
 
 def class_path(cls: type) -> str:
@@ -86,8 +86,8 @@ def find_class(path: str, allow: Sequence[str] = ()) -> type:
         )
     try:
         found = getattr(importlib.import_module(package), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"class_path {path!r} can't be imported: {error}") from error
+    except Exception as error:  # a plug-in may fail in any way
+        raise ValueError(f"class_path {path!r} can't be imported: {type(error).__name__}: {error}") from error
     if isinstance(found, type) and root == "sfumato" and not found.__module__.startswith("sfumato."):
         raise ValueError(f"class_path {path!r} is not a class of Sfumato, it is only used there")
     if not isinstance(found, type):
@@ -121,3 +121,9 @@ def build(spec: Any, allow: Sequence[str] = (), at: str = "") -> Any:
     if isinstance(spec, list | tuple):
         return [build(v, allow, f"{at}[{i}]") for i, v in enumerate(spec)]
     return spec
+
+
+def in_short(part: object) -> str:
+    """A part as text of at most 60 characters, for people to read."""
+    text = str(part).removesuffix("()")
+    return text if len(text) <= 60 else f"{text[:57]}..."

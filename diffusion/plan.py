@@ -12,9 +12,10 @@ from ..guidance import Branch, Field
 from ..guidance.tree import Tree
 from ..samplers import tabulate
 from ..schedules import Level, Prediction
+from .forward_check import check_forward
 from .learned_variance import check_steps
 from .objective import Noised
-from .parts import class_paths, find_class
+from .parts import class_paths, find_class, in_short
 from .recipe import Recipe
 
 __all__ = ["BatchPlan", "check_recipe", "learning_rate", "plan_batches", "report"]
@@ -76,6 +77,7 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         ValueError: naming the keys and the fix. PairingError is one.
     """
+    check_forward(recipe.schedule, recipe.weighting)
     denoiser = recipe.denoiser()
     levels = recipe.grid(recipe.schedule, recipe.sampling_steps)
     asked = tabulate(recipe.sampler, levels).asked
@@ -161,6 +163,12 @@ def report(recipe: Recipe, processes: int = 1) -> str:
         ("network", f"{type(recipe.backbone).__name__}, {parameters:,} parameters"),
         ("data", f"{type(recipe.data).__name__}, {len(recipe.data):,} of {'x'.join(map(str, recipe.data.shape))}"),
         ("classes", str(recipe.num_classes or "none")),
+        ("path", f"{in_short(recipe.schedule)}, row {in_short(recipe.row)}, clock {in_short(recipe.clock)}"),
+        ("training", f"{in_short(recipe.density)}, {in_short(recipe.weighting)}, {in_short(recipe.objective)}"),
+        (
+            "sampling",
+            f"{recipe.sampling_steps} steps of {in_short(recipe.sampler)} on {in_short(recipe.grid)}, {in_short(recipe.guidance)}",
+        ),
         (
             "batch",
             f"{recipe.batch} = {processes} process(es) x {batches.accumulation} micro-batch(es) of up to {batches.micro_batch}",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from .level import Level
+from .scalar import Number
 from .schedule import Schedule, entries
 
 __all__ = ["EDGE", "Density", "Drawn", "count_of", "log_snr_density"]
@@ -35,15 +36,21 @@ class Density(Protocol):
         ...
 
 
-def log_snr_density(schedule: Schedule, log_snr: Tensor) -> Tensor:
+@overload
+def log_snr_density(schedule: Schedule, log_snr: float) -> float: ...
+@overload
+def log_snr_density(schedule: Schedule, log_snr: Tensor) -> Tensor: ...
+def log_snr_density(schedule: Schedule, log_snr: Number) -> Number:
     """The density of log-SNR on a schedule when t is uniform: -dt / d log-SNR, exact; 0 beyond the ends of the path.
 
     Args:
         schedule: the path.
-        log_snr: float64, any shape, +-inf included.
+        log_snr: a number, or float64 of any shape; +-inf included.
 
     Source: Kingma & Gao 2023 (2303.00848), section 2; Hang & Gu 2024 (2407.03297), eq. 5.
     """
+    if not isinstance(log_snr, Tensor):
+        return float(log_snr_density(schedule, torch.tensor(log_snr, dtype=torch.float64)))
     low, high = (float(schedule(t).log_snr) for t in (1.0, 0.0))
     slack = 1e-9  # a level's log-SNR is rounded
     inside = (log_snr >= low - slack) & (log_snr <= high + slack) & log_snr.isfinite()
@@ -63,5 +70,8 @@ def count_of(schedule: Schedule, name: str) -> int:
     """
     count = entries(schedule)
     if count is None:
-        raise ValueError(f"{name}.steps is null, but {type(schedule).__name__} is no table; give steps, such as 1000")
+        raise ValueError(
+            f"{name} counts the entries of a table, and {type(schedule).__name__} is no table; give steps, in a recipe density.steps, such "
+            "as 1000, or choose another density"
+        )
     return count

@@ -65,6 +65,10 @@ def read_process(source: Mapping[str, Any] | str | Path | object, tokens: int | 
         near = difflib.get_close_matches(name, [*KNOWN, *REFUSED], n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ValueError(f"_class_name is {name!r}, which is no scheduler of diffusers 0.42{hint}; {supported}")
+    for key in given:  # most other keys are those of sampling, which have no say here
+        near = difflib.get_close_matches(key, KNOWN[name].defaults, n=1, cutoff=0.9)
+        if near and key not in KNOWN[name].defaults:
+            raise ValueError(f"{key}: no key of {name}; did you mean {near[0]}?")
     return _READERS[KNOWN[name].kind](complete(name, given), tokens)
 
 
@@ -128,8 +132,8 @@ def _straight(config: Mapping[str, Any], key: str, tokens: int | None) -> Schedu
     if config.get("use_dynamic_shifting"):
         if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
             raise ValueError(
-                f"{config['_class_name']}: use_dynamic_shifting shifts by the sequence length, and tokens is {tokens!r}; allowed: a "
-                "whole number > 0, the tokens of one sample (FLUX: height / 16 * width / 16)"
+                f"{config['_class_name']}: use_dynamic_shifting shifts by the sequence length, and tokens is {tokens!r}; give tokens "
+                "(--tokens), a whole number > 0: those of one sample (FLUX: height / 16 * width / 16)"
             )
         low, high, start, end = (config[name] for name in DYNAMIC)
         if None in (low, high, start, end) or start == end:

@@ -31,7 +31,7 @@ class Table:
     exact. Grids stand on entries, since the network knows no other times.
 
     Args:
-        log_snr: of the entries, falling, least noise first; the last may be -inf.
+        log_snr: log-SNR of the entries, falling, least noise first, such as [5, 0, -5]; the last may be -inf.
         path: what alpha and sigma are at a log-SNR: "preserving" (alpha^2 + sigma^2 = 1), "exploding" (alpha = 1), or
             "straight" (alpha + sigma = 1).
 

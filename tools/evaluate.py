@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from ..diffusion import Source, load
-from ..diffusion.likelihood import likelihood
+from ..diffusion.likelihood import bound_grid, likelihood
 from ..diffusion.parts import build, describe
 from ..schedules import Grid
 from .arguments import read_config
@@ -104,27 +104,32 @@ def run(argv: Sequence[str]) -> int:
         )
     bins = own if options.bins is None else options.bins or None
     out.parent.mkdir(parents=True, exist_ok=True)  # found out before the work, not after it
+    schedule = model.denoiser.schedule
+    grid = options.grid or bound_grid(schedule, bins)
     began = time.perf_counter()
     found = likelihood(
-        model, source, torch.arange(count), steps=options.steps, grid=options.grid, terms=options.terms, bins=bins, fixed=options.fixed,
+        model, source, torch.arange(count), steps=options.steps, grid=grid, terms=options.terms, bins=bins, fixed=options.fixed,
         seed=options.seed, batch=options.batch, progress=True,
     )  # fmt: skip
     parts = {name: float(getattr(found, name).double().mean()) for name in ("prior", "middle", "decoder")}
     error = found.error if math.isfinite(found.error) else None
     result = {
         "bits_per_dim": found.mean, "standard_error": error, **parts, "n": count, "bins": bins, "steps": options.steps,
-        "grid": describe(options.grid),
+        "grid": describe(grid),
         "terms": options.terms, "variance": "learned" if found.learned else options.fixed, "seed": options.seed,
         "seconds": round(time.perf_counter() - began, 1), "data": describe(source), "trained_on": trained, **model.source,
-        "schedule": describe(model.denoiser.schedule), "version": version("sfumato"),
+        "schedule": describe(schedule), "version": version("sfumato"),
     }  # fmt: skip
     out.write_text(json.dumps(result, indent=1))
     spread = f" +- {error:.4f}" if error is not None else ""
     kind = f"{bins} values per number" if bins else "continuous data, differential"
-    print(f"{found.mean:.4f}{spread} bits per dimension at most, of {count} samples ({kind})")
     print(
-        f"prior {parts['prior']:.4f}, {options.steps - 1} steps {parts['middle']:.4f}, decoder {parts['decoder']:.4f}; "
-        f"{result['variance']} variance"
+        f"{found.mean:.4f}{spread} bits per dimension at most, of {count} samples ({kind}); +- is the standard error over them"
+    )
+    drawn = "all" if options.terms is None else f"{options.terms} per sample, at random"
+    print(
+        f"of these {parts['prior']:.4f} for the noisiest level, {parts['middle']:.4f} for {options.steps - 1} steps ({drawn}), "
+        f"{parts['decoder']:.4f} for the last; the steps draw with the {result['variance']} variance, on {grid}"
     )
     if trained:
         print("these are the data that the model was trained on; give --data for others")

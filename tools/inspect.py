@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 from ..diffusion import Recipe
+from ..diffusion.forward_check import check_forward
+from ..diffusion.parts import in_short
 from ..schedules import X0, Eps, Schedule, log_snr_density, output_weight
+from ..schedules.schedule import entries, first_t
 from .command import help_text, parse
 from .inspect_words import readable, warnings_of
 from .inspected import Parts, look
@@ -110,14 +113,13 @@ def run(argv: Sequence[str]) -> int:
         )
         return 0
     options, pairs = parse(argv, Inspect, ("config",), Recipe)
-    parts, description, elements = look(options.config, pairs, options.allow, options.tokens)
+    parts, description, elements, assumed = look(options.config, pairs, options.allow, options.tokens)
     elements = options.elements or elements
-    data, problems = curves(parts, options.also), warnings_of(parts, elements)
+    check_forward(parts.schedule, parts.weighting)
+    data, problems = {**curves(parts, options.also), "assumed": assumed}, warnings_of(parts, elements)
     out = Path(options.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    title = (
-        f"{type(parts.schedule).__name__}, row {type(parts.row).__name__}, {parts.sampling_steps} steps of {parts.grid}"
-    )
+    title = f"{in_short(parts.schedule)}, row {type(parts.row).__name__}, {parts.sampling_steps} steps of {parts.grid}"
     figures = {**data, "warnings": problems, "config": description}
     # JSON knows no infinity: the ends of log-SNR are null
     out.with_suffix(".json").write_text(json.dumps(_finite(figures), indent=1))
@@ -130,11 +132,17 @@ def run(argv: Sequence[str]) -> int:
         print("no figure: matplotlib is not installed (pip install 'sfumato[plots]')")
     print(f"numbers: {out.with_suffix('.json')}")
     top, bottom = parts.schedule(1.0), parts.schedule(0.0)
-    print(f"{title}\nlog-SNR runs from {float(bottom.log_snr):.4g} (data) to {float(top.log_snr):.4g} (noise)")
+    first = parts.schedule(first_t(parts.schedule))
+    entry = (
+        f", {float(first.log_snr):.4g} (first of {entries(parts.schedule)} entries)" if entries(parts.schedule) else ""
+    )
+    print(f"{title}\nlog-SNR runs from {float(bottom.log_snr):.4g} (data){entry} to {float(top.log_snr):.4g} (noise)")
+    if assumed:
+        print("a scheduler does not say how its network was trained: density and weighting are assumed")
     if top.alpha > 0 and (spread := readable(top, elements)) >= 1:
         print(
-            f"terminal SNR is not zero, but harmless for {elements} numbers per channel: mean brightness can be read at "
-            f"t = 1 to {spread:.2g} only, and data lie in [-1, 1]"
+            f"terminal SNR is not zero, but harmless for {elements} numbers per channel: at t = 1 mean brightness "
+            f"can be told only with an error of {spread:.2g}, and data lie in [-1, 1]"
         )
     print("\n".join(f"warning: {p}" for p in problems) if problems else "nothing wrong found")
     return 0

@@ -64,6 +64,16 @@ def warnings_of(parts: Parts, elements: int) -> list[str]:
             f"output ({type(parts.weighting).__name__} on row {type(parts.row).__name__}) is {share:.1g} of its median, so the network's "
             "first answer is what its neighbours taught it. Use Constant on this row, or another weighting that does not vanish there"
         )
+    # beyond sigma / alpha 80 nothing is left to be seen
+    reach = max(float(first.log_snr), -8.8) + 2.0
+    u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
+    log_snr = parts.density(u, parts.schedule).level.log_snr
+    assert isinstance(log_snr, torch.Tensor)
+    if (seen := float((log_snr < reach).double().mean())) < 1e-5:
+        found.append(
+            f"training does not see where sampling starts: {type(parts.density).__name__} draws {seen:.1g} of its levels below log-SNR "
+            f"{reach:.2f}, and the grid starts at {float(first.log_snr):.2f}. Use a density with longer tails, or start the grid lower"
+        )
     if parts.input_std is None and parts.row.input_std is None:
         sizes = [float(parts.schedule(t).alpha) ** 2 + float(parts.schedule(t).sigma) ** 2 for t in (0.0, 0.5, 1.0)]
         if max(sizes) > 3 * min(sizes):

@@ -49,11 +49,12 @@ class Parts:
 
 
 class Inspected(NamedTuple):
-    """The parts, their description, and how many numbers per channel a sample has."""
+    """The parts, their description, how many numbers per channel a sample has, and whether training is only assumed."""
 
     parts: Parts
     description: dict[str, Any]
     elements: int
+    assumed: bool = False
 
 
 def look(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequence[str], tokens: int | None) -> Inspected:
@@ -71,8 +72,13 @@ def look(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequence[str], to
     path = Path(config)
     tries = (path, path / "scheduler_config.json", path / "scheduler" / "scheduler_config.json")
     found = next((p for p in tries if p.name == "scheduler_config.json" and p.is_file()), None)
-    if tokens is not None and (found is None or tokens < 1):
-        raise ValueError(f"tokens is {tokens}; allowed: >= 1, for a diffusers folder only")
+    if found is None and (tokens is not None or (path.is_dir() and not (path / "config.yaml").is_file())):
+        raise ValueError(
+            f"{config} is no diffusers folder: it holds neither scheduler/scheduler_config.json nor scheduler_config.json"
+            + ("; leave tokens out" if tokens is not None else ", and no run folder: it holds no config.yaml")
+        )
+    if tokens is not None and tokens < 1:
+        raise ValueError(f"tokens is {tokens}; allowed: >= 1")
     if found is None:
         description = resolve_recipe(config, pairs, allow)
         size = (description["backbone"].get("init_args") or {}).get("size", 32)
@@ -80,7 +86,7 @@ def look(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequence[str], to
         return Inspected(Parts(**build(kept, allow)), kept, size**2)
     own = _diffusers(found, tokens)
     description = resolve(merge(describe(own)["init_args"], pairs), Parts, allow)
-    return Inspected(Parts(**build(description, allow)), description, _size(found) ** 2)
+    return Inspected(Parts(**build(description, allow)), description, _size(found) ** 2, True)
 
 
 def _diffusers(file: Path, tokens: int | None) -> Parts:
@@ -99,9 +105,13 @@ def _grid(config: dict[str, Any]) -> Grid:
     if config.get("use_karras_sigmas") or name.startswith(("EDM", "Cosine")):
         return Karras()
     solver = name.startswith(("DPMSolverMultistep", "DPMSolverSinglestep", "UniPC", "DEIS", "SASolver"))
-    leading = name.startswith(("DDIM", "DDPM", "PNDM", "LCM", "TCD", "CogVideoX", "RePaint", "UnCLIP"))
-    straight = bool(config.get("use_flow_sigmas")) or any(
-        w in name for w in ("Flow", "RF", "MiniMax", "IPNDM", "Wuerstchen", "Sde")
+    leading = name.startswith(("DDIM", "DDPM", "PNDM", "CogVideoX", "RePaint", "UnCLIP"))
+    if name.startswith("FlowMatch"):  # from sigma 1 to 1 / T in equal steps, shifted
+        return Linspace()
+    straight = (
+        name.startswith(("LCM", "TCD"))
+        or bool(config.get("use_flow_sigmas"))
+        or any(w in name for w in ("Flow", "RF", "MiniMax", "IPNDM", "Wuerstchen", "Sde"))
     )
     default = "trailing" if straight else "leading" if leading else "linspace"
     spacing = config.get("timestep_spacing", default)

@@ -35,7 +35,9 @@ def draw_losses(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(steps, [line["loss"] for line in lines], color="black")
-    left.set(xlabel="optimizer step", ylabel="weighted loss", yscale="log", title="loss")
+    # an uncertainty's loss is a log-likelihood, which may fall below zero
+    scale = "log" if min(line["loss"] for line in lines) > 0 else "linear"
+    left.set(xlabel="optimizer step", ylabel="loss that is minimised", yscale=scale, title="loss")
     colors = mpl.colormaps["turbo"](np.linspace(0, 0.95, len(EDGES) + 1))
     for k, name in enumerate(_bucket_names()):
         seen = counts[:, k] > 0
@@ -93,14 +95,15 @@ def draw_schedule(curves: Mapping[str, Any], title: str, path: Path) -> None:
             color=f"C{k + 1}",
             label=f"{other['name']}, t uniform",
         )
-    c.set(xlabel="log-SNR", title="density of training noise levels", ylim=(0, None))
+    assumed = " (assumed)" if curves.get("assumed") else ""
+    c.set(xlabel="log-SNR", title=f"density of training noise levels{assumed}", ylim=(0, None))
     if beside:
-        c.legend(fontsize="x-small")
+        c.legend(fontsize="x-small", loc="upper left")
     w = curves["weighting"]
     d.plot(w["log_snr"], w["output"], label=f"on the output ({w['row']})")
     d.plot(w["log_snr"], w["eps"], "--", label="on eps")
     d.plot(w["log_snr"], w["x0"], ":", label="on x0")
-    d.set(xlabel="log-SNR", yscale="log", title=f"weight of the squared error ({w['name']})")
+    d.set(xlabel="log-SNR", yscale="log", title=f"weight of the squared error ({w['name']}){assumed}")
     d.legend(fontsize="small")
     figure.savefig(path, dpi=110)
 

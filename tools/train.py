@@ -123,8 +123,9 @@ def run(argv: Sequence[str]) -> int:
         print(f"sfumato train: {stopped}\ngo on with: sfumato train {folder} --resume", file=sys.stderr)
         return 0 if stopped.number == signal.SIGTERM else 130
     if main:
+        allow = "".join(f" --allow {package}" for package in options.allow)
         labels = f" --labels 0-{recipe.num_classes - 1}" if recipe.num_classes else ""
-        print(f"{plot_losses(folder)}\ntrained: {folder}\nnext: sfumato sample {folder} --seeds 0-15{labels}")
+        print(f"{plot_losses(folder)}\ntrained: {folder}\nnext: sfumato sample {folder} --seeds 0-15{labels}{allow}")
     return 0
 
 

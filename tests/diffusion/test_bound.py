@@ -8,7 +8,7 @@ from torch import nn
 
 from sfumato.diffusion import Batch, Denoiser, Model, TimeClock
 from sfumato.diffusion.bound import end_term, posterior, step_term
-from sfumato.diffusion.likelihood import _grid, likelihood
+from sfumato.diffusion.likelihood import bound_grid, likelihood
 from sfumato.schedules import (
     X0,
     BetaTable,
@@ -147,10 +147,10 @@ def test_the_gradient_of_a_term_is_that_of_float64(far):
 
 
 def test_the_grid_that_a_bound_is_stated_for():
-    assert isinstance(_grid(BetaTable("linear"), 256), Trailing)
-    assert _grid(Cosine(), 17).high == pytest.approx(2 * math.log(48))  # sigma / alpha a sixth of 2 / 16
-    assert math.exp(-_grid(Cosine(), 256).high / 2) == pytest.approx(2 / 255 / 6)
-    assert _grid(Truncated(Cosine(), log_snr_max=5.0), 256).high == pytest.approx(5.0)
+    assert isinstance(bound_grid(BetaTable("linear"), 256), Trailing)
+    assert bound_grid(Cosine(), 17).high == pytest.approx(2 * math.log(48))  # sigma / alpha a sixth of 2 / 16
+    assert math.exp(-bound_grid(Cosine(), 256).high / 2) == pytest.approx(2 / 255 / 6)
+    assert bound_grid(Truncated(Cosine(), log_snr_max=5.0), 256).high == pytest.approx(5.0)
 
 
 def test_the_network_is_told_the_labels():

@@ -365,7 +365,10 @@ def test_what_does_not_fit_is_said_before_the_first_step():
         check_recipe(recipe(backbone=network(2), objective=LearnedUncertainty()))
     with pytest.raises(ValueError, match=r"the backbone returned \(1, 3, 8, 8\)"):
         check_recipe(recipe(backbone=network(3)))
-    with pytest.raises(ValueError, match=r"LossSecondMoment.steps is null, but Cosine is no table; give steps"):
+    with pytest.raises(
+        ValueError,
+        match=r"LossSecondMoment counts the entries of a table, and Cosine is no table",
+    ):
         check_recipe(recipe(density=LossSecondMoment()))
 
 

@@ -427,3 +427,11 @@ def test_flows_towards_data():
     x = (1 - sigma) * x0 + sigma * eps
     theirs._step_index = 1
     assert theirs.step(x0 - eps, theirs.timesteps[1], x).prev_sample.allclose(x0, atol=1e-5)
+
+
+def test_a_misspelt_key_is_not_taken_for_one_of_sampling():
+    with pytest.raises(ValueError, match=r"betaend: no key of DDIMScheduler; did you mean beta_end\?"):
+        Table.from_diffusers({"_class_name": "DDIMScheduler", "betaend": 1.0})
+    for name in KNOWN:  # no class's own keys are mistaken for another's
+        config = {k: v for k, v in dict(make(name).config).items() if not k.startswith("_")}
+        Table.from_diffusers({"_class_name": name, **config}, tokens=1024)

@@ -467,6 +467,11 @@ def test_densities_in_closed_form(schedule, density):
     assert torch.allclose(log_snr_density(schedule, at), density(at), rtol=1e-12)
 
 
+def test_density_of_a_number():
+    assert log_snr_density(Cosine(0.0), 0.0) == pytest.approx(0.15915494, abs=6e-9)
+    assert log_snr_density(LinearBeta(), -math.inf) == 0.0
+
+
 def test_density_golden():
     at = torch.tensor([3.68546007, 1.76274717, 0.0], dtype=torch.float64)
     assert log_snr_density(Cosine(0.0), at).tolist() == pytest.approx([0.04918158, 0.11253954, 0.15915494], abs=6e-9)

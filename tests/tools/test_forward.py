@@ -125,7 +125,7 @@ def test_training_on_a_table_with_a_learning_density(tmp_path, capsys):
             tmp_path / "y.json",
         )
         assert json.loads((tmp_path / "y.json").read_text())["bins"] == said
-    assert "tokens is 5; allowed: >= 1, for a diffusers folder only" in fails(capsys, "inspect", run, "--tokens", "5")
+    assert "leave tokens out" in fails(capsys, "inspect", run, "--tokens", "5")
     assert "steps is 1; allowed" in fails(capsys, "evaluate", run, "--nll", "--steps", "1")
     assert "bins is 1; allowed" in fails(capsys, "evaluate", run, "--nll", "--bins", "1")
     assert "did you mean" in fails(capsys, "evaluate", run, "--nll", "--fixd", "small")
@@ -149,7 +149,10 @@ def pipeline(tmp_path):
 
 def test_inspect_reads_a_diffusers_folder(pipeline, tmp_path, capsys):
     out = printed(capsys, "inspect", pipeline, "--out", tmp_path / "a.png")
-    assert "Table, row Eps, 20 steps of Leading(offset=1)" in out
+    assert "Table(1000 entries, log_snr 7.06" in out
+    assert "row Eps, 20 steps of Leading(offset=1)" in out
+    assert "7.069 (first of 1000 entries)" in out
+    assert "density and weighting are assumed" in out
     assert "terminal SNR is not zero: alpha is 0.06826" in out
     assert "the grid does not start at the top" in out
     better = printed(
@@ -178,7 +181,8 @@ def test_inspect_reads_a_diffusers_folder(pipeline, tmp_path, capsys):
         ({"_class_name": "DPMSolverSDEScheduler"}, "Linspace(clean=True)"),
         ({"_class_name": "IPNDMScheduler"}, "Trailing()"),
         ({"_class_name": "DDPMWuerstchenScheduler"}, "Trailing()"),
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, "Trailing()"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, "Linspace(clean=True)"),
+        ({"_class_name": "LCMScheduler"}, "Trailing()"),
     ],
     ids=str,
 )  # fmt: skip
@@ -214,6 +218,58 @@ def test_inspect_warns_of_an_input_that_changes_its_size(tmp_path, capsys):
     out = printed(capsys, *words, "--out", tmp_path / "a.png")
     assert "the size of x changes along the path: alpha^2 + sigma^2 runs from 0.04 to 1" in out
     assert "nothing wrong found" in printed(capsys, *words, "--input_std", "1", "--out", tmp_path / "b.png")
+
+
+def test_inspect_warns_of_a_density_that_does_not_see_the_start(tmp_path, capsys):
+    words = ["inspect", "digits", "--out", tmp_path / "a.png", "--density", "LogSNRImportance"]
+    assert "training does not see where sampling starts" in printed(capsys, *words)
+    assert "nothing wrong found" in printed(capsys, *words, "--density.like", "Cauchy")
+
+
+def test_an_empty_folder_is_said_to_be_none(tmp_path, capsys):
+    assert "is no diffusers folder: it holds neither" in fails(capsys, "inspect", tmp_path)
+    assert "leave tokens out" in fails(capsys, "inspect", "digits", "--tokens", "5")
+
+
+PLUG_INS = """
+from dataclasses import dataclass
+import torch
+from sfumato.schedules import Level
+@dataclass(frozen=True)
+class Negative:
+    def __call__(self, log_snr): return -torch.exp(log_snr)
+@dataclass(frozen=True)
+class Backwards:
+    def __call__(self, t): return Level(t, t, 1.0 - t)
+    def at_log_snr(self, log_snr): return Level(0.5, 0.5, 0.5)
+@dataclass(frozen=True)
+class NoInverse:
+    def __call__(self, t): return Level(t, 1.0 - t, t)
+    def at_log_snr(self, log_snr): return Level(0.5, 0.5, 0.5)
+"""
+
+
+def test_plug_ins_are_looked_at_before_they_are_trained_on(tmp_path, monkeypatch, capsys):
+    (tmp_path / "wrong_parts.py").write_text(PLUG_INS)
+    (tmp_path / "broken_parts.py").write_text("raise RuntimeError('boom')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for command in (["train", "digits", "--dry-run"], ["inspect", "digits"]):
+        allow = [*command, "--allow", "wrong_parts"]
+        assert "weighting Negative is" in fails(capsys, *allow, "--weighting", "wrong_parts.Negative")
+        assert "data at t = 0" in fails(capsys, *allow, "--schedule", "wrong_parts.Backwards", "--grid", "Trailing")
+        assert "is not its inverse" in fails(
+            capsys, *allow, "--schedule", "wrong_parts.NoInverse", "--grid", "Trailing"
+        )
+    err = fails(capsys, "train", "digits", "--allow", "broken_parts", "--weighting", "broken_parts.X", "--dry-run")
+    assert "can't be imported: RuntimeError: boom" in err
+
+
+def test_a_dry_run_says_the_forward_process(capsys):
+    out = printed(capsys, "train", "digits", "--dry-run")
+    assert "RectifiedFlow, row EDM(data_std=0.75), clock LogSNRClock" in out
+    assert "LogNormal(mean=-0.5, std=1.2), EDMWeighting(data_std=0.75), Regression" in out
+    assert "20 steps of DPMSolverPP" in out
 
 
 def test_inspect_warns_of_a_first_level_without_weight(tmp_path, capsys):
