@@ -8,13 +8,14 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from docstring_parser import parse as parse_docstring
 
 from ..diffusion.parts import build
 from .arguments import gather, merge, split
-from .parts import choices, part_of, part_type
+from .parts import choices, part_of, part_type, resolve_class
 from .resolve import Field, fields_of, resolve
 from .spelling import UsageError, did_you_mean
 
@@ -59,8 +60,7 @@ def parse(
         if given := [(k, v) for k, v in mine if k.split(".")[0] == key]:
             tree[key] = gather(given)
     allow = tree.get("allow", [])
-    if allow and os.getcwd() not in sys.path:  # a module beside the user, as with `python -m`
-        sys.path.insert(0, os.getcwd())
+    look_here(allow)
     resolved = resolve(tree, cls, allow)
 
     hints = {name: f.hint for name, f in ours.items()}
@@ -69,6 +69,12 @@ def parse(
         return cls(**built), theirs
     except ValueError as error:
         raise UsageError([str(error)]) from error
+
+
+def look_here(allow: Sequence[str]) -> None:
+    """Let plug-ins of the current folder be imported, as with `python -m`, where some are allowed."""
+    if allow and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def _line(name: str, field: Field, about: str, width: int) -> str:
@@ -102,11 +108,15 @@ def help_text(usage: str, cls: type, recipe: type | None = None, argv: Sequence[
     parts += _section("options", cls, "")
     if recipe is not None:
         parts += _section("recipe: any key of the config, over the preset", recipe, "")
-    for key, value in _named(argv):
+    named = _named(argv)
+    allow = [value for key, value in named if key == "allow"]
+    look_here(allow)
+    for key, value in named:
         hint = {**fields_of(cls), **(fields_of(recipe) if recipe else {})}.get(key, Field(None, None)).hint
         wanted = part_type(hint) or part_of(hint)
-        if wanted is not None and value in choices(wanted):
-            parts += _section(f"{key} {value}", choices(wanted)[value], f"{key}.")
+        if wanted is not None:
+            with suppress(ValueError):  # what is no such part is not explained
+                parts += _section(f"{key} {value}", resolve_class(value, wanted, allow), f"{key}.")
     if recipe is not None:
         parts.append(
             "A part is a short name or a class path; its arguments are dotted: --sampler GHVB --sampler.order 3.8"

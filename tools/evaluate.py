@@ -96,7 +96,11 @@ def run(argv: Sequence[str]) -> int:
     )
     if tuple(source.shape) != tuple(model.shape):
         raise ValueError(f"data are {source.shape}, the model was trained on {tuple(model.shape)}")
-    count = min(options.count or len(source), len(source))
+    if options.count is not None and options.count > len(source):
+        raise ValueError(
+            f"count is {options.count}, the data have {len(source)}; allowed: at most that, or null for all"
+        )
+    count = options.count or len(source)
     own = getattr(source, "bins", None)
     if options.bins is None and own is None:
         raise ValueError(

@@ -108,6 +108,7 @@ def test_training_on_a_table_with_a_learning_density(tmp_path, capsys):
         capsys, "evaluate", run, "--nll", "--seed", "99999999999999999999"
     )
     assert "grid.rho: name the part too" in fails(capsys, "evaluate", run, "--nll", "--grid.rho", "5")
+    assert "count is 5000, the data have 1797" in fails(capsys, "evaluate", run, "--nll", "--count", "5000")
     assert "batch is 0; allowed: >= 1" in fails(capsys, "evaluate", run, "--nll", "--batch", "0")
     for given, said in (("0", None), ("256", 256)):
         printed(
@@ -263,6 +264,20 @@ def test_plug_ins_are_looked_at_before_they_are_trained_on(tmp_path, monkeypatch
         )
     err = fails(capsys, "train", "digits", "--allow", "broken_parts", "--weighting", "broken_parts.X", "--dry-run")
     assert "can't be imported: RuntimeError: boom" in err
+
+
+def test_help_lists_the_arguments_of_a_plug_in(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_parts.py").write_text(
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Own:\n"
+        '    """A weight.\n\n    Args:\n        centre: where it is largest.\n    """\n'
+        "    centre: float = 2.5\n    def __call__(self, log_snr): return log_snr * 0 + 1\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    out = printed(capsys, "train", "digits", "--allow", "own_parts", "--weighting", "own_parts.Own", "--help")
+    assert "--weighting.centre" in out
+    assert "where it is largest. [2.5]" in out
+    assert "--weighting.centre" not in printed(capsys, "train", "digits", "--weighting", "own_parts.Own", "--help")
 
 
 def test_a_dry_run_says_the_forward_process(capsys):
