@@ -128,7 +128,7 @@ def test_spacings_golden():
     assert leading(SD, 10)[0].ratio == pytest.approx(8.35, abs=0.01)  # the flaw: not 14.61
 
 
-@pytest.mark.parametrize("steps", [1, 3, 7, 20, 50, 333, 1000])
+@pytest.mark.parametrize("steps", [1, 3, 7, 16, 20, 50, 80, 333, 1000])
 def test_spacings_are_those_of_diffusers(steps):
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
