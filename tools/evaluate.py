@@ -120,7 +120,8 @@ def run(argv: Sequence[str]) -> int:
     result = {
         "bits_per_dim": found.mean, "standard_error": error, **parts, "n": count, "bins": bins, "steps": options.steps,
         "grid": describe(grid),
-        "terms": options.terms, "variance": "learned" if found.learned else options.fixed, "seed": options.seed,
+        "terms": options.terms, "labels": bool(model.num_classes and source.num_classes),
+        "variance": "learned" if found.learned else options.fixed, "seed": options.seed,
         "seconds": round(time.perf_counter() - began, 1), "data": describe(source), "trained_on": trained, **model.source,
         "schedule": describe(schedule), "version": version("sfumato"),
     }  # fmt: skip
@@ -135,6 +136,8 @@ def run(argv: Sequence[str]) -> int:
         f"of these {parts['prior']:.4f} for the noisiest level, {parts['middle']:.4f} for {options.steps - 1} steps ({drawn}), "
         f"{parts['decoder']:.4f} for the last; the steps draw with the {result['variance']} variance, on {grid}"
     )
+    if model.num_classes and not source.num_classes:
+        print("the data have no labels: the model was asked for its null class")
     if trained:
         print("these are the data that the model was trained on; give --data for others")
     print(f"numbers: {out}")

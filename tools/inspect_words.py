@@ -58,7 +58,7 @@ def warnings_of(parts: Parts, elements: int) -> list[str]:
             "weighting for this row, such as MinSNR"
         )
     start = output_weight(parts.weighting, parts.row, Level(first.t, *(torch.tensor([float(v)]) for v in first[1:])))
-    if (share := float(start / weights.median().clamp_min(1e-300))) < 1e-4:
+    if (share := float(start / weights.median().clamp_min(1e-300))) < 1e-6:
         found.append(
             f"sampling starts where the loss hardly looks: at its first level (log-SNR {float(first.log_snr):.2f}) the weight on the "
             f"output ({type(parts.weighting).__name__} on row {type(parts.row).__name__}) is {share:.1g} of its median, so the network's "

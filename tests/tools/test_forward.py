@@ -87,6 +87,7 @@ def test_training_on_a_table_with_a_learning_density(tmp_path, capsys):
     result = json.loads((run / "nll.json").read_text())
     assert result["bits_per_dim"] == pytest.approx(result["prior"] + result["middle"] + result["decoder"])
     assert (result["n"], result["bins"], result["steps"], result["variance"]) == (20, 17, 8, "learned")
+    assert result["labels"] is True
     assert "of 20 samples" in printed(
         capsys,
         "evaluate",
@@ -304,6 +305,8 @@ def test_inspect_warns_of_a_first_level_without_weight(tmp_path, capsys):
         "Uniform",
     ]
     assert "sampling starts where the loss hardly looks" in printed(capsys, *words, "--weighting", "MinSNR")
+    words_linear = [*words, "--weighting", "MinSNR", "--schedule", "LinearBeta"]  # little is not nothing
+    assert "hardly looks" not in printed(capsys, *words_linear)
     good = printed(capsys, *words, "--weighting", "Constant", "--weighting.row", "V")
     assert "nothing wrong found" in good
 
