@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..guidance import Branch, Field, Guidance, Plain
 from ..guidance.tree import Tree, take
-from ..samplers import DPMSolverPP, Sampler
+from ..samplers import DPMSolverPP, Sampler, on_path
 from ..samplers.filters import Filter
 from ..samplers.refill import fill
 from ..schedules import Grid, Trailing, check_seeds
@@ -153,7 +153,7 @@ class Model:
         bar = progress_bar(len(seed) * steps, 0, "sampling", progress, leave=False)
         try:
             for done in fill(
-                sampler, denoise_for, levels, seed, self.shape, filters=filters, retries=retries, batch=batch,
+                on_path(sampler, self.denoiser.schedule), denoise_for, levels, seed, self.shape, filters=filters, retries=retries, batch=batch,
                 strict=strict, device=device, on_step=lambda moved: bar.update(moved),
             ):  # fmt: skip
                 finite = torch.isfinite(done.x).flatten(1).all(1).cpu()

@@ -10,7 +10,7 @@ import torch
 
 from ..guidance import Branch, Field
 from ..guidance.tree import Tree
-from ..samplers import tabulate
+from ..samplers import on_path, tabulate, trajectory
 from ..schedules import Level, Prediction
 from .forward_check import check_forward
 from .learned_variance import check_steps
@@ -80,9 +80,8 @@ def check_recipe(recipe: Recipe) -> None:
     check_forward(recipe.schedule, recipe.weighting)
     denoiser = recipe.denoiser()
     levels = recipe.grid(recipe.schedule, recipe.sampling_steps)
-    asked = tabulate(recipe.sampler, levels).asked
-    denoiser.check(asked)
-    _check_guidance(recipe, asked)
+    denoiser.check(tabulate(on_path(recipe.sampler, recipe.schedule), levels).asked)
+    _check_guidance(recipe, levels)
     _check_classes(recipe)
     shape, classes = recipe.data.shape, recipe.data.num_classes
     channels, size = getattr(recipe.backbone, "channels", shape[0]), getattr(recipe.backbone, "size", shape[-1])
@@ -101,19 +100,20 @@ def check_recipe(recipe: Recipe) -> None:
     _check_objective(recipe)
 
 
-def _check_guidance(recipe: Recipe, asked: Sequence[Level]) -> None:
-    """Ask the rule at every level with a network that answers at once: what it asks for must be there."""
+def _check_guidance(recipe: Recipe, levels: Sequence[Level]) -> None:
+    """Sample with a network that answers at once: the branches that the rule (or a corrector's) asks for must be there."""
     x = torch.zeros(1, *recipe.data.shape)
 
     def network(x: torch.Tensor, level: Level, condition: Tree) -> Prediction:
-        return Prediction.pair(x, x)
+        return Prediction.pair(x, x, x)
 
     names = ("cond", "ref") if recipe.num_classes else ("cond",)
     condition = {name: {"labels": torch.zeros(1, dtype=torch.int64)} if recipe.num_classes else None for name in names}
     field = Field({name: Branch(network, condition[name]) for name in names}, recipe.guidance, 1)
-    for level in asked:
-        field.begin(level)
-        field(x, level)
+    sampler = on_path(recipe.sampler, recipe.schedule)
+    with torch.no_grad():
+        for _ in trajectory(sampler, field, levels, x, lambda step, draw: x):
+            pass
     if recipe.num_classes and recipe.label_dropout == 0 and int(field.spent[0, 1]):
         raise ValueError(
             f"label_dropout is 0, but {recipe.guidance} steers away from the null class, which is then never trained; set "

@@ -1,24 +1,49 @@
 """How to walk back: samplers, and the loop that runs them."""
 
+from .adaptive_step import AdaptiveStep
+from .churn import Churn
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm_solver import DPMSolverPP
+from .dpm_solver_2 import DPMSolver2
+from .dpm_solver_2s import DPMSolverPP2S
+from .euler import Euler
 from .ghvb import GHVB
+from .gradient_estimation import GradientEstimation
+from .heavy_ball import HeavyBall
 from .heun import Heun
+from .langevin import Corrector, Langevin
+from .path import on_path
+from .plms import PLMS
+from .predictor_corrector import PredictorCorrector
 from .state import Denoise, Sampler, State, move
 from .trajectory import Step, tabulate, trajectory
+from .unipc import UniPC
 
 __all__ = [
     "DDIM",
     "DDPM",
     "GHVB",
+    "PLMS",
+    "AdaptiveStep",
+    "Churn",
+    "Corrector",
+    "DPMSolver2",
     "DPMSolverPP",
+    "DPMSolverPP2S",
     "Denoise",
+    "Euler",
+    "GradientEstimation",
+    "HeavyBall",
     "Heun",
+    "Langevin",
+    "PredictorCorrector",
     "Sampler",
     "State",
     "Step",
+    "UniPC",
     "move",
+    "on_path",
     "tabulate",
     "trajectory",
 ]

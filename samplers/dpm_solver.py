@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
@@ -29,6 +30,10 @@ class DPMSolverPP:
     Args:
         order: 1, 2 or 3.
         eta: 0 for the ODE, 1 for the SDE (SDE-DPM-Solver++); any value between interpolates, >= 0.
+        solver: the mean through two D's, in order 2 and in the second step of order 3: "midpoint" as above, or "heun", exact for
+            a D that is linear in half log-SNR; both of order 2.
+        legacy: order 3 as published, in DPM-Solver's repository, diffusers and k-diffusion: half of the curvature, and so of
+            order 2. For pictures made with them; k-diffusion's second step is "heun".
 
     Raises:
         ValueError: for other values.
@@ -38,12 +43,18 @@ class DPMSolverPP:
 
     order: int = 2
     eta: float = 0.0
+    solver: Literal["midpoint", "heun"] = "midpoint"
+    legacy: bool = False
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
             raise ValueError(f"DPMSolverPP.order is {self.order}; allowed: 1, 2, 3")
         if not 0.0 <= self.eta < math.inf:
             raise ValueError(f"DPMSolverPP.eta is {self.eta}; allowed: >= 0 (0 is the ODE, 1 the SDE)")
+        if self.solver not in ("midpoint", "heun"):
+            raise ValueError(f"DPMSolverPP.solver is {self.solver!r}; allowed: 'midpoint', 'heun'")
+        if self.legacy and self.order != 3:
+            raise ValueError(f"DPMSolverPP.legacy with order {self.order}; allowed: with order 3, which it changes")
 
     @property
     def draws(self) -> int:
@@ -55,9 +66,12 @@ class DPMSolverPP:
         if not nodes:
             return [1.0]
         h = _clock(nxt) - _clock(now)
-        if len(nodes) == 1:
+        if len(nodes) == 1 and self.solver == "midpoint":
             return [1.0 - h / (2 * nodes[0]), h / (2 * nodes[0])]
-        return lagrange([0.0, *nodes], exponential_means(h, (1.0 + self.eta) * h, 3))
+        moments = exponential_means(h, (1.0 + self.eta) * h, len(nodes) + 1)
+        if self.legacy and len(nodes) == 2:
+            moments[2] /= 2
+        return lagrange([0.0, *nodes], moments)
 
     def step(
         self, state: State, denoise: Denoise, levels: Sequence[Level], z: tuple[Vector, ...]

@@ -54,7 +54,7 @@ class Sampler(Protocol):
         Args:
             state: where it stands; its memory is empty in the first step.
             denoise: the model, asked as often as the method needs.
-            levels: *past, now, nxt.
+            levels: *past, now, nxt; of the past the last 30.
             z: `draws` tensors of standard normals like x.
 
         Returns:

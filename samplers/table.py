@@ -14,7 +14,17 @@ from ..schedules.rows import Row
 from .form import Form
 from .state import Sampler, State
 
-__all__ = ["Program", "substitute", "trace"]
+__all__ = ["HERE", "Program", "recent", "substitute", "trace"]
+
+# the form of x itself
+HERE = {"x": 1.0}
+# levels that a step is told of: 30 behind it, now and next
+_RECENT = 32
+
+
+def recent(levels: Sequence[Level], i: int) -> Sequence[Level]:
+    """The levels of step i, *past, now, nxt: at most 30 past ones, so that a long walk costs the same per step as a short one."""
+    return levels[max(0, i + 2 - _RECENT) : i + 2]
 
 
 @dataclass(frozen=True)
@@ -57,14 +67,14 @@ def trace(sampler: Sampler, levels: Sequence[Level]) -> list[Program] | None:
         memory = tuple(Form.symbol(f"m{j}") for j in range(width))
         z = tuple(Form.symbol(f"z{j}") for j in range(sampler.draws))
         try:
-            state, p = sampler.step(State(Form.symbol("x"), memory), denoise, levels[: i + 2], z)
+            state, p = sampler.step(State(Form.symbol("x"), memory), denoise, recent(levels, i), z)
         except (
             Exception
         ):  # a symbol was asked for more than + - * /; a real mistake shows again, on tensors, as written
             return None
-        linear = isinstance(state.x, Form) and all(isinstance(m, Form) for m in state.memory)
+        linear = all(isinstance(v, Form) for v in (state.x, *state.memory, *(x for x, _ in asks)))
         shown = next((k for k, a in enumerate(answers) if a is p), -1)
-        if not linear or shown < 0 or asks[0][0].terms != {"x": 1.0}:
+        if not linear or shown < 0:
             return None
         programs.append(Program(tuple(asks), state.x, tuple(state.memory), shown))
         width = len(state.memory)

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ..samplers import tabulate
+from ..samplers import on_path, tabulate
 from ..schedules import Level, PairingError, check_pairing, output_weight
 from .inspected import Parts
 
@@ -93,4 +93,4 @@ def warnings_of(parts: Parts, elements: int) -> list[str]:
 
 def _asked(parts: Parts, grid: list[Level]) -> list[Level]:
     """Every level that the network is asked at: in sampling, and at the top of training."""
-    return [parts.schedule(1.0), *tabulate(parts.sampler, grid).asked]
+    return [parts.schedule(1.0), *tabulate(on_path(parts.sampler, parts.schedule), grid).asked]

@@ -175,7 +175,7 @@ def test_storages_and_weak_references_count_as_knowing():
 
 
 def test_memory_shared_with_another_process_is_left_alone():
-    from sfumato.samplers.trajectory import _free
+    from sfumato.samplers.buffers import _free
 
     held = [torch.randn(4), torch.randn(4)]
     assert [_free(held, i) for i in range(2)] == [True, True]

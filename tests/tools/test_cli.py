@@ -98,7 +98,7 @@ def test_help_lists_the_arguments_of_a_named_part(capsys):
         (["train", "digits", "--sampler", "GHBV"], "did you mean GHVB?"),
         (
             ["train", "digits", "--sampler.ordr", "2"],
-            "sampler.ordr: unknown key of DPMSolverPP; allowed: order, eta; did you mean order?",
+            "sampler.ordr: unknown key of DPMSolverPP; allowed: order, eta, solver, legacy; did you mean order?",
         ),
         (["train", "digits", "--lr", "fast"], "lr is 'fast'; allowed: a number"),
         (["train", "digits", "--lr", ".nan"], "lr is nan"),

@@ -1,0 +1,128 @@
+"""Steps as long as a tolerance allows, for each picture its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..schedules.level import Level
+from ..schedules.prediction import Prediction
+from ..schedules.scalar import angle
+from ..schedules.schedule import Schedule
+from .path import known, plain
+from .state import Denoise, State, Vector
+
+__all__ = ["AdaptiveStep"]
+
+# exponents of the controller, by the error of this try and the last accepted one, for an estimate of local order 3
+_NOW, _BEFORE, _SAFETY = 0.7 / 3, 0.4 / 3, 0.9
+_FIRST, _SHRINK, _GROW = 0.02, 0.2, 5.0
+
+
+class _Stage(NamedTuple):
+    level: Level
+    answer: Prediction
+    slope: Tensor
+
+
+@dataclass(frozen=True)
+class AdaptiveStep:
+    """The grid's step in as many steps as the tolerance asks for: an embedded pair of orders 3 and 2 under PI control.
+
+    The ODE is integrated in the angle phi = atan(sigma / alpha), where it is regular at pure noise and at data: y = x / sqrt(alpha^2 +
+    sigma^2) has the slope cos(phi) eps - sin(phi) x0. An error of y is one of the picture. Every sample has steps of its own, so its
+    picture does not depend on its neighbours; the network is asked for all of them until the last one is there, three evaluations a
+    try. A grid of one step leaves everything to the tolerance; further levels are stops on the way, whose length of step carries on.
+
+    Args:
+        tolerance: the error that a step may make, root mean square over a sample, in units of the picture (data in [-1, 1]), > 0.
+        limit: tries per step of the grid, >= 1.
+        path: the schedule of the levels; None: the model's.
+
+    Raises:
+        ValueError: for values out of range; in a step, without a path, and where `limit` does not suffice.
+        FloatingPointError: in a step, when the network returns numbers that are not finite.
+
+    Source: Bogacki & Shampine 1989 (the stages at 0, 1/2, 3/4 and the weights of order 3; the midpoint rule is the embedded one);
+        Hairer & Wanner, Solving ODEs II, IV.2 for the controller; Jolicoeur-Martineau et al. 2021 (2105.14080) for adaptive steps
+        in units of the picture.
+    """
+
+    tolerance: float = 0.005
+    limit: int = 1000
+    path: Schedule | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.tolerance < math.inf:
+            raise ValueError(f"AdaptiveStep.tolerance is {self.tolerance}; allowed: above 0, in units of the picture")
+        if not isinstance(self.limit, int) or self.limit < 1:
+            raise ValueError(f"AdaptiveStep.limit is {self.limit}; allowed: whole numbers >= 1")
+
+    @property
+    def draws(self) -> int:
+        return 0
+
+    def step(
+        self, state: State, denoise: Denoise, levels: Sequence[Level], z: tuple[Vector, ...]
+    ) -> tuple[State, Prediction]:
+        *_, now, nxt = levels
+        plain(self, now, nxt)
+        path = known(self.path, self, now)
+        x: Tensor = state.x
+        view = (-1, *[1] * (x.ndim - 1))
+        end = float(angle(nxt.sigma, nxt.alpha))
+        phi = torch.full((len(x),), float(angle(now.sigma, now.alpha)), dtype=torch.float64, device=x.device)
+        sign = 1.0 if end > phi[0] else -1.0
+        if state.memory:
+            h, before = state.memory
+        else:
+            h, before = torch.full_like(phi, _FIRST), torch.ones_like(phi)
+        y = x / math.hypot(now.alpha, now.sigma)
+        # the very level that the step began with, at first
+        first = self._slope(denoise, now, y, phi, view)
+        stage = first
+        for _ in range(self.limit):
+            left = (end - phi).abs()
+            tried = torch.minimum(h, left)
+            d = (sign * tried).view(view).to(x)
+            second = self._stage(denoise, path, y + d / 2 * stage.slope, phi + sign * tried / 2, view)
+            third = self._stage(denoise, path, y + 3 * d / 4 * second.slope, phi + 3 * sign * tried / 4, view)
+            new = y + d / 9 * (2 * stage.slope + 3 * second.slope + 4 * third.slope)
+            apart = (new - y - d * second.slope).double().flatten(1)
+            error = apart.square().mean(1).sqrt() / self.tolerance
+            if not bool(torch.isfinite(error).all()):
+                raise FloatingPointError(
+                    f"the network returned numbers that are not finite near t = {float(torch.as_tensor(stage.level.t).max()):.4g}"
+                )
+            good, safe = error <= 1.0, error.clamp_min(1e-10)
+            factor = torch.where(good, _SAFETY * safe**-_NOW * before**_BEFORE, _SAFETY * safe ** (-1 / 3))
+            # a step that the end cut short says nothing about longer ones
+            free = ~good | (tried >= h) | (factor < 1)
+            h = torch.where(free & (left > 0), tried * factor.clamp(_SHRINK, _GROW), h)
+            before = torch.where(good & (left > 0), safe, before)
+            y = torch.where(good.view(view), new, y)
+            phi = torch.where(good, torch.where(tried >= left, end, phi + sign * tried), phi)
+            if bool((phi == end).all()):
+                return State(y * math.hypot(nxt.alpha, nxt.sigma), (h, before)), first.answer
+            if bool(good.any()):
+                stage = self._stage(denoise, path, y, phi, view)
+        raise ValueError(
+            f"AdaptiveStep.limit is {self.limit}, and {int((phi != end).sum())} of {len(x)} samples are not at the end of the step; "
+            f"raise it, or the tolerance ({self.tolerance})"
+        )
+
+    def _stage(self, denoise: Denoise, path: Schedule, y: Tensor, phi: Tensor, view: tuple[int, ...]) -> _Stage:
+        """Ask at each sample's own angle."""
+        level = path.at_log_snr(2.0 * (torch.cos(phi).log() - torch.sin(phi).log()))
+        return self._slope(denoise, level, y, phi, view)
+
+    def _slope(self, denoise: Denoise, level: Level, y: Tensor, phi: Tensor, view: tuple[int, ...]) -> _Stage:
+        at = level.like(y)
+        answer = denoise((at.alpha**2 + at.sigma**2) ** 0.5 * y, level)
+        cosine, sine = (f(phi).view(view).to(y) for f in (torch.cos, torch.sin))
+        return _Stage(level, answer, cosine * answer.eps - sine * answer.x0)

@@ -1,0 +1,77 @@
+"""A predictor's step, then a corrector at the level it led to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from ..schedules.level import Level
+from ..schedules.prediction import Prediction
+from .ddim import DDIM
+from .langevin import Corrector, Langevin
+from .state import Denoise, Sampler, State, Vector
+
+__all__ = ["PredictorCorrector", "Rule"]
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """A guidance rule, as far as a sampler needs to know one."""
+
+    def init(self, x: Tensor) -> Any:
+        """The rule's memory at first."""
+        ...
+
+    def __call__(self, ask: Any, memory: Any) -> Any:
+        """A guided prediction, and the next memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class PredictorCorrector:
+    """The predictor moves from now to nxt, then the corrector moves within nxt; none where nxt is data.
+
+    With `rule`, the corrector sees the model under a guidance of its own. Predictor-corrector guidance is guidance Plain for the
+    predictor DDIM() and rule CFG(2 w - 1) for one Langevin step: in the limit of small steps that is DDPM under CFG(w), and with many
+    Langevin steps it samples the power of the classifier that CFG only seems to.
+
+    Args:
+        predictor: any sampler.
+        corrector: such as Langevin.
+        rule: a guidance rule for the corrector; None: the predictor's.
+
+    Raises:
+        ValueError: in a step, for a rule where the model has no branches.
+
+    Source: Song et al. 2021 (2011.13456), algorithm 1; Bradley & Nakkiran 2024 (2408.09000), algorithm 2.
+    """
+
+    predictor: Sampler = field(default_factory=DDIM)
+    corrector: Corrector = field(default_factory=Langevin)
+    rule: Rule | None = None
+
+    @property
+    def draws(self) -> int:
+        return self.predictor.draws + self.corrector.draws
+
+    def step(
+        self, state: State, denoise: Denoise, levels: Sequence[Level], z: tuple[Vector, ...]
+    ) -> tuple[State, Prediction]:
+        *_, now, nxt = levels
+        state, p = self.predictor.step(state, denoise, levels, z[: self.predictor.draws])
+        if nxt.is_scalar and not nxt.sigma:
+            return state, p
+        guided = denoise
+        if self.rule is not None:
+            under = getattr(denoise, "under", None)
+            if under is None:
+                raise ValueError(
+                    f"PredictorCorrector.rule is {self.rule}, but the model has no branches to guide by; leave rule out, or sample "
+                    "through `Model.sample` or a guidance `Field`"
+                )
+            guided = under(self.rule)
+        x = self.corrector.correct(state.x, guided, now, nxt, z[self.predictor.draws :])
+        return State(x, state.memory), p
