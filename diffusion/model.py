@@ -138,6 +138,7 @@ class Model:
             raise ValueError("seeds is empty; give one seed per picture, such as seeds=range(16)")
         conditions = self.conditions(labels, len(seed))
         levels = grid(self.denoiser.schedule, steps)
+        walker = on_path(sampler, self.denoiser.schedule)
         device, names = self.device, tuple(conditions)
 
         def denoise_for(slots: Tensor) -> Field:
@@ -153,7 +154,7 @@ class Model:
         bar = progress_bar(len(seed) * steps, 0, "sampling", progress, leave=False)
         try:
             for done in fill(
-                on_path(sampler, self.denoiser.schedule), denoise_for, levels, seed, self.shape, filters=filters, retries=retries, batch=batch,
+                walker, denoise_for, levels, seed, self.shape, filters=filters, retries=retries, batch=batch,
                 strict=strict, device=device, on_step=lambda moved: bar.update(moved),
             ):  # fmt: skip
                 finite = torch.isfinite(done.x).flatten(1).all(1).cpu()
