@@ -101,7 +101,7 @@ class Model:
         self, seeds: Seeds, labels: Sequence[int | None] | Tensor | None = None, *,
         steps: int | None = None, sampler: Sampler | None = None, grid: Grid | None = None,
         guidance: Guidance | None = None, filters: Sequence[Filter] = (), retries: int = 8, batch: int = 64,
-        strict: bool = False, progress: bool = False,
+        strict: bool = False, brownian: bool = False, progress: bool = False,
     ) -> Samples:  # fmt: skip
         """Pictures, one per seed; picture i depends on its seed and label only, not on what is sampled beside it.
 
@@ -114,6 +114,8 @@ class Model:
             batch: pictures at a time, >= 1.
             strict: always the same batch shape for the network, so that a picture is the same to the last bit in any batch.
                 Without it networks round differently for other batch shapes, by about 1e-6.
+            brownian: a stochastic sampler follows one Brownian motion per attempt, so that its pictures converge as steps are added;
+                without it every number of steps draws noise of its own.
             progress: show a bar.
 
         Raises:
@@ -155,7 +157,7 @@ class Model:
         try:
             for done in fill(
                 walker, denoise_for, levels, seed, self.shape, filters=filters, retries=retries, batch=batch,
-                strict=strict, device=device, on_step=lambda moved: bar.update(moved),
+                strict=strict, brownian=brownian, device=device, on_step=lambda moved: bar.update(moved),
             ):  # fmt: skip
                 finite = torch.isfinite(done.x).flatten(1).all(1).cpu()
                 if not bool(finite.all()):
@@ -178,7 +180,7 @@ class Model:
         settings = {
             "version": version("sfumato"), **self.source, "steps": steps, "sampler": describe(sampler), "grid": describe(grid),
             "guidance": describe(guidance), "schedule": describe(self.denoiser.schedule), "row": describe(self.denoiser.row),
-            "filters": describe(list(filters)), "strict": strict, "batch": batch, "device": str(device),
+            "filters": describe(list(filters)), "strict": strict, "brownian": brownian, "batch": batch, "device": str(device),
             "null_class": self.num_classes if self.num_classes else None,
         }  # fmt: skip
         used = conditions["cond"]["labels"].cpu() if self.num_classes else None

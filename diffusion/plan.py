@@ -100,6 +100,11 @@ def check_recipe(recipe: Recipe) -> None:
     _check_objective(recipe)
 
 
+def _who(recipe: Recipe) -> str:
+    rule = getattr(recipe.sampler, "rule", None)
+    return f"guidance {recipe.guidance}" + ("" if rule is None else f" or sampler.rule {rule}")
+
+
 def _check_guidance(recipe: Recipe, levels: Sequence[Level]) -> None:
     """Sample with a network that answers at once: the branches that the rule (or a corrector's) asks for must be there."""
     x = torch.zeros(1, *recipe.data.shape)
@@ -116,7 +121,7 @@ def _check_guidance(recipe: Recipe, levels: Sequence[Level]) -> None:
             pass
     if recipe.num_classes and recipe.label_dropout == 0 and int(field.spent[0, 1]):
         raise ValueError(
-            f"label_dropout is 0, but {recipe.guidance} steers away from the null class, which is then never trained; set "
+            f"label_dropout is 0, but {_who(recipe)} steers away from the null class, which is then never trained; set "
             "label_dropout: 0.1, or guidance: Plain"
         )
 

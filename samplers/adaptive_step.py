@@ -85,13 +85,15 @@ class AdaptiveStep:
         y = x / math.hypot(now.alpha, now.sigma)
         # the very level that the step began with, at first
         first = self._slope(denoise, now, y, phi, view)
-        stage = first
+        stage, rest = first, phi
         for _ in range(self.limit):
             left = (end - phi).abs()
             tried = torch.minimum(h, left)
             d = (sign * tried).view(view).to(x)
-            second = self._stage(denoise, path, y + d / 2 * stage.slope, phi + sign * tried / 2, view)
-            third = self._stage(denoise, path, y + 3 * d / 4 * second.slope, phi + 3 * sign * tried / 4, view)
+            # who has arrived is asked where it last was: at the end itself a network may have nothing to say
+            at = torch.where(left > 0, phi, rest)
+            second = self._stage(denoise, path, y + d / 2 * stage.slope, at + sign * tried / 2, view)
+            third = self._stage(denoise, path, y + 3 * d / 4 * second.slope, at + 3 * sign * tried / 4, view)
             new = y + d / 9 * (2 * stage.slope + 3 * second.slope + 4 * third.slope)
             apart = (new - y - d * second.slope).double().flatten(1)
             error = apart.square().mean(1).sqrt() / self.tolerance
@@ -106,11 +108,13 @@ class AdaptiveStep:
             h = torch.where(free & (left > 0), tried * factor.clamp(_SHRINK, _GROW), h)
             before = torch.where(good & (left > 0), safe, before)
             y = torch.where(good.view(view), new, y)
-            phi = torch.where(good, torch.where(tried >= left, end, phi + sign * tried), phi)
+            arrives = good & (tried >= left)
+            phi = torch.where(arrives, end, torch.where(good, phi + sign * tried, phi))
+            rest = torch.where(arrives, rest, phi)
             if bool((phi == end).all()):
                 return State(y * math.hypot(nxt.alpha, nxt.sigma), (h, before)), first.answer
             if bool(good.any()):
-                stage = self._stage(denoise, path, y, phi, view)
+                stage = self._stage(denoise, path, y, rest, view)
         raise ValueError(
             f"AdaptiveStep.limit is {self.limit}, and {int((phi != end).sum())} of {len(x)} samples are not at the end of the step; "
             f"raise it, or the tolerance ({self.tolerance})"

@@ -23,7 +23,7 @@ class Churn:
     EDM's stochastic sampler is Churn(Heun()). At the noisiest level of the path there is nothing above, so g_hat stops there.
 
     Args:
-        sampler: what makes the step.
+        sampler: what makes the step; one that remembers nothing (Heun, Euler, DDIM, DPMSolver2, ...).
         gamma: how much g grows, in [0, sqrt(2) - 1]: min(S_churn / steps, sqrt(2) - 1) of the paper. EDM's ImageNet-64:
             40 / 256 = 0.156 with low 0.05, high 50, noise 1.003; CIFAR-10: 0.
         low, high: in sigma / alpha (S_min, S_max), 0 <= low <= high.
@@ -31,7 +31,7 @@ class Churn:
         path: the schedule of the levels; None: the model's.
 
     Raises:
-        ValueError: for values out of range; in a step, without a path.
+        ValueError: for values out of range; in a step, without a path, and for a sampler that remembers.
 
     Source: Karras et al. 2022 (2206.00364), algorithm 2 and table 5.
     """
@@ -63,9 +63,17 @@ class Churn:
         *past, now, nxt = levels
         plain(self, now, nxt)
         if not (self.gamma and self.low <= now.ratio <= self.high and math.isfinite(now.ratio)):
-            return self.sampler.step(state, denoise, levels, z[1:])
+            return self._forgetful(self.sampler.step(state, denoise, levels, z[1:]))
         path = known(self.path, self, now)
         hat = at_ratio(path, min(now.ratio * (1.0 + self.gamma), path(1.0).ratio))
         std = self.noise * math.sqrt(max(0.0, hat.ratio**2 - now.ratio**2))
         x = hat.alpha / now.alpha * state.x + hat.alpha * std * z[0]
-        return self.sampler.step(State(x, state.memory), denoise, [*past, hat, nxt], z[1:])
+        return self._forgetful(self.sampler.step(State(x), denoise, [*past, hat, nxt], z[1:]))
+
+    def _forgetful(self, result: tuple[State, Prediction]) -> tuple[State, Prediction]:
+        if result[0].memory:
+            raise ValueError(
+                f"Churn.sampler is {self.sampler}, which remembers predictions of levels that churn has left; allowed: methods of one step "
+                "(Heun, Euler, DDIM, DDPM, DPMSolver2, DPMSolverPP2S). For noise with a multistep method take DPMSolverPP(eta=1)"
+            )
+        return result

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from .dpm_solver import DPMSolverPP
 from .plms import PLMS
-from .state import Denoise, State, Vector, move
+from .state import Denoise, Sampler, State, Vector, move
 from .weights import mix
 
-__all__ = ["HeavyBall"]
+__all__ = ["HeavyBall", "Multistep"]
+
+
+@runtime_checkable
+class Multistep(Sampler, Protocol):
+    """A sampler whose step goes along a mean of what it remembers."""
+
+    @property
+    def order(self) -> int:
+        """How many predictions the mean is over."""
+        ...
+
+    def weights(self, past: Sequence[Level], now: Level, nxt: Level, held: int) -> list[float]:
+        """Weights of (now, before, ...) in the mean over the step, for `held` remembered predictions."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,7 @@ class HeavyBall:
     Source: Wizadwongsa et al. 2024 (2307.11118), section 4.1 and appendix.
     """
 
-    base: PLMS | DPMSolverPP = field(default_factory=PLMS)
+    base: Multistep = field(default_factory=PLMS)
     beta: float = 0.8
     nesterov: bool = False
 

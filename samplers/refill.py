@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..schedules.brownian import Brownian
 from ..schedules.level import Level
 from ..schedules.noise import Noise, Seeds, check_seeds, gaussian
 from ..schedules.prediction import Prediction
@@ -68,7 +69,7 @@ def _apart(noise: Noise, place: int) -> Noise:
 
 def fill(
     sampler: Sampler, denoise_for: Callable[[Tensor], Denoise], levels: Sequence[Level], seeds: Seeds, shape: Sequence[int], *,
-    filters: Sequence[Filter] = (), retries: int = 0, batch: int = 64, strict: bool = False,
+    filters: Sequence[Filter] = (), retries: int = 0, batch: int = 64, strict: bool = False, brownian: bool = False,
     dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
     on_step: Callable[[int], object] = lambda samples: None,
 ) -> Iterator[Finished]:  # fmt: skip
@@ -87,6 +88,7 @@ def fill(
         batch: samples at a time, >= 1.
         strict: fill the last batch up with repeats, so that a network always sees the same batch shape and a picture is the
             same to the last bit, however many are asked for at once.
+        brownian: the sampler's noise is that of one Brownian motion per attempt, the same on every grid; see Brownian.
         dtype, device: of the samples.
         on_step: told after each step how many samples have moved, for progress.
 
@@ -98,12 +100,14 @@ def fill(
     if batch < 1:
         raise ValueError(f"batch is {batch}; allowed: >= 1")
     seed = check_seeds(seeds)
-    return _fill(sampler, denoise_for, levels, seed, shape, filters, retries, batch, strict, dtype, device, on_step)
+    return _fill(
+        sampler, denoise_for, levels, seed, shape, filters, retries, batch, strict, brownian, dtype, device, on_step
+    )  # fmt: skip
 
 
 def _fill(
     sampler: Sampler, denoise_for: Callable[[Tensor], Denoise], levels: Sequence[Level], seeds: Tensor, shape: Sequence[int],
-    filters: Sequence[Filter], retries: int, batch: int, strict: bool, dtype: torch.dtype, device: torch.device | str,
+    filters: Sequence[Filter], retries: int, batch: int, strict: bool, brownian: bool, dtype: torch.dtype, device: torch.device | str,
     on_step: Callable[[int], object],
 ) -> Iterator[Finished]:  # fmt: skip
     table = tabulate(sampler, levels)
@@ -114,12 +118,13 @@ def _fill(
         work += [work[-1]] * (batch - real if strict else 0)
         slots, attempts = torch.tensor(work).T
         noise = addressed(seeds[slots], attempts, shape, dtype, device)
+        path = Brownian(seeds[slots].to(device), attempts.to(device), levels, shape, dtype) if brownian else noise
         denoise = denoise_for(slots)
         if not hasattr(denoise, "spent"):
             denoise = _Counted(denoise, len(slots))
         x = levels[0].sigma * noise(-1, 0)
         memories = [f.init(x) for f in filters]
-        for step in trajectory(sampler, denoise, levels, x, noise, table=table):
+        for step in trajectory(sampler, denoise, levels, x, path, table=table):
             own = [replace(step, noise=_apart(noise, j)) for j in range(len(filters))]
             memories = [f.update(m, s) for f, m, s in zip(filters, memories, own, strict=True)]
             on_step(real)

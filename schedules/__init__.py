@@ -1,6 +1,7 @@
 """The forward process: levels, schedules, prediction types, densities, weightings, grids and addressed noise."""
 
 from .beta_table import BetaTable
+from .brownian import Brownian
 from .cosine import Cosine
 from .cosine_gamma import CosineGamma
 from .cosine_shifted import CosineShifted
@@ -36,6 +37,7 @@ __all__ = [
     "P2",
     "X0",
     "BetaTable",
+    "Brownian",
     "Cauchy",
     "Constant",
     "Cosine",

@@ -40,6 +40,7 @@ class Stream(IntEnum):
     TRAIN_NETWORK = 6
     BOUND = 7
     BOUND_STEP = 8
+    BROWNIAN = 9
 
 
 class Noise(Protocol):

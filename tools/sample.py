@@ -38,6 +38,7 @@ class Sample:
         retries: how often a rejected picture is tried again.
         batch: pictures at a time.
         strict: the same picture to the last bit, however many are asked for at once.
+        brownian: a stochastic sampler follows one Brownian motion, so its pictures converge as steps are added.
         out: folder of the pictures; null: RUN/pictures, or RUN/pictures-2, ... when that holds some.
         columns: of the sheet.
         ema: the averaged weights.
@@ -57,6 +58,7 @@ class Sample:
     retries: int = 8
     batch: int = 64
     strict: bool = False
+    brownian: bool = False
     out: str | None = None
     columns: int = 8
     ema: bool = True
@@ -129,7 +131,7 @@ def run(argv: Sequence[str]) -> int:
     samples = model.sample(
         seeds, labels, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
         filters=options.filters, retries=options.retries, batch=options.batch, strict=options.strict,
-        progress=True,
+        brownian=options.brownian, progress=True,
     )  # fmt: skip
     paths = samples.save(out)
     samples.save_sheet(out / "sheet.png", options.columns)

@@ -8,8 +8,21 @@ import pytest
 import torch
 from oracles import Mixture
 
-from sfumato.samplers import DDIM, DDPM, GHVB, DPMSolverPP, Heun, trajectory
-from sfumato.schedules import Cosine, Level, Prediction, V, trailing
+from sfumato.samplers import (
+    DDIM,
+    DDPM,
+    GHVB,
+    PLMS,
+    DPMSolver2,
+    DPMSolverPP,
+    DPMSolverPP2S,
+    Euler,
+    HeavyBall,
+    Heun,
+    trajectory,
+)
+from sfumato.samplers.ghvb import split_order
+from sfumato.schedules import Cosine, Level, Prediction, V, VarianceExploding, trailing
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -24,13 +37,32 @@ def end(sampler, denoise, levels, x, noise=None):
 K = json.loads((GOLDEN / "k_diffusion.json").read_text())
 
 
+# a path of the same levels, for samplers that ask between them
+EXPLODING = VarianceExploding(0.001, 100.0, math.inf)
+THEIRS = {
+    "euler": Euler(),
+    "euler_ancestral.eta0": Euler(),
+    "heun": Heun(),
+    "lms": PLMS(4, variable=True),
+    "dpm_2": DPMSolver2(path=EXPLODING),
+    "dpmpp_2s_ancestral.eta0": DPMSolverPP2S(path=EXPLODING),
+    "dpmpp_2m": DPMSolverPP(2),
+    "dpmpp_2m_sde.eta0": DPMSolverPP(2),
+    "dpmpp_3m_sde.eta0": DPMSolverPP(3, solver="heun", legacy=True),
+}
+
+
 @pytest.mark.parametrize("grid", ["log12", "karras12"])
-@pytest.mark.parametrize(("name", "sampler"), [("euler", DDIM()), ("heun", Heun()), ("dpmpp_2m", DPMSolverPP(2))])
-def test_k_diffusion(name, sampler, grid):
+@pytest.mark.parametrize("name", THEIRS)
+def test_k_diffusion(name, grid):
     levels = [Level(0.0, 1.0, g) for g in K["grids"][grid]]
     x = torch.tensor(K["problem"]["z0"], dtype=torch.float64)
     wanted = torch.tensor(K["results"][f"k_diffusion.sample_{name}.{grid}"], dtype=torch.float64)
-    assert torch.allclose(end(sampler, Mixture(), levels, x), wanted, rtol=0, atol=1e-13)
+    assert torch.allclose(end(THEIRS[name], Mixture(), levels, x), wanted, rtol=1e-12, atol=0)
+
+
+def test_every_stored_value_of_k_diffusion_is_compared():
+    assert {n.removeprefix("k_diffusion.sample_").rpartition(".")[0] for n in K["results"]} == set(THEIRS)
 
 
 def _table():
@@ -48,13 +80,15 @@ def _levels(abar, steps):
 M = json.loads((GOLDEN / "momentum.json").read_text())
 
 
-@pytest.mark.parametrize("name", [n for n in M["results"] if n.startswith("GHVB")])
-def test_ghvb_of_the_authors(name):
-    _, order, steps = name.split(".", 1)[0], name.split("order")[1].rsplit(".N", 1)[0], int(name.rsplit("N", 1)[1])
+@pytest.mark.parametrize("name", M["results"])
+def test_momentum_of_the_authors(name):
+    kind, order, steps = name.split(".", 1)[0], name.split("order")[1].rsplit(".N", 1)[0], int(name.rsplit("N", 1)[1])
     _, levels = _levels(_table(), steps)
+    k, beta = split_order(float(order))
+    sampler = GHVB(float(order)) if kind == "GHVB" else HeavyBall(PLMS(k), beta, nesterov=kind == "Nesterov")
     x = torch.tensor(M["problem"]["x_start"], dtype=torch.float64)
     wanted = torch.tensor(M["results"][name], dtype=torch.float64)
-    assert torch.allclose(end(GHVB(float(order)), Mixture(), levels, x), wanted, rtol=0, atol=1e-6)
+    assert torch.allclose(end(sampler, Mixture(), levels, x), wanted, rtol=1e-12, atol=0)
 
 
 def _diffusers_walk(scheduler, index, x, noise):

@@ -6,7 +6,28 @@ import pytest
 import torch
 from oracles import ROWS, Mixture, log_grid
 
-from sfumato.samplers import DDIM, DDPM, GHVB, DPMSolverPP, Heun, State, move, tabulate, trajectory
+from sfumato.samplers import (
+    DDIM,
+    DDPM,
+    GHVB,
+    PLMS,
+    Churn,
+    DPMSolver2,
+    DPMSolverPP,
+    DPMSolverPP2S,
+    Euler,
+    GradientEstimation,
+    HeavyBall,
+    Heun,
+    Langevin,
+    PredictorCorrector,
+    State,
+    UniPC,
+    move,
+    on_path,
+    tabulate,
+    trajectory,
+)
 from sfumato.schedules import (
     X0,
     Cosine,
@@ -22,13 +43,20 @@ from sfumato.schedules import (
 
 SAMPLERS = [
     DDIM(), DDIM(0.5), DDPM(), DDPM("large"), Heun(), DPMSolverPP(1), DPMSolverPP(2), DPMSolverPP(3), DPMSolverPP(3, 1.0),
-    DPMSolverPP(2, 0.4), GHVB(0.8), GHVB(1.8), GHVB(3.8), GHVB(4.0), GHVB(5.0),
+    DPMSolverPP(2, 0.4), DPMSolverPP(2, solver="heun"), DPMSolverPP(3, legacy=True), GHVB(0.8), GHVB(1.8), GHVB(3.8), GHVB(4.0), GHVB(5.0),
+    Euler(), Euler(1.0), Euler(1.5), DPMSolver2(), DPMSolver2(0.6), DPMSolverPP2S(), DPMSolverPP2S(1.0, 0.3),
+    UniPC(1), UniPC(2), UniPC(3), UniPC(4, "bh1"), UniPC(3, "solved"),
+    PLMS(1), PLMS(4), PLMS(5), PLMS(4, variable=True), PLMS(3, warm_up="rk4"), PLMS(4, True, "rk4"),
+    HeavyBall(PLMS(1)), HeavyBall(PLMS(4), 0.8), HeavyBall(PLMS(3, variable=True), 0.6, nesterov=True), HeavyBall(DPMSolverPP(2), 0.8),
+    HeavyBall(DPMSolverPP(3), 0.9, nesterov=True), GradientEstimation(), GradientEstimation(2.4, 0.5),
+    Churn(), Churn(DPMSolver2(), 0.3, 0.0, math.inf), Churn(DDIM(0.5)), PredictorCorrector(),
+    PredictorCorrector(DPMSolverPP(2), Langevin("share", 0.05, 2)), PredictorCorrector(Churn(Heun()), Langevin(count=3)),
 ]  # fmt: skip
 NOISE = torch.randn(64, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 def noise(i, d):
-    return NOISE[i]
+    return NOISE[i + 16 * d]
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +74,7 @@ def start(levels):
     "schedule", [VarianceExploding(0.02, 20.0, math.inf), LinearBeta(), RectifiedFlow(), Cosine()], ids=str
 )
 def test_table_is_the_step_as_written(sampler, schedule):
-    levels = trailing(schedule, 12)
+    levels, sampler = trailing(schedule, 12), on_path(sampler, schedule)
     table = tabulate(sampler, levels)
     assert table.programs is not None
     for row in (None, *ROWS):
@@ -86,7 +114,7 @@ def test_mixed_answers_of_one_step():
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_nothing_of_the_users_is_written_to(sampler):
     """x, the network's outputs, the noise, kept states and kept predictions hold their values to the end."""
-    levels, held = trailing(LinearBeta(), 10), []
+    levels, held, sampler = trailing(LinearBeta(), 10), [], on_path(sampler, LinearBeta())
     for row in (None, V(), X0(), Eps()):
         held.clear()
 

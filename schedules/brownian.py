@@ -1,0 +1,98 @@
+"""Noise that belongs to a path, not to its steps: one Brownian motion per sample, whatever the grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .level import Level
+from .noise import Stream, gaussian
+from .scalar import angle
+
+__all__ = ["Brownian"]
+
+# bisections; two readings closer than 2^-18 of the whole path share the noise between them
+_DEPTH = 18
+
+
+@dataclass
+class _Tree:
+    """W on [0, 1] by Levy's construction, each midpoint's Gaussian at its own address; keeps the bisections of the last reading."""
+
+    seeds: Tensor
+    attempts: Tensor
+    draw: int
+    shape: Sequence[int]
+    stack: list[tuple[int, int, Tensor, Tensor]] = field(default_factory=list)
+
+    def _normal(self, node: int) -> Tensor:
+        return gaussian(self.seeds, self.attempts, node, self.draw, self.shape, torch.float64, Stream.BROWNIAN)
+
+    def __call__(self, s: float) -> Tensor:
+        """W(s), s in [0, 1]: float64 (B, *shape)."""
+        if not self.stack:
+            end = self._normal(0)
+            self.stack.append((0, 0, torch.zeros_like(end), end))
+        while not self._holds(s):
+            self.stack.pop()
+        depth, place, left, right = self.stack[-1]
+        while depth < _DEPTH:
+            width = 2.0**-depth
+            middle = (left + right) / 2 + math.sqrt(width) / 2 * self._normal(2**depth + place)
+            below = s < (place + 0.5) * width
+            depth, place = depth + 1, 2 * place + (not below)
+            left, right = (left, middle) if below else (middle, right)
+            self.stack.append((depth, place, left, right))
+        share = min(max(s * 2.0**depth - place, 0.0), 1.0)
+        bridge = math.sqrt(share * (1 - share) * 2.0**-depth)
+        return left + share * (right - left) + bridge * self._normal(2**depth + place)
+
+    def _holds(self, s: float) -> bool:
+        depth, place, *_ = self.stack[-1]
+        return depth == 0 or place <= s * 2.0**depth < place + 1
+
+
+class Brownian:
+    """A noise source whose step noise is the increment of one Brownian motion over the step, divided by its standard deviation.
+
+    So a stochastic sampler with more steps, or on another grid, follows the same noise: its pictures converge as the grid is refined,
+    where independent draws per step give another picture for every number of steps. The clock of the motion is the angle
+    atan(sigma / alpha), finite from pure noise to data. About fourteen Gaussians are made for one per step.
+
+    Args:
+        seeds: int64 (B,), in [0, 2^63).
+        attempts: int64 (B,), or one number; which try of the sample.
+        levels: of the grid; step i goes from levels[i] to levels[i + 1], plain numbers.
+        shape: of one sample.
+        dtype: of the noise.
+
+    Raises:
+        ValueError: for levels per sample or per element, and, when called, for a step that is not on the grid.
+
+    Source: Levy's construction; Li et al. 2020 (2001.01328) for trees of seeds.
+    """
+
+    def __init__(
+        self, seeds: Tensor, attempts: Tensor | int, levels: Sequence[Level], shape: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+    ) -> None:  # fmt: skip
+        if not all(level.is_scalar for level in levels):
+            raise ValueError("Brownian needs one noise level per step, and these are per sample or per element")
+        self._places = [float(angle(level.sigma, level.alpha)) * 2 / math.pi for level in levels]
+        self._seeds, self._shape, self._dtype = seeds, shape, dtype
+        self._attempts = attempts if isinstance(attempts, Tensor) else torch.full_like(seeds, attempts)
+        self._trees: dict[int, _Tree] = {}
+
+    def __call__(self, step: int, draw: int) -> Tensor:
+        """The noise of a step, (B, *shape); step -1 is the starting noise, the same as without a Brownian motion."""
+        if step == -1:
+            return gaussian(self._seeds, self._attempts, -1, draw, self._shape, self._dtype)
+        if not 0 <= step < len(self._places) - 1:
+            raise ValueError(f"step is {step}; allowed: -1 to {len(self._places) - 2}, those of the grid")
+        tree = self._trees.setdefault(draw, _Tree(self._seeds, self._attempts, draw, self._shape))
+        a, b = self._places[step], self._places[step + 1]
+        return ((tree(a) - tree(b)) / math.sqrt(abs(a - b))).to(self._dtype)
