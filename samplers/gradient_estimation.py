@@ -23,7 +23,8 @@ class GradientEstimation:
 
     Args:
         gamma: weight of the new eps, any finite number; 2 in the paper (2.4 to 2.8 for 20 to 50 steps on CelebA).
-        mu: in [0, 1): 0 is deterministic, 0.5 is ancestral DDPM.
+        mu: in [0, 1): 0 is deterministic; 0.5 with gamma 1 is ancestral DDPM. With another gamma the extrapolation is over noise that
+            was drawn anew, and the end keeps some of it: theirs allows it, and so it is allowed here.
 
     Raises:
         ValueError: for values out of range.

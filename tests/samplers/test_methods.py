@@ -1,5 +1,6 @@
 """Each method's own truths: identities between methods, closed forms, values of the papers."""
 
+import itertools
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from oracles import Mixture, log_grid
 
 from sfumato.samplers import (
     DDIM,
+    DDPM,
     GHVB,
     PLMS,
     Churn,
@@ -256,6 +258,30 @@ def test_runge_kutta_starts_are_worth_their_order():
     error = {k: float((v - exact).abs().max()) for k, v in ends.items()}
     assert math.log2(error["rk4", 128] / error["rk4", 256]) > 3.7
     assert math.log2(error["euler", 128] / error["euler", 256]) < 3.4
+
+
+def test_alpha_blending_is_ddim_on_the_straight_path():
+    """IADB: x += (a' - a) d with d = x1 - x0, a going from 0 to 1."""
+    levels, model = trailing(RectifiedFlow(), 12), Mixture(row=V())
+    x = START
+    for now, nxt in itertools.pairwise(levels):
+        p = model(x, now)
+        x = x + (nxt.alpha - now.alpha) * (p.x0 - p.eps)
+    assert torch.allclose(end(DDIM(), model, levels, START), x, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("variance", "wanted"), [("small", 0.24612521), ("large", 0.25075201)])
+def test_a_thousand_ancestral_steps_on_a_gaussian(variance, wanted):
+    """Data N(0, 1/4), DDPM's linear table from variance 1: the small variance ends below 1/4, the large one above."""
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    abar = (1 - betas).cumprod(0).tolist()
+    levels = [Level(0.0, math.sqrt(a), math.sqrt(1 - a)) for a in reversed(abar)] + [Level(0.0, 1.0, 0.0)]
+    model, total = Mixture((1.0,), (0.0,), (0.5,)), 1.0
+    units = torch.eye(2, dtype=torch.float64)
+    for pair in itertools.pairwise(levels):
+        slope, noise = DDPM(variance).step(State(units[0]), model, pair, (units[1],))[0].x.tolist()
+        total = slope**2 * total + noise**2
+    assert total == pytest.approx(wanted, abs=1e-7)
 
 
 def test_refusals():

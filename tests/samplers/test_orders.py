@@ -6,7 +6,25 @@ import pytest
 import torch
 from oracles import Mixture, fitted_order, gaussian_end, log_grid
 
-from sfumato.samplers import DDIM, DDPM, GHVB, DPMSolverPP, Heun, trajectory
+from sfumato.samplers import (
+    DDIM,
+    DDPM,
+    GHVB,
+    PLMS,
+    Churn,
+    DPMSolver2,
+    DPMSolverPP,
+    DPMSolverPP2S,
+    Euler,
+    GradientEstimation,
+    HeavyBall,
+    Heun,
+    Langevin,
+    PredictorCorrector,
+    UniPC,
+    on_path,
+    trajectory,
+)
 from sfumato.schedules import (
     Cosine,
     Level,
@@ -86,20 +104,29 @@ def test_order_on_every_path(schedule, sampler, order):
     assert errors[-1] < (2e-2 if order == 1 else 2e-3)
 
 
-@pytest.mark.parametrize(
-    "sampler", [DDIM(), DPMSolverPP(2), DPMSolverPP(3), GHVB(3.8), Heun(), DDPM(), DDIM(0.5)], ids=str
-)
+DETERMINISTIC = [
+    DDIM(), DPMSolverPP(2), DPMSolverPP(2, solver="heun"), DPMSolverPP(3), DPMSolverPP(3, legacy=True), DPMSolver2(), DPMSolverPP2S(r=0.4),
+    GHVB(3.8), Heun(), UniPC(1), UniPC(2, "bh1"), UniPC(3), PLMS(4), PLMS(4, variable=True), PLMS(3, True, "rk4"), HeavyBall(),
+    HeavyBall(DPMSolverPP(2)), GradientEstimation(),
+]  # fmt: skip
+STOCHASTIC = [
+    DDPM(), DDIM(0.5), Euler(1.0), DPMSolverPP(2, 1.0), DPMSolverPP(3, 1.0), DPMSolver2(1.0), DPMSolverPP2S(1.0),
+    GradientEstimation(1.0, 0.5), Churn(), PredictorCorrector(DPMSolverPP(2), Langevin(count=2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sampler", DETERMINISTIC + STOCHASTIC, ids=str)
 @pytest.mark.parametrize("schedule", [Cosine(), LinearBeta(), RectifiedFlow()], ids=str)
 def test_a_single_point_is_reached_exactly(sampler, schedule):
     """Data that are one point: any method, any path, any number of steps ends at it to rounding."""
     point = Mixture((1.0,), (0.7,), (0.0,), V())
     noise = lambda i, d: torch.full((3,), 0.1 * i - 0.2, dtype=torch.float64)  # noqa: E731
-    levels = trailing(schedule, 5)
+    levels, sampler = trailing(schedule, 5), on_path(sampler, schedule)
     x = levels[0].alpha * 0.7 + levels[0].sigma * torch.tensor([-1.0, 0.4, 1.3], dtype=torch.float64)
     assert torch.allclose(end(sampler, point, levels, x, noise), torch.full((3,), 0.7, dtype=torch.float64), atol=1e-12)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(), DPMSolverPP(2), DPMSolverPP(3), GHVB(3.8), Heun()], ids=str)
+@pytest.mark.parametrize("sampler", DETERMINISTIC, ids=str)
 def test_the_path_does_not_matter_at_the_same_ratios(sampler):
     """VE, VP and flow are one ODE in (x / alpha, sigma / alpha)."""
     ratios = [20 * 0.002 ** (i / 11) for i in range(11)]
@@ -108,7 +135,8 @@ def test_the_path_does_not_matter_at_the_same_ratios(sampler):
         "vp": [Level(0, (1 + g * g) ** -0.5, g * (1 + g * g) ** -0.5) for g in ratios],
         "flow": [Level(0, 1 / (1 + g), g / (1 + g)) for g in ratios],
     }
-    ends = [end(sampler, Mixture(), p, Z0 * p[0].alpha) / p[-1].alpha for p in paths.values()]
+    schedules = {"ve": VarianceExploding(0.01, 40.0, math.inf), "vp": LinearBeta(), "flow": RectifiedFlow()}
+    ends = [end(on_path(sampler, schedules[k]), Mixture(), p, Z0 * p[0].alpha) / p[-1].alpha for k, p in paths.items()]
     for other in ends[1:]:
         assert torch.allclose(other, ends[0], rtol=0, atol=1e-12)
 

@@ -33,7 +33,7 @@ from sfumato.schedules import (
     trailing,
 )
 
-SEEDS = torch.arange(400)
+SEEDS = torch.arange(200)
 
 
 def end(sampler, denoise, levels, x, noise=None):
@@ -52,7 +52,7 @@ def test_stochastic_samplers_converge_pathwise_along_a_brownian_motion(sampler):
     sampler = on_path(sampler, path)
     x = trailing(path, 1)[0].sigma * addressed(SEEDS, torch.zeros_like(SEEDS), (1,), torch.float64)(-1, 0)
     ends, independent = {}, {}
-    for n in (16, 64, 256):
+    for n in (8, 32, 128):
         levels = [path(1 + i / n * (0.05 - 1)) for i in range(n + 1)]
         brownian = Brownian(SEEDS, 0, levels, (1,), torch.float64)
         ends[n] = end(sampler, Mixture(row=V()), levels, x, brownian)
@@ -62,23 +62,23 @@ def test_stochastic_samplers_converge_pathwise_along_a_brownian_motion(sampler):
     def apart(e, a, b):
         return float((e[a] - e[b]).square().mean().sqrt())
 
-    assert apart(ends, 64, 256) < 0.55 * apart(ends, 16, 64)  # strong order 1/2 at least
-    assert apart(ends, 64, 256) < 0.12
-    assert apart(independent, 64, 256) > 0.25
+    assert apart(ends, 32, 128) < 0.6 * apart(ends, 8, 32)  # strong order 1/2 at least
+    assert apart(ends, 32, 128) < 0.16
+    assert apart(independent, 32, 128) > 0.25
 
 
 def test_slots_sampled_along_brownian_motions():
     """fill(brownian=True): a slot's picture is its own in any batch, and hardly moves when steps are added."""
     path, model = Cosine(), Mixture(row=V())
     found = {}
-    for n, batch in ((100, 7), (100, 3), (400, 7)):
+    for n, batch in ((40, 7), (40, 3), (160, 7)):
         levels = trailing(path, n)
         done = [f.x for f in fill(DDIM(1.0), lambda s: model, levels, range(7), (2,), batch=batch, brownian=True)]
         found[n, batch] = torch.cat(done)
-    assert torch.allclose(found[100, 7], found[100, 3], atol=1e-6)
-    assert float((found[100, 7] - found[400, 7]).abs().median()) < 0.03
-    other = torch.cat([f.x for f in fill(DDIM(1.0), lambda s: model, trailing(path, 100), range(7), (2,))])
-    assert float((other - found[100, 7]).abs().median()) > 0.05
+    assert torch.allclose(found[40, 7], found[40, 3], atol=1e-6)
+    assert float((found[40, 7] - found[160, 7]).abs().median()) < 0.05
+    other = torch.cat([f.x for f in fill(DDIM(1.0), lambda s: model, trailing(path, 40), range(7), (2,))])
+    assert float((other - found[40, 7]).abs().median()) > 0.05
 
 
 @pytest.mark.parametrize(("eta", "variance"), [(0.1, 0.526316), (0.5, 0.666667), (1.0, 1.0)])
@@ -183,20 +183,20 @@ def test_adaptive_steps_keep_their_tolerance(path):
     """The end's error falls with the tolerance, from pure noise to data, on every path; more tolerance costs fewer evaluations."""
     x = path(1.0).sigma * torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     ends, counts = {}, {}
-    for tolerance in (1e-2, 1e-3, 1e-4, 1e-7):
+    for tolerance in (1e-2, 1e-3, 1e-4, 1e-6):
         calls = []
         sampler = AdaptiveStep(tolerance, path=path)
         denoise = lambda x, level, c=calls: c.append(1) or per_sample(x, level)  # noqa: E731
         ends[tolerance], counts[tolerance] = end(sampler, denoise, trailing(path, 1), x), len(calls)
-    exact = ends[1e-7]
+    exact = ends[1e-6]
     error = {k: float((v - exact).abs().max()) for k, v in ends.items()}
     # the worst of nine paths, two of which pass between the modes, where errors grow
     assert error[1e-2] < 0.2
     assert error[1e-3] < 0.02
     assert error[1e-4] < 0.002
     assert counts[1e-2] < counts[1e-3] < counts[1e-4]
-    many = end(DPMSolverPP(2), Mixture(row=Flow()), trailing(path, 4000), x)
-    assert float((exact - many).abs().max()) < 2e-3
+    many = end(DPMSolverPP(2), Mixture(row=Flow()), trailing(path, 1000), x)
+    assert float((exact - many).abs().max()) < 1e-2
 
 
 def test_adaptive_steps_are_each_samples_own():

@@ -10,13 +10,13 @@ from sfumato.schedules import Brownian, Cosine, Level, RectifiedFlow, VarianceEx
 SEEDS = torch.arange(4000)
 
 
-def angles(levels):
-    return [math.atan2(v.sigma, v.alpha) * 2 / math.pi for v in levels]
+def clock(levels):
+    return [math.sqrt(v.sigma) / (math.sqrt(v.alpha) + math.sqrt(v.sigma)) for v in levels]
 
 
 def motion(levels, shape=(2,), seeds=SEEDS, attempts=0, draw=0):
     """W at every level but the first, from the increments."""
-    source, s = Brownian(seeds, attempts, levels, shape, torch.float64), angles(levels)
+    source, s = Brownian(seeds, attempts, levels, shape, torch.float64), clock(levels)
     steps = [source(i, draw) * math.sqrt(abs(s[i] - s[i + 1])) for i in range(len(levels) - 1)]
     return torch.stack(steps)
 
