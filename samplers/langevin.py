@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..schedules.level import Level
-from ..schedules.scalar import Number, divide, relu, sqrt
+from ..schedules.scalar import Number, divide, minimum, relu, sqrt
 from .state import Denoise, Vector
 
 __all__ = ["Corrector", "Langevin"]
@@ -42,7 +42,8 @@ class Langevin:
     """count times: x += e / 2 s + sqrt(e) xi with the score s = -eps / sigma, at a fixed level.
 
     The step size e, by `rule`: "removed": size times the variance that the step before removed, sigma_now^2 - (alpha_now / alpha)^2
-    sigma^2, as predictor-corrector guidance wants (beta of DDPM, g_now^2 - g^2 on an exploding path). "share": size times sigma^2.
+    sigma^2, as predictor-corrector guidance wants (beta of DDPM, g_now^2 - g^2 on an exploding path), but at most sigma^2: a step
+    over more than halved noise would diverge. "share": size times sigma^2.
     "snr": 4 a (size |xi| / |s|)^2 with a = (alpha_now / alpha)^2, the norms per sample (the authors take their means over the
     batch, and with them a picture would depend on its neighbours).
 
@@ -84,7 +85,7 @@ class Langevin:
     def _size(self, now: Level, nxt: Level, eps: Vector, xi: Vector) -> Number:
         kept = divide(now.alpha, nxt.alpha) ** 2
         if self.rule == "removed":
-            return self.size * relu(now.sigma**2 - kept * nxt.sigma**2)
+            return self.size * minimum(relu(now.sigma**2 - kept * nxt.sigma**2), nxt.sigma**2)
         if self.rule == "share":
             return self.size * nxt.sigma**2
         dims = tuple(range(1, xi.ndim))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
+from ..schedules.scalar import divide
 from ..schedules.schedule import Schedule
 from .path import at_ratio, known, plain
 from .state import Denoise, State, Vector, move
@@ -40,10 +41,10 @@ def two_stage(
     """
     plain(sampler, now, nxt)
     p = denoise(state.x, now)
-    up = eta * math.sqrt(max(0.0, 1.0 - (nxt.ratio / now.ratio) ** 2)) if math.isfinite(now.ratio) else eta
+    up = eta * math.sqrt(max(0.0, 1.0 - float(divide(nxt.ratio, now.ratio)) ** 2))
     fresh, down = nxt.sigma * up, nxt.ratio * math.sqrt(1.0 - up**2)
     noise = z[0] if z else None
-    if not (down > 0 and math.isfinite(now.ratio) and math.isfinite(nxt.ratio)):
+    if not (down > 0 and 0 < now.ratio < math.inf and math.isfinite(nxt.ratio)):
         return State(move(p, now, nxt, fresh=fresh, z=noise)), p
     between = at_ratio(known(path, sampler, now), now.ratio ** (1 - r) * down**r)
     eps, x0 = end(p, denoise(move(p, now, between), between), 0.5 / r)

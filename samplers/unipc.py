@@ -80,7 +80,7 @@ class UniPC:
             return State(move(p, now, nxt), (state.x, p.x0)), p
         last, *old = state.memory  # where the step before began, and D there and before
         before, x = past[-1], state.x
-        if before.alpha:  # out of pure noise the step was infinite, and exact in what it can be
+        if before.alpha and before.sigma:  # a step out of pure noise, or up from data, was infinite: nothing to correct
             w = self.corrector(past, now, len(old))
             mean = mix(w, (old[0], p.x0, *old[1:])[: len(w)])
             kept = now.sigma / before.sigma

@@ -29,6 +29,7 @@ from sfumato.schedules import (
     Cosine,
     Level,
     LinearBeta,
+    Prediction,
     RectifiedFlow,
     V,
     VarianceExploding,
@@ -153,3 +154,19 @@ def test_upward_and_back(sampler, worst):
         errors.append(float((end(sampler, Mixture(), levels, up) - EXACT).abs().max()))
     assert errors[0] < worst
     assert errors[1] < errors[0] / 3
+
+
+@pytest.mark.parametrize("sampler", DETERMINISTIC, ids=str)
+def test_up_from_exactly_data_and_back(sampler):
+    """Clocks are infinite at both ends of the way; a network of unit-variance data says something there, too."""
+    path = RectifiedFlow()
+    gaussian = lambda x, level: Prediction.pair(  # noqa: E731
+        level.alpha * x / (level.alpha**2 + level.sigma**2), level.sigma * x / (level.alpha**2 + level.sigma**2)
+    )
+    down = trailing(path, 60)
+    x = torch.tensor([-1.3, 0.2, 0.9], dtype=torch.float64)
+    sampler = on_path(sampler, path)
+    up = end(sampler, gaussian, down[::-1], x)
+    # N(0, 1) is carried to N(0, 1)
+    assert torch.allclose(up, x, rtol=0.05, atol=0)
+    assert torch.allclose(end(sampler, gaussian, down, up), x, rtol=0.05, atol=0)

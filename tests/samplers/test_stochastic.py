@@ -107,6 +107,9 @@ def test_langevin_sizes():
     assert beta == pytest.approx(1 - (now.alpha / nxt.alpha) ** 2, abs=1e-12)  # of DDPM
     moved = Langevin().correct(x, Mixture(), now, nxt, (xi,))
     assert torch.allclose(moved, x + beta / 2 * score + math.sqrt(beta) * xi, atol=1e-12)
+    far = path(0.2)  # a long step removed more than sigma^2
+    capped = Langevin().correct(x, Mixture(), path(0.9), far, (xi,))
+    assert torch.allclose(capped, x - far.sigma / 2 * Mixture()(x, far).eps + far.sigma * xi, atol=1e-12)
     # score_sde_pytorch: step = 2 alpha (r |noise| / |grad|)^2; x + step grad + sqrt(2 step) noise
     step = 2 * (now.alpha / nxt.alpha) ** 2 * (0.16 * xi.norm(dim=1) / score.norm(dim=1)) ** 2
     wanted = x + step[:, None] * score + (2 * step).sqrt()[:, None] * xi
