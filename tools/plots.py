@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from ..diffusion.buckets import EDGES
 
-__all__ = ["draw_losses", "draw_panels", "draw_schedule"]
+__all__ = ["draw_losses", "draw_panels", "draw_schedule", "draw_sheet"]
 
 
 def _bucket_names() -> list[str]:
@@ -113,7 +113,8 @@ def draw_panels(panels: Sequence[Mapping[str, Any]], title: str, path: Path) -> 
 
     Args:
         panels: each with title, x and y (labels), series (each with x, y, and optionally name, color, a number or None for black,
-            and style), and optionally log ("x", "y" or "xy"), ticks (of x) and level (a height and its name).
+            style, and band, a lower and an upper line), and optionally log ("x", "y" or "xy"), ticks (of x) and level (a height
+            and its name).
         title: of the figure.
         path: of the PNG.
     """
@@ -125,6 +126,8 @@ def draw_panels(panels: Sequence[Mapping[str, Any]], title: str, path: Path) -> 
         for line in panel["series"]:
             color = "black" if line.get("color") is None else f"C{line['color']}"
             axes.plot(line["x"], line["y"], line.get("style", "-"), color=color, label=line.get("name"), lw=1.3, ms=4)
+            if "band" in line:
+                axes.fill_between(line["x"], *line["band"], color=color, alpha=0.15, lw=0)
         if "level" in panel:
             axes.axhline(panel["level"][0], color="grey", ls=":", label=panel["level"][1])
         for axis in panel.get("log", ""):
@@ -136,3 +139,32 @@ def draw_panels(panels: Sequence[Mapping[str, Any]], title: str, path: Path) -> 
         axes.margins(y=0.12)
         axes.legend(fontsize="small")
     figure.savefig(path, dpi=110)
+
+
+def draw_sheet(sheet: Mapping[str, Any], path: Path) -> None:
+    """Grey pictures in labelled rows, their pixels outside the range of the data in colour, as claims give them.
+
+    Args:
+        sheet: title, columns (names), size (height and width of a picture), limit (above 1: a pixel beyond it is coloured) and
+            rows, name -> pictures, each a flat list of pixels, 1 white and -1 black.
+        path: of the PNG.
+    """
+    rows, columns, size, limit = sheet["rows"], sheet["columns"], sheet["size"], sheet["limit"]
+    figure = Figure(figsize=(2.0 + 0.8 * len(columns), 0.8 + 0.83 * len(rows)), layout="constrained")
+    figure.suptitle(f"{sheet['title']}; blue: below -{limit:g}, red: above {limit:g}", fontsize="medium")
+    for line, (name, pictures) in zip(
+        figure.subplots(len(rows), len(columns), squeeze=False), rows.items(), strict=True
+    ):
+        x = np.array(pictures, dtype=float).reshape(-1, size, size)
+        # one that is not a number is coloured as too high
+        low, high = x < -limit, ~(x <= limit)
+        colored = np.repeat((np.clip(np.nan_to_num(x), -1, 1)[..., None] + 1) / 2, 3, axis=-1)
+        colored[low], colored[high] = (0.15, 0.45, 1.0), (1.0, 0.2, 0.1)
+        for axes, picture, column in zip(line, colored, columns, strict=True):
+            axes.imshow(picture, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            if name == next(iter(rows)):
+                axes.set_title(column, fontsize="small")
+        label = f"{name}\n{100 * (low | high).mean():.1f} % coloured"
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
+    figure.savefig(path, dpi=100)

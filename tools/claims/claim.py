@@ -52,6 +52,7 @@ class Claim:
         judge: all cells -> what they say.
         panels: all cells -> what to draw, see plots.draw_panels.
         quick_variants: those of the tiny version; empty: all.
+        sheet: all cells -> pictures to draw, see plots.draw_sheet; None: none.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Claim:
     judge: Callable[[Cells], Finding]
     panels: Callable[[Cells], list[dict[str, Any]]]
     quick_variants: Sequence[str] = ()
+    sheet: Callable[[Cells], dict[str, Any]] | None = None
 
     @property
     def command(self) -> str:

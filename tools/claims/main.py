@@ -13,7 +13,7 @@ from typing import Any
 from ...diffusion import Interrupted
 from ..command import help_text, parse
 from ..spelling import UsageError, did_you_mean
-from . import debiased, input_scaling, log_snr_importance, min_snr, zero_terminal_snr
+from . import debiased, input_scaling, log_snr_importance, min_snr, momentum, zero_terminal_snr
 from .cells import measure_cells, raw_of
 from .claim import Claim, Finding
 from .table import as_markdown, as_text
@@ -21,7 +21,7 @@ from .table import as_markdown, as_text
 __all__ = ["CLAIMS", "Claims", "recorded", "run"]
 
 CLAIMS: dict[str, Claim] = {
-    m.CLAIM.name: m.CLAIM for m in (zero_terminal_snr, min_snr, debiased, log_snr_importance, input_scaling)
+    m.CLAIM.name: m.CLAIM for m in (zero_terminal_snr, min_snr, debiased, log_snr_importance, input_scaling, momentum)
 }
 
 
@@ -90,13 +90,16 @@ def _measure(claim: Claim, options: Claims) -> int:
         print("the quick version only shows that it runs: these numbers mean nothing")
     print(f"numbers: {folder / f'{claim.name}.json'}")
     try:
-        from ..plots import draw_panels
+        from ..plots import draw_panels, draw_sheet
     except ImportError:
         print("no figure: matplotlib is not installed (pip install 'sfumato[plots]')")
         return 0
     title = f"{claim.paper}: {finding.verdict}\n{finding.ours}"
     draw_panels(claim.panels(raw), title, folder / f"{claim.name}.png")
     print(f"figure:  {folder / f'{claim.name}.png'}")
+    if claim.sheet is not None:
+        draw_sheet(claim.sheet(raw), folder / f"{claim.name}-pictures.png")
+        print(f"pictures: {folder / f'{claim.name}-pictures.png'}")
     return 0
 
 
