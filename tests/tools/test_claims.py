@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.diffusion import Recipe
+from sfumato.diffusion import Model, Recipe
 from sfumato.diffusion.plan import check_recipe
+from sfumato.guidance import CFG
 from sfumato.schedules import Level, ScaledLinearBeta, ZeroTerminalSNR
 from sfumato.tools.claims import CLAIMS
 from sfumato.tools.claims.cells import raw_of
 from sfumato.tools.claims.claim import FAILED, HELD, UNDECIDED, verdict
+from sfumato.tools.claims.divergence import distance, diverged, share
 from sfumato.tools.claims.input_scaling import LargeDigits
 from sfumato.tools.claims.main import recorded
+from sfumato.tools.claims.momentum import REFERENCE, SAMPLERS, SCALES, STEPS, ends, gains
 from sfumato.tools.claims.speed import reached
 from sfumato.tools.claims.zero_terminal_snr import Fields, gaussian_std, predicted
 from sfumato.tools.cli import main
@@ -185,3 +188,59 @@ def test_the_sources_are_what_they_say():
         LargeDigits(12)
     with pytest.raises(ValueError, match="count is 0"):
         Fields(0)
+
+
+def test_diverged_pixels_are_counted_before_anything_cuts_them():
+    x = torch.tensor([[[0.0, 1.5, -1.5001], [1.9, -2.1, math.nan]], [[1.0, -1.0, 0.3], [1.6, 0.0, -math.inf]]])[:, None]
+    assert diverged(x, 0.5).int().tolist() == [[[[0, 0, 1], [1, 1, 1]]], [[[0, 0, 0], [1, 0, 1]]]]
+    assert share(x, 0.5) == pytest.approx(6 / 12)
+    assert share(x, 1.0) == pytest.approx(3 / 12)
+    many = torch.zeros_like(x)
+    many[0, 0, 1] = 3.0  # guidance pushes these three out in many steps too
+    assert share(x, 0.5, many) == pytest.approx(3 / 12)
+    assert share(many, 0.5, x) == 0
+    assert distance(torch.tensor([1.0, 2.0, 5.0, 0.0]), torch.tensor([1.0, 0.0, 1.0, 4.0])) == pytest.approx(3.0)
+    with pytest.raises(ValueError, match=r"margin is -0\.1; allowed: >= 0"):
+        share(x, -0.1)
+
+
+def _run_of(shares):
+    """A run in which a sampler has the same share of diverged pixels everywhere, and at the other margin half of it."""
+    rows = [
+        {
+            "sampler": name, "scale": scale, "steps": steps, "share": [value, value / 2], "fresh": [0.0, 0.0], "rms": 0.0,
+            "rms_seen": 0.0,
+        }
+        for name, value in shares.items()
+        for scale in SCALES
+        for steps in STEPS
+    ]  # fmt: skip
+    return {"rows": rows, "margins": [0.5, 1.0], "pictures": {}, "count": 1}
+
+
+def test_momentum_is_judged_by_the_one_that_gains_less():
+    same = dict.fromkeys((*SAMPLERS, REFERENCE), 0.2)
+
+    def said(hb, ghvb):
+        runs = {k: _run_of({**same, "PLMS4 + HB 0.8": hb + 0.001 * k, "GHVB 3.8": ghvb}) for k in range(3)}
+        return CLAIMS["momentum"].judge({"digits": runs})
+
+    assert gains(_run_of({**same, "GHVB 3.8": 0.05})) == pytest.approx([0.0, 0.15, 0.0])
+    assert gains(_run_of({**same, "GHVB 3.8": 0.05}), 1) == pytest.approx([0.0, 0.075, 0.0])
+    assert said(0.1, 0.15).verdict == HELD
+    assert said(0.1, 0.15).values == pytest.approx([0.05] * 3)
+    assert said(0.1, 0.3).verdict == FAILED
+    assert said(0.3, 0.1).values == pytest.approx([-0.1, -0.101, -0.102])
+    assert said(0.1, 0.15).notes["settings"]["PLMS4 to GHVB 3.8"]["CFG 5, 6 steps"] == [pytest.approx(0.05), HELD]
+
+
+def test_the_ends_are_those_that_sampling_cuts():
+    """Model.sample clamps; uncut, the same pictures, and out of range where the guidance is strong."""
+    recipe = CLAIMS["momentum"].recipe("digits", 0, True)
+    model = Model(recipe.denoiser().eval(), recipe.data.shape, 10, grid=recipe.grid)
+    x = ends(model, SAMPLERS["GHVB 3.8"], 10.0, 6, 12)
+    seen = model.sample(
+        range(12), [i % 10 for i in range(12)], sampler=SAMPLERS["GHVB 3.8"], steps=6, guidance=CFG(10.0), batch=100
+    )
+    assert float(x.abs().max()) > 1.5
+    assert torch.equal(x.clamp(-1, 1), seen.images)
