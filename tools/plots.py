@@ -113,8 +113,8 @@ def draw_panels(panels: Sequence[Mapping[str, Any]], title: str, path: Path) -> 
 
     Args:
         panels: each with title, x and y (labels), series (each with x, y, and optionally name, color, a number or None for black,
-            style, and band, a lower and an upper line), and optionally log ("x", "y" or "xy"), ticks (of x) and level (a height
-            and its name).
+            style, and band, a lower and an upper line), and optionally log ("x", "y" or "xy"), ticks (of x), level (a height
+            and its name) and legend (whether to show one, True).
         title: of the figure.
         path: of the PNG.
     """
@@ -137,7 +137,8 @@ def draw_panels(panels: Sequence[Mapping[str, Any]], title: str, path: Path) -> 
             axes.set_xticks([], minor=True)
         axes.set(xlabel=panel["x"], ylabel=panel["y"], title=panel["title"])
         axes.margins(y=0.12)
-        axes.legend(fontsize="small")
+        if panel.get("legend", True):
+            axes.legend(fontsize="small")
     figure.savefig(path, dpi=110)
 
 

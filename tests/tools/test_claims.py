@@ -231,7 +231,7 @@ def test_momentum_is_judged_by_the_one_that_gains_less():
     assert said(0.1, 0.15).values == pytest.approx([0.05] * 3)
     assert said(0.1, 0.3).verdict == FAILED
     assert said(0.3, 0.1).values == pytest.approx([-0.1, -0.101, -0.102])
-    assert said(0.1, 0.15).notes["settings"]["PLMS4 to GHVB 3.8"]["CFG 5, 6 steps"] == [pytest.approx(0.05), HELD]
+    assert said(0.1, 0.15).notes["PLMS4 to GHVB 3.8"]["settings"]["CFG 5, 6 steps"] == [pytest.approx(0.05), HELD]
 
 
 def test_the_ends_are_those_that_sampling_cuts():
