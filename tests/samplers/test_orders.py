@@ -57,6 +57,11 @@ TABLE = [
     (GHVB(1.8), [1.522e-2, 1.043e-3, 6.679e-5], 2.0),
     (GHVB(3.8), [6.207e-3, 4.761e-4, 2.952e-5], 2.0),
     (GHVB(4.0), [6.310e-3, 4.779e-4, 2.962e-5], 2.0),
+    (DPMSolverPP(3, legacy=True), [2.117e-3, 2.149e-4, 1.453e-5], 2.0),
+    (PLMS(4), [6.310e-3, 4.779e-4, 2.962e-5], 2.0),
+    (HeavyBall(PLMS(4), 0.8), [4.150e-2, 1.263e-2, 3.308e-3], 1.0),
+    (HeavyBall(DPMSolverPP(2), 0.8), [4.923e-2, 1.312e-2, 3.337e-3], 1.0),
+    (GradientEstimation(), [7.232e-2, 2.404e-2, 6.524e-3], 0.95),
 ]
 
 
@@ -71,6 +76,67 @@ def test_errors_and_order_on_the_mixture(sampler, golden, order, alpha):
         errors.append(float((z - EXACT).abs().max()))
     assert errors == pytest.approx(golden, rel=2e-3, abs=1.1e-8)
     assert fitted_order(errors, steps) == pytest.approx(order, abs=0.12)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "golden"),
+    [
+        (DPMSolver2(), [1.272e-2, 7.454e-4, 4.583e-5]),
+        (DPMSolverPP2S(), [1.069e-2, 7.053e-4, 4.475e-5]),
+        (PLMS(4, True, "rk4"), [1.869e-2, 1.957e-4, 9.596e-7]),
+    ],
+    ids=str,
+)
+def test_errors_of_methods_that_ask_between_levels(sampler, golden):
+    """The last row was measured with an exact start, which Runge-Kutta's first steps are nearly."""
+    sampler, errors = on_path(sampler, VarianceExploding(0.01, 40.0, math.inf)), []
+    for n in (16, 64, 256):
+        errors.append(float((end(sampler, Mixture(), log_grid(20, 0.02, n), Z0) - EXACT).abs().max()))
+    assert errors == pytest.approx(golden, rel=3e-3, abs=1.1e-8)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "golden"),
+    [
+        (UniPC(2), [4.263e-3, 6.861e-5, 1.230e-6]),
+        (UniPC(2, "bh1"), [1.088e-2, 1.532e-4, 2.478e-6]),
+        (UniPC(3), [3.179e-3, 9.751e-6, 5.225e-8]),
+    ],
+    ids=str,
+)
+def test_errors_of_unipc_with_its_last_step_corrected(sampler, golden):
+    """The specification's rows correct the last step too, by an evaluation more: here a step of no length makes that correction."""
+    errors, plain = [], []
+    for n in (16, 64, 256):
+        levels = log_grid(20, 0.02, n)
+        z = end(sampler, Mixture(), [*levels, Level(-1.0, 1.0, 0.02 * (1 - 1e-9))], Z0)
+        errors.append(float((z - EXACT).abs().max()))
+        plain.append(float((end(sampler, Mixture(), levels, Z0) - EXACT).abs().max()))
+    assert errors == pytest.approx(golden, rel=2e-3, abs=1.1e-8)
+    assert plain[0] == pytest.approx(golden[0], rel=0.12)
+    assert plain[0] > errors[0]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "golden"),
+    [
+        (PLMS(2, warm_up="rk4"), 7.285e-4),
+        (PLMS(3, warm_up="rk4"), 1.107e-4),
+        (PLMS(4, warm_up="rk4"), 2.035e-5),
+        (PLMS(5, warm_up="rk4"), 1.245e-5),
+        (PLMS(4), 2.122e-5),
+    ],
+    ids=str,
+)
+def test_constant_numbers_have_their_order_on_equal_steps(sampler, golden):
+    """g from 3 to 1/2 in 64 equal steps, where Adams' constant numbers are right."""
+    path = VarianceExploding(0.01, 40.0, math.inf)
+    z0 = 3 * torch.tensor([-1.1, -0.3, 0.2, 0.9], dtype=torch.float64) + 0.2
+    ends = {}
+    for n in (64, 4096):
+        levels = [Level(0.0, 1.0, 3 - 2.5 * i / n) for i in range(n + 1)]
+        ends[n] = end(on_path(sampler if n == 64 else PLMS(4, True, "rk4"), path), Mixture(), levels, z0)
+    assert float((ends[64] - ends[4096]).abs().max()) == pytest.approx(golden, rel=0.03)
 
 
 GAUSSIAN = Mixture((1.0,), (0.3,), (0.5,), V())
