@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from sfumato.schedules import (
     EDM,
@@ -25,7 +24,6 @@ from sfumato.schedules import (
     Level,
     LinearBeta,
     LinearGamma,
-    Prediction,
     RectifiedFlow,
     Row,
     ScaledLinearBeta,
@@ -36,8 +34,19 @@ from sfumato.schedules import (
     V,
     VarianceExploding,
     ZeroTerminalSNR,
-    target,
 )  # fmt: skip
+from sfumato.tools.orders.truth import Mixture, gaussian_end, mixture_end
+
+__all__ = [
+    "ROWS",
+    "SCHEDULES",
+    "Mixture",
+    "Spy",
+    "fitted_order",
+    "gaussian_end",
+    "log_grid",
+    "mixture_end",
+]
 
 ROWS: tuple[Row, ...] = (Eps(), X0(), V(), Flow(), EDM(0.5))
 
@@ -91,32 +100,6 @@ SCHEDULES = [
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """Data of a one-dimensional Gaussian mixture, element-wise; the exact denoiser, as a pair or as the output of a row."""
-
-    weights: tuple[float, ...] = (0.3, 0.7)
-    means: tuple[float, ...] = (-1.0, 0.8)
-    stds: tuple[float, ...] = (0.4, 0.3)
-    row: Row | None = None
-
-    def x0(self, x: Tensor, level: Level) -> Tensor:
-        a, s = level.alpha, level.sigma
-        logs, means = [], []
-        for w, m, d in zip(self.weights, self.means, self.stds, strict=True):
-            variance = a * a * d * d + s * s
-            logs.append(math.log(w) - 0.5 * torch.log(variance + 0 * x) - 0.5 * (x - a * m) ** 2 / variance)
-            means.append(m + a * d * d / variance * (x - a * m))
-        return (torch.softmax(torch.stack(logs), 0) * torch.stack(means)).sum(0)
-
-    def __call__(self, x: Tensor, level: Level) -> Prediction:
-        x0 = self.x0(x, level)
-        eps = (x - level.alpha * x0) / level.sigma
-        if self.row is None:
-            return Prediction.pair(x0, eps)
-        return Prediction(x, level, target(self.row, level, x0, eps), self.row)
-
-
-@dataclass(frozen=True)
 class Spy:
     """A learning density that draws t from what it knows, multiplies losses by a factor, and remembers what it is told."""
 
@@ -134,11 +117,6 @@ class Spy:
     def learn(self, known, t, loss):
         assert bool((t - (0.2 + 0.1 * len(known))).abs().max() < 1e-12)
         return torch.cat([known, loss.mean()[None]])
-
-
-def gaussian_end(z: Tensor, start: float, end: float, std: float, mean: float = 0.0) -> Tensor:
-    """Where the probability-flow ODE takes z = x / alpha from sigma / alpha = start to end, for data N(mean, std^2)."""
-    return mean + (z - mean) * math.sqrt((std**2 + end**2) / (std**2 + start**2))
 
 
 def log_grid(high: float, low: float, steps: int, alpha: float = 1.0) -> list[Level]:

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "measure a run: bits per dimension of its data",
     "inspect": "draw a schedule, its density and weighting, and say what is wrong with it",
     "claims": "print what papers promise beside what was measured here, or measure a promise again",
+    "orders": "measure the order of convergence of every sampler, round trips and stability, and say what has drifted",
     "doctor": "print versions, devices, attention back-ends, and what is missing for which feature",
 }
 

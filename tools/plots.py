@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from ..diffusion.buckets import EDGES
 
-__all__ = ["draw_losses", "draw_panels", "draw_schedule", "draw_sheet"]
+__all__ = ["draw_losses", "draw_orders", "draw_panels", "draw_schedule", "draw_sheet"]
 
 
 def _bucket_names() -> list[str]:
@@ -169,3 +169,35 @@ def draw_sheet(sheet: Mapping[str, Any], path: Path) -> None:
         label = f"{name}\n{100 * (low | high).mean():.1f} % coloured"
         line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
     figure.savefig(path, dpi=100)
+
+
+def draw_orders(steps: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
+    """Error against steps, both in logarithms, so that a slope is an order; grey lines are of orders 1 to 4.
+
+    Args:
+        steps: of every series.
+        panels: by title: by sampler, its errors.
+        path: of the PNG.
+    """
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    colors = mpl.colormaps["turbo"](np.linspace(0.03, 0.97, len(names)))
+    columns = 2 if len(panels) > 1 else 1
+    figure = Figure(figsize=(6 * columns, 4.4 * -(-len(panels) // columns)), layout="constrained")
+    shown = figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharex=True, sharey=True).flat
+    for axes, (title, lines) in zip(shown, panels.items(), strict=False):
+        for k, name in enumerate(names):
+            style = ("-", "--", ":")[k % 3]
+            axes.plot(steps, lines[name], style, color=colors[k], label=name, lw=1.4, marker="o", ms=2.5)
+        for order in (1, 2, 3, 4):
+            guide = [0.5 * (steps[0] / n) ** order for n in steps]
+            axes.plot(steps, guide, color="grey", lw=0.5)
+            at = (steps[-1], guide[-1])
+            axes.annotate(
+                f" {order}", at, (7, 0), textcoords="offset points", color="grey", fontsize="small", va="center"
+            )
+        axes.set(xscale="log", yscale="log", title=title, xlabel="steps", ylabel="largest error of z at the end")
+        axes.set_xlim(steps[0] / 1.25, steps[-1] * 1.7)
+        axes.set_xticks(steps, [str(n) for n in steps])
+        axes.set_xticks([], minor=True)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    figure.savefig(path, dpi=110)
