@@ -183,7 +183,7 @@ def draw_orders(steps: Sequence[int], panels: Mapping[str, Mapping[str, Sequence
     colors = mpl.colormaps["turbo"](np.linspace(0.03, 0.97, len(names)))
     columns = 2 if len(panels) > 1 else 1
     figure = Figure(figsize=(6 * columns, 4.4 * -(-len(panels) // columns)), layout="constrained")
-    shown = figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharex=True, sharey=True).flat
+    shown = list(figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharex=True, sharey=True).flat)
     for axes, (title, lines) in zip(shown, panels.items(), strict=False):
         for k, name in enumerate(names):
             style = ("-", "--", ":")[k % 3]
@@ -199,5 +199,5 @@ def draw_orders(steps: Sequence[int], panels: Mapping[str, Mapping[str, Sequence
         axes.set_xlim(steps[0] / 1.25, steps[-1] * 1.7)
         axes.set_xticks(steps, [str(n) for n in steps])
         axes.set_xticks([], minor=True)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    figure.legend(*shown[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     figure.savefig(path, dpi=110)

@@ -82,7 +82,9 @@ def test_walks_decay_where_the_specification_says(step, sampler, decays):
     assert end < 1e-1 if decays else end > 1e3
     assert (spectral_radius(sampler, step) < 1) == decays
     if not decays:  # the radius is the rate of the walk
-        assert walk(sampler, step, 300) / walk(sampler, step, 280) == pytest.approx(spectral_radius(sampler, step) ** 20, rel=1e-6)
+        assert walk(sampler, step, 300) / walk(sampler, step, 280) == pytest.approx(
+            spectral_radius(sampler, step) ** 20, rel=1e-6
+        )
 
 
 @pytest.mark.parametrize("sampler", [PLMS(3), GHVB(2.5), HeavyBall(PLMS(5), 0.8)], ids=str)

@@ -62,8 +62,9 @@ def _matrix(program: Program, step: float, log_step: float | None) -> np.ndarray
     table: dict[str, Form] = {}
     for k, (form, level) in enumerate(program.asks):
         at = form.into(table)
-        slope = step if log_step is None else step / -math.expm1(-log_step) / level.ratio
-        table |= {f"eps.{k}": at * slope, f"x0.{k}": at * (1.0 - slope * level.ratio)}
+        g = float(level.ratio)
+        slope = step if log_step is None else step / -math.expm1(-log_step) / g
+        table |= {f"eps.{k}": at * slope, f"x0.{k}": at * (1.0 - slope * g)}
     names = ["x", *(f"m{j}" for j in range(len(program.memory)))]
     rows = [form.into(table).terms for form in (program.x, *program.memory)]
     return np.array([[row.get(name, 0.0) for name in names] for row in rows])
