@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from oracles import Mixture, gaussian_end, log_grid, mixture_end
+from PIL import Image
 
 from sfumato import samplers
 from sfumato.samplers import DDIM, Euler, Heun
@@ -114,6 +115,18 @@ def test_what_drifts_is_named(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr()
     assert "drifted: Heun() on flow" in shown.err
     assert "drifted" in shown.out
+
+
+def test_the_full_command_leaves_numbers_and_a_picture(tmp_path, capsys, monkeypatch):
+    """With the recorded result in place of a new one: the file is the recorded one to the byte, so copying it changes nothing else."""
+    monkeypatch.setattr(command, "measured", lambda *_, **__: recorded())
+    assert main(["orders", "--out", str(tmp_path)]) == 0
+    assert "everything as expected" in capsys.readouterr().out
+    shipped = Path(command.__file__).with_name("orders.json").read_text()
+    assert (tmp_path / "orders.json").read_text() == shipped
+    with Image.open(tmp_path / "orders.png") as picture:
+        assert picture.width > 1000
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 100
 
 
 def test_orders_leave_rounding_out():
