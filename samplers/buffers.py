@@ -37,25 +37,20 @@ def _free(held: Sequence[Tensor], i: int) -> bool:
 
 class Buffers:
     """Tensors that the loop made. One is written to again only when nobody refers to it any more: no step that was kept, no
-    memory of a rule, no cache of a network."""
+    memory of a rule, no cache of a network, and no list of tensors that a step computes with."""
 
     def __init__(self) -> None:
-        self._made: list[Tensor] = []
-        self._spare: list[Tensor] = []
-
-    def collect(self) -> None:
-        """Find out which are free; at the start of a step."""
-        self._spare.clear()
-        if torch.is_grad_enabled():  # the generator may be resumed in another mode than it began in
-            return
-        spare = [i for i in range(len(self._made)) if _free(self._made, i)]
-        self._spare = [self._made[i] for i in spare]
+        self._made: list[Tensor] = []  # the one written to longest ago first: it is the likeliest to be free
 
     def compute(self, recipe: Recipe, tensors: Sequence[Tensor]) -> Tensor:
-        """Carry out a recipe, into a free buffer when there is one."""
+        """Carry out a recipe on tensors that somebody refers to, into a free buffer when there is one."""
         if recipe.kind == "alias":
             return tensors[recipe.first]
-        if self._spare:
-            return compute(recipe, tensors, self._spare.pop())
-        self._made.append(compute(recipe, tensors, None))
-        return self._made[-1]
+        made, out = self._made, None
+        if not torch.is_grad_enabled():  # the generator may be resumed in another mode than it began in
+            for i in range(len(made)):
+                if _free(made, i):
+                    out = made.pop(i)
+                    break
+        made.append(compute(recipe, tensors, out))
+        return made[-1]

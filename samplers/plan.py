@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -19,56 +20,68 @@ class Recipe(NamedTuple):
     """How to compute one linear form from a list of tensors.
 
     kind: "alias" (a tensor itself), "mul" (weight * first), "add" (first + weight * second) or "lerp" (first + weight *
-    (second - first)). first, second: places in the list. rest: further (place, weight), lerped for "lerp", else added.
+    (second - first)). first, second: places in the list. lerped, added: further (place, weight), in this order.
     """
 
     kind: str
     first: int
-    second: int
-    weight: float
-    rest: tuple[tuple[int, float], ...]
+    second: int = -1
+    weight: float = 1.0
+    lerped: tuple[tuple[int, float], ...] = ()
+    added: tuple[tuple[int, float], ...] = ()
 
 
 def compute(recipe: Recipe, tensors: Sequence[Tensor], out: Tensor | None) -> Tensor:
     """Carry out a recipe; writes into `out`, which must be none of the tensors that it reads, or into a new tensor."""
-    kind, first, second, weight, rest = recipe
+    kind, first, second, weight, lerped, added = recipe
     if kind == "alias":
         return tensors[first]
     if kind == "lerp":
         y = torch.lerp(tensors[first], tensors[second], weight, out=out)
-        for k, w in rest:
-            y.lerp_(tensors[k], w)
-        return y
-    if kind == "add":
+    elif kind == "add":
         y = torch.add(tensors[first], tensors[second], alpha=weight, out=out)
     else:
         y = torch.mul(tensors[first], weight, out=out)
-    for k, w in rest:
+    for k, w in lerped:
+        y.lerp_(tensors[k], w)
+    for k, w in added:
         y.add_(tensors[k], alpha=w)
     return y
 
 
+def _lerps(terms: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...] | None:
+    """The weights of terms[1:], lerped onto terms[0] one after another; None unless the numbers sum to one."""
+    if abs(sum(c for _, c in terms) - 1.0) >= 1e-13:
+        return None
+    left, weights = 1.0, []
+    for k, c in reversed(terms[1:]):
+        weights.append((k, c / left if left else float("inf")))
+        left -= c
+    return tuple(reversed(weights)) if all(abs(w) < 10 for _, w in weights) else None  # larger ones would cancel
+
+
 def _recipe(form: Form, places: Mapping[str, int]) -> Recipe:
-    """The cheapest recipe: an alias; lerps when the numbers sum to one; an add when one of them is one; else mul and adds."""
+    """The cheapest recipe: an alias; lerps when the numbers sum to one; an add when one of them is one; lerps of some of the
+    terms, whose numbers sum to one, and adds; else mul and adds."""
     terms = sorted((places[k], c) for k, c in form.terms.items())
     if not terms:
-        return Recipe("mul", 0, -1, 0.0, ())
+        return Recipe("mul", 0, weight=0.0)
     if len(terms) == 1:
         (k, c), *_ = terms
-        return Recipe("alias" if c == 1.0 else "mul", k, -1, c, ())
-    if abs(sum(c for _, c in terms) - 1.0) < 1e-13:
-        left, weights = 1.0, []
-        for k, c in reversed(terms[1:]):
-            weights.append((k, c / left if left else float("inf")))
-            left -= c
-        if all(abs(w) < 10 for _, w in weights):  # larger ones would cancel
-            (second, weight), *rest = reversed(weights)
-            return Recipe("lerp", terms[0][0], second, weight, tuple(rest))
+        return Recipe("alias" if c == 1.0 else "mul", k, weight=c)
     one = next((n for n, (_, c) in enumerate(terms) if c == 1.0), None)
+    for size in range(len(terms), 1, -1):
+        if size < len(terms) and one is not None:
+            break
+        for some in combinations(terms, size):
+            if weights := _lerps(some):
+                (second, weight), *lerped = weights
+                added = tuple(t for t in terms if t not in some)
+                return Recipe("lerp", some[0][0], second, weight, tuple(lerped), added)
     if one is not None:
-        (second, weight), *rest = terms[:one] + terms[one + 1 :]
-        return Recipe("add", terms[one][0], second, weight, tuple(rest))
-    return Recipe("mul", terms[0][0], -1, terms[0][1], tuple(terms[1:]))
+        (second, weight), *added = terms[:one] + terms[one + 1 :]
+        return Recipe("add", terms[one][0], second, weight, added=tuple(added))
+    return Recipe("mul", terms[0][0], weight=terms[0][1], added=tuple(terms[1:]))
 
 
 def _share(form: Form, done: Mapping[str, Form]) -> Form:

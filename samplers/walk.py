@@ -101,7 +101,6 @@ def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Ma
     scales: tuple[float, ...] = ()
     buffers = Buffers()
     for i, program in enumerate(programs):
-        buffers.collect()
         tensors = [x, *memory, *(z.to(x.dtype) for z in draw(sampler, noise, i, x))]
         rows: tuple[Row | None, ...] = ()
         shown: Prediction | None = None
