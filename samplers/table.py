@@ -14,10 +14,8 @@ from ..schedules.rows import Row
 from .form import Form
 from .state import Sampler, State
 
-__all__ = ["HERE", "Program", "recent", "substitute", "trace"]
+__all__ = ["Program", "recent", "substitute", "trace"]
 
-# the form of x itself
-HERE = {"x": 1.0}
 # levels that a step is told of: 30 behind it, now and next
 _RECENT = 32
 

@@ -14,11 +14,10 @@ from torch import Tensor
 from ..schedules.level import Level
 from ..schedules.noise import Noise
 from ..schedules.prediction import Prediction
-from ..schedules.rows import Row
 from .buffers import Buffers
-from .plan import Plan, Recipe, bind, stage
 from .state import Sampler
-from .table import HERE, Program, trace
+from .table import Program, trace
+from .turn import Turn
 
 __all__ = ["Made", "Request", "Table", "check_like", "draw", "tabulate", "walk"]
 
@@ -30,12 +29,13 @@ class Table:
     Args:
         sampler, levels: what it was made of.
         programs: one per step, or None for a sampler that runs as it is written.
+        turns: where each step begins, by its place and the scales of its memory.
     """
 
     sampler: Sampler
     levels: Sequence[Level]
     programs: list[Program] | None
-    plans: dict[object, Plan | Recipe] = field(default_factory=dict)
+    turns: dict[tuple[int, tuple[float, ...]], Turn] = field(default_factory=dict)
 
     @property
     def asked(self) -> list[Level]:
@@ -95,39 +95,37 @@ def draw(sampler: Sampler, noise: Noise | None, i: int, x: Tensor) -> tuple[Tens
 
 def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Made, Prediction, None]:
     """Apply the numbers of a table that has some: yields a Request, to be answered by `send`, or a step that was Made."""
-    programs, sampler, plans = table.programs, table.sampler, table.plans
+    programs, sampler, turns, draws = table.programs, table.sampler, table.turns, table.sampler.draws
     assert programs is not None
     memory: tuple[Tensor, ...] = ()
     scales: tuple[float, ...] = ()
     buffers = Buffers()
     for i, program in enumerate(programs):
-        tensors = [x, *memory, *(z.to(x.dtype) for z in draw(sampler, noise, i, x))]
-        rows: tuple[Row | None, ...] = ()
+        tensors = [x, *memory]
+        if draws:
+            tensors += [z.to(x.dtype) for z in draw(sampler, noise, i, x)]
+        turn = turns.get((i, scales))
+        if turn is None:
+            turn = turns[i, scales] = Turn(program, (), scales, draws)
         shown: Prediction | None = None
-        p: Prediction | None = None
-        at = x
-        for k, (form, level) in enumerate(program.asks):
-            if k or form.terms != HERE:
-                recipe = plans.get((i, rows, scales))
-                if recipe is None:
-                    recipe = plans[i, rows, scales] = stage(program, rows, scales, sampler.draws)
-                assert isinstance(recipe, Recipe)
-                at = buffers.compute(recipe, tensors)
-            p = yield Request(at, level, k == 0)
+        k = 0
+        while turn.plan is None:
+            assert turn.at is not None
+            assert turn.level is not None
+            at = buffers.compute(turn.at, tensors)
+            p = yield Request(at, turn.level, k == 0)
             shown = p if k == program.shown else shown
-            if p.row is not None and p.out is not None and p.x is at and p.level is level and p.out.dtype == x.dtype:
+            if p.row is not None and p.out is not None and p.x is at and p.level is turn.level and p.out.dtype == x.dtype:
                 check_like("the network's output", p.out, x)
-                rows = *rows, p.row
+                turn = turn.answered(p.row)
                 tensors.append(p.out)
             else:
                 check_like("the predicted x0", p.x0, x)
                 check_like("the predicted eps", p.eps, x)
-                rows = *rows, None
+                turn = turn.answered(None)
                 tensors += [p.x0.to(x.dtype), p.eps.to(x.dtype)]
-        plan = plans.get((i, rows, scales, "end"))
-        if plan is None:
-            plan = plans[i, rows, scales, "end"] = bind(program, rows, scales, sampler.draws)
-        assert isinstance(plan, Plan)
+            k += 1
+        plan = turn.plan
         assert shown is not None
         for recipe in (*plan.memory, plan.x):
             tensors.append(buffers.compute(recipe, tensors))
