@@ -31,8 +31,10 @@ def _free(held: Sequence[Tensor], i: int) -> bool:
     """
     if _counts(held, i) != _ALONE or weakref.getweakrefcount(held[i]):
         return False
-    shared = held[i].device.type == "cpu" and held[i].untyped_storage().is_shared()
-    return not shared and (not held[i].is_inference() or torch.is_inference_mode_enabled())
+    tensor = held[i]
+    if tensor.is_cpu and tensor.untyped_storage().is_shared():
+        return False
+    return not tensor.is_inference() or torch.is_inference_mode_enabled()
 
 
 class Buffers:

@@ -49,7 +49,7 @@ class Form:
     def __truediv__(self, number: float) -> Form:
         if not isinstance(number, Real):
             return NotImplemented
-        return self * (1.0 / number)
+        return Form({k: c / float(number) for k, c in self.terms.items()})  # c / c is 1 exactly
 
     def __neg__(self) -> Form:
         return self * -1.0

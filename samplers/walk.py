@@ -83,6 +83,11 @@ def check_like(name: str, value: Tensor, x: Tensor) -> None:
         raise ValueError(f"{name} has shape {tuple(value.shape)}, x has {tuple(x.shape)}; allowed: the same")
 
 
+def _like(value: Tensor, x: Tensor) -> Tensor:
+    """A tensor in x's dtype; `to` is an operation even where it changes nothing."""
+    return value if value.dtype == x.dtype else value.to(x.dtype)
+
+
 def draw(sampler: Sampler, noise: Noise | None, i: int, x: Tensor) -> tuple[Tensor, ...]:
     """The Gaussians of step i."""
     if noise is None:
@@ -103,7 +108,7 @@ def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Ma
     for i, program in enumerate(programs):
         tensors = [x, *memory]
         if draws:
-            tensors += [z.to(x.dtype) for z in draw(sampler, noise, i, x)]
+            tensors += [_like(z, x) for z in draw(sampler, noise, i, x)]
         turn = turns.get((i, scales))
         if turn is None:
             turn = turns[i, scales] = Turn(program, (), scales, draws)
@@ -123,7 +128,7 @@ def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Ma
                 check_like("the predicted x0", p.x0, x)
                 check_like("the predicted eps", p.eps, x)
                 turn = turn.answered(None)
-                tensors += [p.x0.to(x.dtype), p.eps.to(x.dtype)]
+                tensors += [_like(p.x0, x), _like(p.eps, x)]
             k += 1
         plan = turn.plan
         assert shown is not None

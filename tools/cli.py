@@ -19,6 +19,7 @@ COMMANDS = {
     "inspect": "draw a schedule, its density and weighting, and say what is wrong with it",
     "claims": "print what papers promise beside what was measured here, or measure a promise again",
     "orders": "measure the order of convergence of every sampler, round trips and stability, and say what has drifted",
+    "bench": "count and time what sampling costs beside the network, against minimal loops and other libraries",
     "doctor": "print versions, devices, attention back-ends, and what is missing for which feature",
 }
 

@@ -1,0 +1,108 @@
+"""`sfumato bench`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..command import help_text, parse
+from ..spelling import did_you_mean
+from .methods import METHODS, ROWS
+from .peers import installed
+from .samplers import counted, timed
+
+__all__ = ["Bench", "run"]
+
+# shape, steps, rounds
+SHAPES = (((1, 3, 32, 32), 50, 40), ((16, 4, 64, 64), 50, 12), ((16, 3, 256, 256), 10, 3))
+PEERS = ("diffusers", "k_diffusion", "azula")
+_UNITS = {"full": "full-tensor ops", "small": "small ops", "syncs": "host syncs", "fresh": "fresh tensors"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Count and time what sampling costs beside the network, against minimal loops and other libraries.
+
+    Args:
+        name: what to measure: samplers.
+        out: folder of the result, a JSON file.
+        device: cpu or cuda; what is counted is counted on the host. On cuda nothing of this has been run so far.
+        only: one sampler, as in the table; null: all.
+        quick: a tiny version in seconds, to see whether it runs; its times mean nothing.
+    """
+
+    name: str = "samplers"
+    out: str = "runs/bench"
+    device: str = "cpu"
+    only: str | None = None
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name != "samplers":
+            raise ValueError(f"name is {self.name!r}; allowed: samplers")
+        if self.device not in ("cpu", "cuda"):
+            raise ValueError(f"device is {self.device!r}; allowed: cpu, cuda")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device is 'cuda', and this PyTorch sees no GPU; use cpu")
+        if self.only is not None and self.only not in METHODS:
+            raise ValueError(f"only is {self.only!r}; allowed: {', '.join(METHODS)}{did_you_mean(self.only, METHODS)}")
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command."""
+    if "--help" in argv or "-h" in argv:
+        print(help_text("sfumato bench samplers [--out FOLDER] [--device cuda] [--only NAME]", Bench))
+        return 0
+    options, _ = parse(argv, Bench, ("name",))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        result = _measure(options)
+    finally:
+        torch.set_num_threads(threads)
+    file = Path(options.out) / ("samplers-quick.json" if options.quick else "samplers.json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(result, indent=1) + "\n")
+    for peer, version in result["peers"].items():
+        print(f"{peer}: {version}")
+    if options.quick:
+        print("the quick version only shows that it runs: its times mean nothing")
+    print(f"numbers: {file}")
+    return 0
+
+
+def _measure(options: Bench) -> dict[str, Any]:
+    """Every case, printed as it is measured."""
+    head = ["sampler", "answer", "who", *_UNITS.values(), *("x".join(map(str, shape)) for shape, *_ in SHAPES)]
+    print("per evaluation, without the network's own operation; times include it, as ratios to the floor of the same row")
+    print(_line(head))
+    cases: list[dict[str, Any]] = []
+    for name in METHODS if options.only is None else [options.only]:
+        for rows in ROWS:
+            counts, times = counted(name, rows), {}
+            for shape, steps, rounds in SHAPES:
+                if options.quick:
+                    steps, rounds = 4, 1
+                times["x".join(map(str, shape))] = timed(name, rows, shape, steps, rounds, options.device)
+            cases.append({"sampler": name, "answer": rows, "counts": counts, "times": times})
+            for who, counted_ in counts.items():
+                cells = [f"{value:.2f}" for value in counted_.values()]
+                print(_line([name, rows, who, *cells, *(f"{ratio[who]:.2f}" for ratio in times.values())]), flush=True)
+    about = {"torch": str(torch.__version__), "device": options.device, "quick": options.quick}
+    return {**about, "peers": {peer: _version(peer) for peer in PEERS}, "cases": cases}
+
+
+def _version(peer: str) -> str:
+    if not installed(peer):
+        return "not installed"
+    return "no adapter for it here" if peer == "azula" else "measured where it has the method"
+
+
+def _line(cells: Sequence[str]) -> str:
+    widths = (25, 6, 11, *[15] * 4, *[13] * 3)
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
