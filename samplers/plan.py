@@ -84,30 +84,34 @@ def _recipe(form: Form, places: Mapping[str, int]) -> Recipe:
     return Recipe("mul", terms[0][0], weight=terms[0][1], added=tuple(terms[1:]))
 
 
-def _share(form: Form, done: Mapping[str, Form]) -> Form:
-    """Say a form through forms already computed, {symbol: form}, where that takes fewer terms."""
-    for name, row in done.items():
-        if len(row.terms) < 2:
-            continue
-        options = [
-            form + row * (-c / row.terms[k]) + Form({name: c / row.terms[k]})
-            for k, c in form.terms.items()
-            if k in row.terms
-        ]
+def _largest(form: Form) -> float:
+    return max((abs(c) for c in form.terms.values()), default=0.0)
+
+
+def _share(form: Form, done: Sequence[tuple[str, Form]]) -> Form:
+    """Say a form through forms already computed, (symbol, form), as long as that takes fewer terms."""
+    while True:
+        options: list[Form] = []
+        for name, known in done:
+            for k in (k for k in form.terms if k in known.terms):
+                weight = form.terms[k] / known.terms[k]
+                if abs(weight) * _largest(known) < 10 * _largest(form):  # larger ones would cancel
+                    options.append(form + known * -weight + Form({name: weight}))
         best = min(options, key=lambda f: len(f.terms), default=form)
-        if len(best.terms) < len(form.terms):
-            form = best
-    return form
+        if len(best.terms) >= len(form.terms):
+            return form
+        form = best
 
 
 class Plan(NamedTuple):
     """The operations of one step, after its last answer.
 
-    memory, x: recipes; each computed memory joins the list of tensors before the next. scales: the tensor in slot j holds
-    memory j divided by scales[j], which saves a multiplication.
+    computed: recipes of new memory; each result joins the list of tensors before the next. memory: where in the list each memory
+    then is. x: the recipe of x. scales: the tensor in slot j holds memory j divided by scales[j], which saves a multiplication.
     """
 
-    memory: tuple[Recipe, ...]
+    computed: tuple[Recipe, ...]
+    memory: tuple[int, ...]
     x: Recipe
     scales: tuple[float, ...]
 
@@ -140,22 +144,21 @@ def bind(program: Program, rows: Sequence[Row | None], scales: Sequence[float], 
     """
     step, unscaled = substitute(program, rows), _unscaled(scales)
     places = _places(rows, len(scales), draws)
-    done: dict[str, Form] = {}
-    recipes: list[Recipe] = []
-    new_scales: list[float] = []
-    for j, form in enumerate(step.memory):
-        m = _share(form.into(unscaled), done)
+    done: list[tuple[str, Form]] = []
+    computed: list[Recipe] = []
+    held: dict[int, tuple[int, float]] = {}
+    forms = [form.into(unscaled) for form in step.memory]
+    for j in sorted(range(len(forms)), key=lambda j: len(forms[j].terms)):  # the longer ones may be said by the shorter
+        m = _share(forms[j], done)
         if len(m.terms) == 1:
             (name, scale), *_ = m.terms.items()  # a tensor that is there already, up to its scale
-            m = Form.symbol(name)
-        else:
-            largest = max(m.terms.values(), key=abs, default=1.0)
-            scale = (
-                largest if _recipe(m, places).kind == "mul" and m.terms else 1.0
-            )  # its first multiplication is saved
-            m = m / scale
-            done[f"n{j}"] = m
-        recipes.append(_recipe(m, places))
-        new_scales.append(scale)
+            held[j] = places[name], scale
+            continue
+        # where it would begin with a multiplication, that is saved
+        scale = max(m.terms.values(), key=abs, default=1.0) if _recipe(m, places).kind == "mul" else 1.0
+        done += [(f"n{j}", forms[j] / scale), (f"n{j}", m / scale)]  # over what there was before, and as it is computed
+        computed.append(_recipe(m / scale, places))
+        held[j] = len(places), scale
         places[f"n{j}"] = len(places)
-    return Plan(tuple(recipes), _recipe(_share(step.x.into(unscaled), done), places), tuple(new_scales))
+    at, new_scales = zip(*(held[j] for j in range(len(forms))), strict=True) if forms else ((), ())
+    return Plan(tuple(computed), at, _recipe(_share(step.x.into(unscaled), done), places), new_scales)

@@ -129,6 +129,7 @@ def _fill(
             memories = [f.update(m, s) for f, m, s in zip(filters, memories, own, strict=True)]
             on_step(real)
             x = step.x
+            del step, own  # what a step shows is written over in the next one only when nobody holds it
         verdicts = [f.verdict(m) for f, m in zip(filters, memories, strict=True)]
         verdicts = tuple(Verdict(v.keep.cpu()[:real], v.score.cpu()[:real]) for v in verdicts)
         keep = torch.ones(real, dtype=torch.bool)

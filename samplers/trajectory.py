@@ -20,7 +20,7 @@ __all__ = ["Step", "Table", "tabulate", "trajectory"]
 
 @dataclass(frozen=True)
 class Step:
-    """One step that has been made; yours to keep.
+    """One step that has been made; yours to keep, and cheaper to let go of (`del step`) before the next is asked for.
 
     index: 0, 1, ...; last: whether it was the last. now, level: where it began and where it led. x: the state after it, (B, ...);
     the loop reads it in the next step, so copy it before writing to it. prediction: what the model believed where it began.

@@ -113,14 +113,21 @@ def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Ma
         if turn is None:
             turn = turns[i, scales] = Turn(program, (), scales, draws)
         shown: Prediction | None = None
-        k = 0
+        p: Prediction | None = None
+        at, k = x, 0
         while turn.plan is None:
             assert turn.at is not None
             assert turn.level is not None
             at = buffers.compute(turn.at, tensors)
             p = yield Request(at, turn.level, k == 0)
             shown = p if k == program.shown else shown
-            if p.row is not None and p.out is not None and p.x is at and p.level is turn.level and p.out.dtype == x.dtype:
+            if (
+                p.row is not None
+                and p.out is not None
+                and p.x is at
+                and p.level is turn.level
+                and p.out.dtype == x.dtype
+            ):
                 check_like("the network's output", p.out, x)
                 turn = turn.answered(p.row)
                 tensors.append(p.out)
@@ -132,10 +139,10 @@ def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Ma
             k += 1
         plan = turn.plan
         assert shown is not None
-        for recipe in (*plan.memory, plan.x):
+        for recipe in plan.computed:
             tensors.append(buffers.compute(recipe, tensors))
-        memory = tuple(tensors[len(tensors) - 1 - len(plan.memory) : -1])
-        x, scales = tensors[-1], plan.scales
+        x = buffers.compute(plan.x, tensors)
+        memory, scales = tuple([tensors[j] for j in plan.memory]), plan.scales
         made = Made(x, shown)
         del tensors, at, p, shown  # what the loop alone still knows of may be written to in the next step
         yield made
