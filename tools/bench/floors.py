@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -17,7 +18,19 @@ from ...schedules.level import Level
 from ...schedules.prediction import solve
 from ...schedules.rows import X0, Row
 
-__all__ = ["Floor", "Means", "Network", "Step", "data_means", "ddpm", "heun", "noise_means", "solved", "steps_of"]
+__all__ = [
+    "Floor",
+    "Means",
+    "Network",
+    "Step",
+    "data_means",
+    "ddpm",
+    "heun",
+    "lerped_mean",
+    "noise_means",
+    "solved",
+    "steps_of",
+]
 
 Network = Callable[[Tensor], Tensor]
 Floor = Callable[[Network, Tensor], Tensor]
@@ -46,12 +59,12 @@ class Step:
 def steps_of(levels: Sequence[Level], row: Row) -> list[Step]:
     """The numbers of every step between levels whose ends are finite."""
     found: list[Step] = []
-    for now, nxt in zip(levels, levels[1:], strict=False):
-        (c, d), (e, f) = solve(row, now)
-        kept, grown = nxt.sigma / now.sigma, nxt.alpha / now.alpha
-        lerps = row == X0() and now.alpha == nxt.alpha == 1.0
-        numbers = (kept, nxt.alpha - kept * now.alpha, grown, nxt.sigma - grown * now.sigma, c, d, e, f)
-        found.append(Step(*(float(v) for v in numbers), lerps))
+    for now, nxt in pairwise(levels):
+        (c, d), (e, f) = ((float(v) for v in pair) for pair in solve(row, now))
+        kept, grown = float(nxt.sigma / now.sigma), float(nxt.alpha / now.alpha)
+        data, noise = float(nxt.alpha - kept * now.alpha), float(nxt.sigma - grown * now.sigma)
+        lerps = row == X0() and bool(now.alpha == nxt.alpha == 1.0)
+        found.append(Step(kept, data, grown, noise, c, d, e, f, lerps))
     return found
 
 
@@ -64,13 +77,7 @@ def data_means(levels: Sequence[Level], row: Row, means: Means, held: int) -> Fl
         x, old = x.clone(), []
         for step, w in zip(steps, weights, strict=True):
             history = [network(x), *old][: held + 1]
-            used = history[: len(w)]
-            mean = used[-1] if len(w) == 1 or len(used) > held else used[-1].clone()
-            total = w[-1]
-            for v, vector in reversed(list(zip(w[:-1], used[:-1], strict=True))):
-                total += v
-                mean.lerp_(vector, v / total)
-            torch.lerp(mean, x, step.kept, out=x)
+            torch.lerp(lerped_mean(w, history, held), x, step.kept, out=x)
             old = history[:held]
         return x
 
@@ -89,6 +96,18 @@ def data_means(levels: Sequence[Level], row: Row, means: Means, held: int) -> Fl
         return x
 
     return lerped if steps[0].lerps else added
+
+
+def lerped_mean(weights: Sequence[float], history: Sequence[Tensor], held: int) -> Tensor:
+    """The weighted mean of the newest tensors of a history; written over the oldest where it is not held any longer."""
+    if len(weights) == 1:
+        return history[0]
+    oldest, total = history[len(weights) - 1], weights[-1]
+    mean = oldest if len(weights) > held else oldest.clone()
+    for w, vector in reversed(list(zip(weights[:-1], history, strict=False))):
+        total += w
+        mean.lerp_(vector, w / total)
+    return mean
 
 
 def solved(x: Tensor, out: Tensor, c: float, d: float) -> tuple[Tensor, float]:
@@ -118,7 +137,8 @@ def noise_means(levels: Sequence[Level], row: Row, means: Means, held: int) -> F
 def heun(levels: Sequence[Level], row: Row) -> Floor:
     """Two evaluations; x' = grown x + noise (eps + eps at the Euler point) / 2."""
     steps = steps_of(levels, row)
-    ends = [(0.0, 0.0) if nxt.sigma == 0 else solve(row, nxt)[1] for nxt in levels[1:]]
+    solved_there = [(0.0, 0.0) if nxt.sigma == 0 else solve(row, nxt)[1] for nxt in levels[1:]]
+    ends = [(float(e), float(f)) for e, f in solved_there]
 
     def loop(network: Network, x: Tensor) -> Tensor:
         x, there = x.clone(), torch.empty_like(x)
@@ -143,7 +163,7 @@ def heun(levels: Sequence[Level], row: Row) -> Floor:
 def ddpm(levels: Sequence[Level], row: Row, noise: Callable[[int, int], Tensor]) -> Floor:
     """x' = kept x + data x0 + fresh z, with the posterior's variance."""
     numbers: list[tuple[float, float, float]] = []
-    for now, nxt in zip(levels, levels[1:], strict=False):
+    for now, nxt in pairwise(levels):
         (c, d), _ = solve(row, now)
         kept = (nxt.sigma / now.sigma) ** 2 * now.alpha / nxt.alpha
         data = nxt.alpha - kept * now.alpha

@@ -9,14 +9,12 @@ from torch import Tensor
 
 from ...schedules.level import Level
 from ...schedules.rows import Row
-from .floors import Floor, Means, Network, Step, solved, steps_of
+from .floors import Floor, Means, Network, lerped_mean, solved, steps_of
 
 __all__ = ["data_momentum", "noise_momentum", "unipc"]
 
 
-def noise_momentum(
-    levels: Sequence[Level], row: Row, means: Means, held: int, beta: float, velocities: bool
-) -> Floor:
+def noise_momentum(levels: Sequence[Level], row: Row, means: Means, held: int, beta: float, velocities: bool) -> Floor:
     """v = (1 - beta) v + beta f, along eps.
 
     velocities: GHVB, f = eps and x' goes along the means of the v's; else heavy ball, f is the mean of the eps and x' goes along v.
@@ -61,35 +59,38 @@ def data_momentum(levels: Sequence[Level], row: Row, means: Means, held: int, be
     steps = steps_of(levels, row)
     weights = [list(means(i)) for i in range(len(steps))]
 
-    def loop(network: Network, x: Tensor) -> Tensor:
-        x = x.clone()
-        old: list[tuple[Tensor, float]] = []
-        v, size, carried = torch.empty_like(x), 0.0, False
+    def lerped(network: Network, x: Tensor) -> Tensor:
+        x, old, v = x.clone(), [], None
         for step, w in zip(steps, weights, strict=True):
-            history = [solved(x, network(x), step.c, step.d), *old]
-            if len(w) == 1:
-                vector, s, carried = *history[0], False
-            else:
-                if carried:
-                    size *= 1 - beta
-                    for a, (vector, s) in zip(w, history, strict=False):
-                        v.add_(vector, alpha=beta * a * s / size)
-                else:
-                    (a, (first, s)), *rest = zip(w, history, strict=False)
-                    size = a * s
-                    (b, (second, t)), *rest = rest
-                    torch.add(first, second, alpha=b * t / size, out=v)
-                    for b, (vector, t) in rest:
-                        v.add_(vector, alpha=b * t / size)
-                vector, s, carried = v, size, True
-            if vector is v or not step.lerps:
-                x.mul_(step.kept).add_(vector, alpha=step.data * s)
-            else:
-                torch.lerp(vector, x, step.kept, out=x)
+            history = [network(x), *old]
+            mean = lerped_mean(w, history, held)
+            v = None if len(w) == 1 else mean if v is None else v.lerp_(mean, beta)
+            torch.lerp(mean if v is None else v, x, step.kept, out=x)
             old = history[:held]
         return x
 
-    return loop
+    def added(network: Network, x: Tensor) -> Tensor:
+        x, old = x.clone(), []
+        v, size, carried = torch.empty_like(x), 0.0, False
+        for step, w in zip(steps, weights, strict=True):
+            history = [solved(x, network(x), step.c, step.d), *old]
+            terms = [(a * s, vector) for a, (vector, s) in zip(w, history, strict=False)]
+            if carried and len(w) > 1:
+                size *= 1 - beta
+                for a, vector in terms:
+                    v.add_(vector, alpha=beta * a / size)
+            elif len(w) > 1:
+                (size, first), (a, second), *rest = terms
+                torch.add(first, second, alpha=a / size, out=v)
+                for a, vector in rest:
+                    v.add_(vector, alpha=a / size)
+            carried = len(w) > 1
+            along, s = (v, size) if carried else history[0]
+            x.mul_(step.kept).add_(along, alpha=step.data * s)
+            old = history[:held]
+        return x
+
+    return lerped if steps[0].lerps else added
 
 
 def unipc(levels: Sequence[Level], row: Row, predictors: Means, correctors: Means) -> Floor:
@@ -100,31 +101,37 @@ def unipc(levels: Sequence[Level], row: Row, predictors: Means, correctors: Mean
     steps = steps_of(levels, row)
     weights = [(list(predictors(i)), list(correctors(i)) if i else []) for i in range(len(steps))]
 
-    def loop(network: Network, x: Tensor) -> Tensor:
-        x, begun, mean = x.clone(), x.clone(), torch.empty_like(x)
-        old: list[tuple[Tensor, float]] = []
+    def lerped(network: Network, x: Tensor) -> Tensor:
+        x, begun, old, mean = x.clone(), x.clone(), [], torch.empty_like(x)
         for i, (step, (w, v)) in enumerate(zip(steps, weights, strict=True)):
-            now = solved(x, network(x), step.c, step.d)
+            out = network(x)
             if i:
-                _combine(steps[i - 1], begun, begun, mean, v, [old[0], now, *old[1:]])
-            _combine(step, begun, x, mean, w, [now, *old])
+                torch.lerp(_mean(v, [old[0], out, *old[1:]], mean), begun, steps[i - 1].kept, out=begun)
+            torch.lerp(_mean(w, [out, *old], mean), begun, step.kept, out=x)
+            old = [out, *old][:2]
+        return x
+
+    def added(network: Network, x: Tensor) -> Tensor:
+        x, begun, size, old = x.clone(), x.clone(), 1.0, []  # where the step before began is size * begun
+        for i, (step, (w, v)) in enumerate(zip(steps, weights, strict=True)):
+            now, before = solved(x, network(x), step.c, step.d), steps[i - 1]
+            if i:
+                size *= before.kept
+                for a, (vector, s) in zip(v, [old[0], now, *old[1:]], strict=False):
+                    begun.add_(vector, alpha=before.data * a * s / size)
+            torch.mul(begun, step.kept * size, out=x)
+            for a, (vector, s) in zip(w, [now, *old], strict=False):
+                x.add_(vector, alpha=step.data * a * s)
             old = [now, *old][:2]
         return x
 
-    return loop
+    return lerped if steps[0].lerps else added
 
 
-def _combine(
-    step: Step, x: Tensor, out: Tensor, mean: Tensor, weights: Sequence[float], history: Sequence[tuple[Tensor, float]]
-) -> None:
-    """out = kept x + data * (the weighted mean of the history)."""
-    if not step.lerps:
-        torch.mul(x, step.kept, out=out)
-        for w, (vector, scale) in zip(weights, history, strict=False):
-            out.add_(vector, alpha=step.data * w * scale)
-        return
-    first, total = history[0][0], weights[0]
-    for w, (vector, _) in zip(weights[1:], history[1:], strict=False):
+def _mean(weights: Sequence[float], history: Sequence[Tensor], out: Tensor) -> Tensor:
+    """The weighted mean of the newest tensors of a history, all of which are still needed."""
+    mean, total = history[0], weights[0]
+    for w, vector in zip(weights[1:], history[1:], strict=False):
         total += w
-        first = torch.lerp(first, vector, w / total, out=mean)
-    torch.lerp(first, x, step.kept, out=out)
+        mean = torch.lerp(mean, vector, w / total, out=out)
+    return mean

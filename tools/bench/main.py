@@ -79,7 +79,9 @@ def run(argv: Sequence[str]) -> int:
 def _measure(options: Bench) -> dict[str, Any]:
     """Every case, printed as it is measured."""
     head = ["sampler", "answer", "who", *_UNITS.values(), *("x".join(map(str, shape)) for shape, *_ in SHAPES)]
-    print("per evaluation, without the network's own operation; times include it, as ratios to the floor of the same row")
+    print(
+        "per evaluation, without the network's own operation; times include it, as ratios to the floor of the same row"
+    )
     print(_line(head))
     cases: list[dict[str, Any]] = []
     for name in METHODS if options.only is None else [options.only]:

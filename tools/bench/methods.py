@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from torch import Tensor
-
 from ...samplers import DDIM, DDPM, GHVB, PLMS, DPMSolverPP, GradientEstimation, HeavyBall, Heun, Sampler, UniPC
-from ...schedules import Level, LinearBeta, Row, trailing
+from ...schedules import Level, LinearBeta, Noise, Row, trailing
 from ...schedules.rows import X0, V
 from .floors import Floor, Means, data_means, ddpm, heun, noise_means
 from .floors_momentum import data_momentum, noise_momentum, unipc
 
 __all__ = ["METHODS", "ROWS", "Method", "levels_for"]
-
-Noise = Callable[[int, int], Tensor]
 
 
 class Method(NamedTuple):
@@ -78,9 +74,7 @@ METHODS: dict[str, Method] = {
         ("DDIMScheduler", {"clip_sample": False}),
         "sample_euler",
     ),
-    "Heun": Method(
-        Heun(), lambda levels, row, noise: heun(levels, row), ("HeunDiscreteScheduler", {}), "sample_heun"
-    ),
+    "Heun": Method(Heun(), lambda levels, row, noise: heun(levels, row), ("HeunDiscreteScheduler", {}), "sample_heun"),
     "DPMSolverPP(2)": Method(DPMSolverPP(2), _data(DPMSolverPP(2)), _multistep(2), "sample_dpmpp_2m"),
     "DPMSolverPP(3)": Method(DPMSolverPP(3), _data(DPMSolverPP(3)), _multistep(3)),
     "UniPC(2)": Method(UniPC(2), _unipc, ("UniPCMultistepScheduler", {"solver_order": 2})),

@@ -45,7 +45,5 @@ def diffusers_walk(
 
 def k_diffusion_walk(name: str, ratios: Tensor) -> Callable[[Network, Tensor], Tensor]:
     """A sampler of k-diffusion along sigma / alpha; its model is given one sigma per sample and answers with the data."""
-    import k_diffusion
-
-    sample = getattr(k_diffusion.sampling, name)
+    sample = getattr(importlib.import_module("k_diffusion.sampling"), name)
     return lambda network, x: sample(lambda x, sigma: network(x), x, ratios, disable=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...samplers import tabulate, trajectory
-from ...schedules import Level, Prediction, Row
+from ...schedules import Level, Noise, Prediction, Row
 from .count import count
 from .floors import Network
 from .methods import METHODS, ROWS, Method, levels_for
@@ -21,7 +21,7 @@ __all__ = ["counted", "ours", "timed"]
 Walk = Callable[[Network, Tensor], object]
 
 
-def ours(method: Method, levels: Sequence[Level], row: Row | None, noise: Callable[[int, int], Tensor]) -> Walk:
+def ours(method: Method, levels: Sequence[Level], row: Row | None, noise: Noise) -> Walk:
     """Our sampler in our loop, with a table that all batches share."""
     table = tabulate(method.sampler, levels)
 
@@ -33,6 +33,7 @@ def ours(method: Method, levels: Sequence[Level], row: Row | None, noise: Callab
         last = x
         for step in trajectory(method.sampler, denoise, levels, x, noise, table=table):
             last = step.x
+            del step  # as `fill` does
         return last
 
     return walk

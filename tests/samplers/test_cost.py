@@ -1,0 +1,89 @@
+"""What a step costs beside the network, counted: operations, small tensors, syncs, allocations. Times are for tools/bench."""
+
+import pytest
+import torch
+
+from sfumato.samplers import trajectory
+from sfumato.schedules import Cosine, Level, Prediction, trailing
+from sfumato.tools.bench.methods import METHODS, ROWS, levels_for
+from sfumato.tools.bench.samplers import counted
+
+RAW = [(name, rows) for name in METHODS for rows in ("x0", "v")]
+COUNTED = ["DDIM", "Heun", "DPMSolverPP(2)", "UniPC(2)", "GHVB(3.8)", "DDPM"]
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+def end(sampler, levels, row, noise, as_written=False):
+    x = levels[0].sigma * torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def denoise(x, level):
+        out = torch.tanh(0.5 * x)
+        size = (level.alpha**2 + level.sigma**2) ** 0.5
+        return Prediction.pair(out, torch.tanh(x / size)) if row is None else Prediction(x, level, out, row)
+
+    *_, last = trajectory(sampler, denoise, levels, x, noise, as_written=as_written)
+    return x, last.x
+
+
+def noise(step, draw):
+    return torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(step + 1))
+
+
+@pytest.mark.parametrize(("name", "rows"), RAW)
+def test_a_floor_is_the_same_method(name, rows):
+    """What is compared by its time is compared by its result first."""
+    method, row = METHODS[name], ROWS[rows]
+    levels = levels_for(row, 14)
+    x, ours = end(method.sampler, levels, row, noise)
+    floor = method.floor(levels, row, noise)(lambda x: torch.tanh(0.5 * x), x)
+    assert float((floor - ours).abs().max()) <= 1e-12 * float(ours.abs().max())
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("path", ["ve", "edm", "linear", "cosine"])
+def test_shared_operations_compute_the_step_as_written(name, rows, path):
+    """Every method, also where a step is said through memory that it has just computed."""
+    levels = {
+        "ve": lambda: levels_for(ROWS["x0"], 14),
+        "edm": lambda: [Level(0.0, v.alpha / (v.alpha**2 + v.sigma**2) ** 0.5, v.sigma / (v.alpha**2 + v.sigma**2) ** 0.5)
+                        for v in levels_for(ROWS["x0"], 14)],
+        "linear": lambda: levels_for(ROWS["v"], 14),
+        "cosine": lambda: trailing(Cosine(), 14),
+    }[path]()  # fmt: skip
+    sampler, row = METHODS[name].sampler, ROWS[rows]
+    _, fast = end(sampler, levels, row, noise)
+    _, plain = end(sampler, levels, row, noise, as_written=True)
+    assert float((fast - plain).abs().max()) <= 1e-12 * float(plain.abs().max())
+
+
+@pytest.mark.parametrize("name", COUNTED)
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_step_costs_what_it_must(name, rows):
+    """At most one operation above the minimal loop; nothing small, no read by the host, no tensor of its own once it runs."""
+    counts = counted(name, rows, peers=False)
+    floor, ours = counts["floor"], counts["ours"]
+    if rows != "pair":  # which is two tensors where the floor has one
+        assert ours["full"] <= floor["full"] + 1
+    assert ours["small"] == ours["syncs"] == 0
+    assert ours["fresh"] == pytest.approx(0, abs=0.01)
+
+
+def test_the_count_counts():
+    """A loop that allocates, reads a number and makes small tensors is found out."""
+    from sfumato.tools.bench.count import count
+
+    def wasteful(network, x):
+        for _ in range(12):
+            scale = torch.tensor(0.5) * 0.5
+            x = x + scale.item() * network(x)
+
+    found = count(wasteful, torch.randn(1, 3, 32, 32), 2, 8)
+    assert (found.full, found.syncs) == (2, 1)
+    assert found.small >= 2
+    assert found.fresh == pytest.approx(2, abs=0.02)
