@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -61,8 +60,8 @@ def _lerps(terms: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...] 
 
 
 def _recipe(form: Form, places: Mapping[str, int]) -> Recipe:
-    """The cheapest recipe: an alias; lerps when the numbers sum to one; an add when one of them is one; lerps of some of the
-    terms, whose numbers sum to one, and adds; else mul and adds."""
+    """The cheapest recipe: an alias; lerps when the numbers sum to one; an add when one of them is one; lerps of a part
+    that sums to one, and adds; else mul and adds."""
     terms = sorted((places[k], c) for k, c in form.terms.items())
     if not terms:
         return Recipe("mul", 0, weight=0.0)
@@ -70,14 +69,13 @@ def _recipe(form: Form, places: Mapping[str, int]) -> Recipe:
         (k, c), *_ = terms
         return Recipe("alias" if c == 1.0 else "mul", k, weight=c)
     one = next((n for n, (_, c) in enumerate(terms) if c == 1.0), None)
-    for size in range(len(terms), 1, -1):
-        if size < len(terms) and one is not None:
-            break
-        for some in combinations(terms, size):
-            if weights := _lerps(some):
-                (second, weight), *lerped = weights
-                added = tuple(t for t in terms if t not in some)
-                return Recipe("lerp", some[0][0], second, weight, tuple(lerped), added)
+    parts = [terms]
+    if one is None and len(terms) > 2:  # all without the fresh noise, say, or x and the data without remembered noise
+        parts += [terms[:n] + terms[n + 1 :] for n in range(len(terms))] + [[terms[0], t] for t in terms[1:]]
+    for some in parts:
+        if weights := _lerps(some):
+            (second, weight), *lerped = weights
+            return Recipe("lerp", some[0][0], second, weight, tuple(lerped), tuple(t for t in terms if t not in some))
     if one is not None:
         (second, weight), *added = terms[:one] + terms[one + 1 :]
         return Recipe("add", terms[one][0], second, weight, added=tuple(added))
@@ -93,9 +91,11 @@ def _share(form: Form, done: Sequence[tuple[str, Form]]) -> Form:
     while True:
         options: list[Form] = []
         for name, known in done:
-            for k in (k for k in form.terms if k in known.terms):
-                weight = form.terms[k] / known.terms[k]
-                if abs(weight) * _largest(known) < 10 * _largest(form):  # larger ones would cancel
+            weights = [c / known.terms[k] for k, c in form.terms.items() if k in known.terms]
+            for n, weight in enumerate(weights):
+                gone = sum(abs(w - weight) <= 1e-12 * abs(weight) for w in weights[n:])
+                # it brings a term, so two must go; where it is large against the form, it would cancel
+                if gone >= 2 and abs(weight) * _largest(known) < 10 * _largest(form):
                     options.append(form + known * -weight + Form({name: weight}))
         best = min(options, key=lambda f: len(f.terms), default=form)
         if len(best.terms) >= len(form.terms):
@@ -154,10 +154,13 @@ def bind(program: Program, rows: Sequence[Row | None], scales: Sequence[float], 
             (name, scale), *_ = m.terms.items()  # a tensor that is there already, up to its scale
             held[j] = places[name], scale
             continue
-        # where it would begin with a multiplication, that is saved
-        scale = max(m.terms.values(), key=abs, default=1.0) if _recipe(m, places).kind == "mul" else 1.0
-        done += [(f"n{j}", forms[j] / scale), (f"n{j}", m / scale)]  # over what there was before, and as it is computed
-        computed.append(_recipe(m / scale, places))
+        recipe, scale = _recipe(m, places), 1.0
+        if recipe.kind == "mul" and m.terms:  # the multiplication is saved
+            scale = max(m.terms.values(), key=abs)
+            m = m / scale
+            recipe = _recipe(m, places)
+        done += [(f"n{j}", forms[j] / scale), (f"n{j}", m)]  # over what there was before, and as it is computed
+        computed.append(recipe)
         held[j] = len(places), scale
         places[f"n{j}"] = len(places)
     at, new_scales = zip(*(held[j] for j in range(len(forms))), strict=True) if forms else ((), ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def run(argv: Sequence[str]) -> int:
         print(help_text("sfumato bench samplers [--out FOLDER] [--device cuda] [--only NAME]", Bench))
         return 0
     options, _ = parse(argv, Bench, ("name",))
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports its own starts and stops on stderr
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -92,8 +94,8 @@ def _measure(options: Bench) -> dict[str, Any]:
                     steps, rounds = 4, 1
                 times["x".join(map(str, shape))] = timed(name, rows, shape, steps, rounds, options.device)
             cases.append({"sampler": name, "answer": rows, "counts": counts, "times": times})
-            for who, counted_ in counts.items():
-                cells = [f"{value:.2f}" for value in counted_.values()]
+            for who in next(iter(times.values())):
+                cells = [f"{value:.2f}" for value in counts[who].values()] if who in counts else ["-"] * len(_UNITS)
                 print(_line([name, rows, who, *cells, *(f"{ratio[who]:.2f}" for ratio in times.values())]), flush=True)
     about = {"torch": str(torch.__version__), "device": options.device, "quick": options.quick}
     return {**about, "peers": {peer: _version(peer) for peer in PEERS}, "cases": cases}

@@ -67,9 +67,28 @@ def counted(name: str, rows: str, peers: bool = True) -> dict[str, dict[str, flo
 
 
 def timed(name: str, rows: str, shape: Sequence[int], steps: int, repeats: int, device: str) -> dict[str, float]:
-    """The time of a trajectory, beside a network of one operation, as a ratio to the floor: {who: ratio}."""
+    """The time of a trajectory with a network of one operation, as a ratio to the floor; "network" is that of the network alone."""
     torch.manual_seed(0)
     x = torch.randn(*shape, device=device)
     walks: dict[str, Any] = _walks(name, rows, steps, x, peers=True)
     runs = {who: lambda walk=walk: walk(lambda x: x * 0.5, x) for who, walk in walks.items()}
-    return ratios(runs, repeats, device != "cpu")
+    evaluations = _evaluations(walks["floor"], x)
+
+    def alone() -> None:
+        for _ in range(evaluations):
+            x * 0.5  # pyright: ignore[reportUnusedExpression]
+
+    return ratios({**runs, "network": alone}, repeats, device != "cpu")
+
+
+def _evaluations(walk: Walk, x: Tensor) -> int:
+    """How often a walk asks the network."""
+    calls: list[None] = []
+
+    def network(x: Tensor) -> Tensor:
+        calls.append(None)
+        return x * 0.5
+
+    with torch.no_grad():
+        walk(network, x)
+    return len(calls)
