@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sfumato.samplers import trajectory
-from sfumato.schedules import Cosine, Level, Prediction, trailing
+from sfumato.samplers import PLMS, trajectory
+from sfumato.schedules import Cosine, Level, LinearBeta, Prediction, trailing
 from sfumato.tools.bench.methods import METHODS, ROWS, levels_for
 from sfumato.tools.bench.samplers import counted
 
@@ -87,3 +87,31 @@ def test_the_count_counts():
     assert (found.full, found.syncs) == (2, 1)
     assert found.small >= 2
     assert found.fresh == pytest.approx(2, abs=0.02)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "PLMS(4, rk4)"])
+@pytest.mark.parametrize("rows", ROWS)
+def test_what_is_kept_now_and_then_keeps_its_values(name, rows):
+    """Inputs, answers and states held by somebody in some evaluations only, so that buffers change hands in every order."""
+    sampler = PLMS(4, warm_up="rk4", path=LinearBeta()) if name not in METHODS else METHODS[name].sampler
+    levels, row, held = levels_for(ROWS["v"], 16), ROWS[rows], []
+    keep = torch.Generator().manual_seed(3)
+
+    def maybe(*tensors):
+        held.extend((t, t.clone()) for t in tensors if torch.rand((), generator=keep) < 0.4)
+
+    def denoise(x, level):
+        out = torch.tanh(0.5 * x)
+        p = Prediction.pair(out, torch.tanh(x)) if row is None else Prediction(x, level, out, row)
+        maybe(x, x[1:], out)
+        return p
+
+    x = torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ends = []
+    for as_written in (False, True):
+        for step in trajectory(sampler, denoise, levels, x, noise, as_written=as_written):
+            maybe(step.x)
+            last = step.x
+        ends.append(last)
+    assert all(torch.equal(a, b) for a, b in held)
+    assert float((ends[0] - ends[1]).abs().max()) <= 1e-12 * float(ends[1].abs().max())
