@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from oracles import Mixture, fitted_order, gaussian_end, log_grid
+from oracles import Mixture, fitted_order, gaussian_end, log_grid, mixture_end
 
 from sfumato.samplers import (
     DDIM,
@@ -21,6 +21,7 @@ from sfumato.samplers import (
     Heun,
     Langevin,
     PredictorCorrector,
+    State,
     UniPC,
     on_path,
     trajectory,
@@ -236,3 +237,20 @@ def test_up_from_exactly_data_and_back(sampler):
     # N(0, 1) is carried to N(0, 1)
     assert torch.allclose(up, x, rtol=0.05, atol=0)
     assert torch.allclose(end(sampler, gaussian, down, up), x, rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize(("legacy", "errors"), [(False, (2.979e-3, 3.648e-5, 4.318e-7)), (True, None)])
+def test_third_order_from_exact_starting_values(legacy, errors):
+    """With exact predictions to start from, 3M is of order 3 as corrected here, and of order 2 as published."""
+    sampler, found, steps = DPMSolverPP(3, legacy=legacy), [], [16, 64, 256]
+    for n in steps:
+        levels = log_grid(20, 0.02, n)
+        exact = [Z0, *(mixture_end(Z0, 20.0, level.sigma, Mixture()) for level in levels[1:3])]
+        D = [Mixture()(z, level).x0 for z, level in zip(exact, levels[:3], strict=True)]
+        state = State(exact[2], (D[1], D[0]))
+        for i in range(2, n):
+            state, _ = sampler.step(state, Mixture(), levels[: i + 2], ())
+        found.append(float((state.x - EXACT).abs().max()))
+    assert fitted_order(found, steps) == pytest.approx(2.0 if legacy else 3.2, abs=0.1)
+    if errors:
+        assert found == pytest.approx(errors, rel=3e-3, abs=1.1e-8)
