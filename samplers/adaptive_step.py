@@ -37,8 +37,9 @@ class AdaptiveStep:
     The ODE is integrated in the angle phi = atan(sigma / alpha), where it is regular at pure noise and at data: y = x / sqrt(alpha^2 +
     sigma^2) has the slope cos(phi) eps - sin(phi) x0. An error of y is one of the picture. Every sample has steps of its own, so its
     picture does not depend on its neighbours; the network is asked for all of them until the last one is there, three evaluations a
-    try. A grid of one step leaves everything to the tolerance; further levels are stops on the way, whose length of step carries on. Guidance that decides
-    by the level where a step began (Interval) decides at the grid's levels: give it some to decide at.
+    try. A grid of one step leaves everything to the tolerance;
+    further levels are stops on the way, whose length of step carries on. Guidance that decides by the level where a step began
+    (Interval) decides at the grid's levels: give it some to decide at.
 
     Args:
         tolerance: the error that a step may make, root mean square over a sample, in units of the picture (data in [-1, 1]), > 0.
