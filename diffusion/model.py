@@ -20,9 +20,9 @@ from ..samplers.filters import Filter
 from ..samplers.refill import fill
 from ..schedules import Grid, Trailing, check_seeds
 from ..schedules.noise import Seeds
+from ..schedules.parts import build, describe
 from .checkpoint import at_step, newest
 from .denoiser import Denoiser
-from .parts import build, describe
 from .progress import progress_bar
 from .samples import Samples, empty
 

@@ -12,10 +12,10 @@ from ..guidance import Branch, Field
 from ..guidance.tree import Tree
 from ..samplers import on_path, tabulate, trajectory
 from ..schedules import Level, Prediction
+from ..schedules.parts import class_paths, find_class, in_short
 from .forward_check import check_forward
 from .learned_variance import check_steps
 from .objective import Noised
-from .parts import class_paths, find_class, in_short
 from .recipe import Recipe
 
 __all__ = ["BatchPlan", "check_recipe", "learning_rate", "plan_batches", "report"]

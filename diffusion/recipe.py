@@ -11,11 +11,11 @@ from torch import nn
 from ..guidance import Guidance, Plain
 from ..samplers import DPMSolverPP, Sampler
 from ..schedules import Density, Grid, MinSNR, Row, Schedule, Trailing, Uniform, Weighting
+from ..schedules.parts import build, describe
 from .clocks import Clock, TimeClock
 from .data import Source
 from .denoiser import Denoiser
 from .objective import Objective, Regression
-from .parts import build, describe
 
 __all__ = ["Recipe"]
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..schedules.parts import class_paths
 from .checkpoint import Checkpoint
 from .ema import Ema
 from .interrupt import Interrupted, signals
 from .launch import Processes
 from .model import Model, load
 from .optimizer import from_tensors, to_tensors
-from .parts import class_paths
 from .plan import check_recipe, learning_rate, plan_batches
 from .progress import progress_bar
 from .recipe import Recipe

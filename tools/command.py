@@ -13,7 +13,7 @@ from typing import Any
 
 from docstring_parser import parse as parse_docstring
 
-from ..diffusion.parts import build
+from ..schedules.parts import build
 from .arguments import gather, merge, split
 from .parts import choices, part_of, part_type, resolve_class
 from .resolve import Field, fields_of, resolve

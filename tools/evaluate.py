@@ -15,8 +15,8 @@ import torch
 
 from ..diffusion import Source, load
 from ..diffusion.likelihood import bound_grid, likelihood
-from ..diffusion.parts import build, describe
 from ..schedules import Grid
+from ..schedules.parts import build, describe
 from .arguments import read_config
 from .command import help_text, parse
 from .sample import own_parts

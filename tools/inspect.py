@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..diffusion import Recipe
 from ..diffusion.forward_check import check_forward
-from ..diffusion.parts import in_short
 from ..schedules import X0, Eps, Schedule, log_snr_density, output_weight
+from ..schedules.parts import in_short
 from ..schedules.schedule import entries, first_t
 from .command import help_text, parse
 from .inspect_words import readable, warnings_of

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..diffusion.parts import build, describe
 from ..samplers import DPMSolverPP, Sampler
 from ..schedules import (
     Constant,
@@ -26,6 +25,7 @@ from ..schedules import (
     UniformEntries,
     Weighting,
 )  # fmt: skip
+from ..schedules.parts import build, describe
 from ..schedules.schedule import entries
 from .arguments import merge
 from .resolve import resolve

@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 
 from torch import nn
 
-from ..diffusion.parts import find_class
+from ..schedules.parts import find_class
 from .spelling import did_you_mean
 
 __all__ = ["choices", "part_of", "part_type", "resolve_class"]

@@ -13,7 +13,7 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
-from ..diffusion.parts import build, class_path, describe
+from ..schedules.parts import build, class_path, describe
 from .parts import choices, part_of, part_type, resolve_class
 from .spelling import UsageError, did_you_mean
 

@@ -16,9 +16,9 @@ import torch
 import yaml
 
 from ..diffusion import Interrupted, Recipe, train
-from ..diffusion.parts import build
 from ..diffusion.plan import check_recipe, report
 from ..diffusion.recipe import range_errors
+from ..schedules.parts import build
 from .arguments import merge, read_config
 from .command import help_text, parse
 from .resolve import fields_of, resolve

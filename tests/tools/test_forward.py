@@ -6,8 +6,8 @@ import pytest
 import yaml
 from oracles import SCHEDULES
 
-from sfumato.diffusion.parts import build, describe
 from sfumato.schedules import Density, Grid, Row, Schedule, Table, Weighting
+from sfumato.schedules.parts import build, describe
 from sfumato.tools.cli import main
 from sfumato.tools.inspected import look
 from sfumato.tools.parts import choices

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from sfumato.diffusion import Digits, LogSNRClock, Recipe, UNet
-from sfumato.diffusion.parts import build, describe, find_class
 from sfumato.guidance import CFG, Interval
 from sfumato.samplers import GHVB
 from sfumato.samplers.filters import TrajectoryVariance
 from sfumato.schedules import EDM, Cosine, Karras, LinearBeta, LogNormal, Truncated, ZeroTerminalSNR
+from sfumato.schedules.parts import build, describe, find_class
 
 PARTS = [
     Interval(CFG(3.0, against="negative"), 0.2, math.inf), GHVB(3.7), ZeroTerminalSNR(LinearBeta(0.2, 19.0)),
