@@ -1,6 +1,9 @@
 """How to walk back: samplers, and the loop that runs them."""
 
+from typing import Any
+
 from .adaptive_step import AdaptiveStep
+from .as_diffusers import as_diffusers
 from .churn import Churn
 from .ddim import DDIM
 from .ddpm import DDPM
@@ -42,8 +45,18 @@ __all__ = [
     "State",
     "Step",
     "UniPC",
+    "as_diffusers",
     "move",
     "on_path",
     "tabulate",
     "trajectory",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """SfumatoScheduler, imported when it is asked for, since it imports diffusers."""
+    if name == "SfumatoScheduler":
+        from .diffusers_scheduler import SfumatoScheduler
+
+        return SfumatoScheduler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

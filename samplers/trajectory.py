@@ -15,7 +15,7 @@ from .state import Denoise, Sampler, State
 from .table import recent
 from .walk import Request, Table, check_like, draw, tabulate, walk
 
-__all__ = ["Step", "Table", "tabulate", "trajectory"]
+__all__ = ["Step", "Table", "checked", "tabulate", "trajectory"]
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,12 @@ def trajectory(
     return _by_table(table, denoise, x, noise)
 
 
-def _checked(sampler: Sampler, result: object) -> tuple[State, Prediction]:
-    """What a step returned, refused where it is not what a step returns."""
+def checked(sampler: Sampler, result: object) -> tuple[State, Prediction]:
+    """What a step returned, refused where it is not what a step returns.
+
+    Raises:
+        ValueError: naming the sampler and what it returned.
+    """
     if (
         isinstance(result, tuple)
         and len(result) == 2
@@ -103,7 +107,7 @@ def _as_written(
     for i in range(last + 1):
         if begin is not None:
             begin(levels[i])
-        state, p = _checked(sampler, sampler.step(state, denoise, recent(levels, i), draw(sampler, noise, i, x)))
+        state, p = checked(sampler, sampler.step(state, denoise, recent(levels, i), draw(sampler, noise, i, x)))
         check_like(f"x after a step of {type(sampler).__name__} (a network's answer of another shape?)", state.x, x)
         yield Step(i, i == last, levels[i], levels[i + 1], state.x, p, denoise, noise)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -98,8 +98,11 @@ def draw(sampler: Sampler, noise: Noise | None, i: int, x: Tensor) -> tuple[Tens
     return z
 
 
-def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Made, Prediction, None]:
-    """Apply the numbers of a table that has some: yields a Request, to be answered by `send`, or a step that was Made."""
+def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Made, Any, None]:
+    """Apply the numbers of a table that has some: yields a Request, to be answered by `send`, or a step that was Made.
+
+    After a step that was Made it goes on from there, or from an x that is sent (a pipeline that paints over what must stay).
+    """
     programs, sampler, turns, draws = table.programs, table.sampler, table.turns, table.sampler.draws
     assert programs is not None
     memory: tuple[Tensor, ...] = ()
@@ -145,5 +148,7 @@ def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Ma
         memory, scales = tuple([tensors[j] for j in plan.memory]), plan.scales
         made = Made(x, shown)
         del tensors, at, p, shown  # what the loop alone still knows of may be written to in the next step
-        yield made
-        del made
+        moved = yield made
+        if moved is not None:
+            x = moved
+        del made, moved

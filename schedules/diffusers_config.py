@@ -23,7 +23,7 @@ from .table import Table
 from .truncated import Truncated
 from .variance_exploding import VarianceExploding
 
-__all__ = ["Process", "read_process"]
+__all__ = ["Process", "read_config", "read_process"]
 
 _ROWS: dict[str, Row] = {
     "epsilon": Eps(),
@@ -57,7 +57,7 @@ def read_process(source: Mapping[str, Any] | str | Path | object, tokens: int | 
 
     Source: diffusers 0.42.1, schedulers/.
     """
-    name, given = _read(source)
+    name, given = read_config(source)
     supported = f"supported: {', '.join(sorted(KNOWN))}"
     if name in REFUSED:
         raise ValueError(f"{name} has no path that we could give: {REFUSED[name]}; {supported}")
@@ -72,8 +72,12 @@ def read_process(source: Mapping[str, Any] | str | Path | object, tokens: int | 
     return _READERS[KNOWN[name].kind](complete(name, given), tokens)
 
 
-def _read(source: object) -> tuple[str, Mapping[str, Any]]:
-    """The class name and the config."""
+def read_config(source: Mapping[str, Any] | str | Path | object) -> tuple[str, Mapping[str, Any]]:
+    """The class name of a scheduler, and its config; see Table.from_diffusers.
+
+    Raises:
+        ValueError: for what is no scheduler, config, file or folder of one.
+    """
     if isinstance(source, Mapping):
         if not isinstance(source.get("_class_name"), str):
             raise ValueError(f"a scheduler config without _class_name: its defaults are unknown; {_SOURCES}")
@@ -90,7 +94,7 @@ def _read(source: object) -> tuple[str, Mapping[str, Any]]:
             raise ValueError(f"{file} is not JSON ({error}); {_SOURCES}") from None
         if not isinstance(config, dict) or "_class_name" not in config:
             raise ValueError(f"{file} is no scheduler config: it names no _class_name; {_SOURCES}")
-        return _read(config)
+        return read_config(config)
     config = getattr(source, "config", None)
     if not isinstance(config, Mapping):
         raise ValueError(f"a {type(source).__name__} is no scheduler; {_SOURCES}")
