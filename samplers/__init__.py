@@ -5,12 +5,14 @@ from typing import Any
 from .adaptive_step import AdaptiveStep
 from .as_diffusers import as_diffusers
 from .churn import Churn
+from .clipped import Clipped
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm_solver import DPMSolverPP
 from .dpm_solver_2 import DPMSolver2
 from .dpm_solver_2s import DPMSolverPP2S
 from .euler import Euler
+from .from_diffusers import Sampling, from_diffusers
 from .ghvb import GHVB
 from .gradient_estimation import GradientEstimation
 from .heavy_ball import HeavyBall
@@ -30,6 +32,7 @@ __all__ = [
     "PLMS",
     "AdaptiveStep",
     "Churn",
+    "Clipped",
     "Corrector",
     "DPMSolver2",
     "DPMSolverPP",
@@ -42,10 +45,12 @@ __all__ = [
     "Langevin",
     "PredictorCorrector",
     "Sampler",
+    "Sampling",
     "State",
     "Step",
     "UniPC",
     "as_diffusers",
+    "from_diffusers",
     "move",
     "on_path",
     "tabulate",

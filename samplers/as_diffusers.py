@@ -25,8 +25,8 @@ ROWS: dict[str, Row] = {"epsilon": Eps(), "sample": X0(), "v_prediction": V(), "
 
 
 def as_diffusers(
-    sampler: Sampler, schedule: Schedule | None = None, *, like: Mapping[str, Any] | str | Path | object | None = None,
-    row: Row | str | None = None, grid: Grid | None = None, clock: Callable[[Level], object] | None = None,
+    sampler: Sampler, schedule: Schedule | None = None, row: Row | str | None = None, grid: Grid | None = None, *,
+    like: Mapping[str, Any] | str | Path | object | None = None, clock: Callable[[Level], object] | None = None,
 ) -> SfumatoScheduler:  # fmt: skip
     """A scheduler for `pipe.scheduler`, which walks exactly as `trajectory` does: the same bits, for one network and dtype.
 

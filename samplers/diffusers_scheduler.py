@@ -82,7 +82,7 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
         self._step_index: int | None = None
 
     @classmethod
-    def from_config(
+    def from_config(  # pyright: ignore[reportIncompatibleMethodOverride] (nothing here swallows keyword arguments)
         cls, config: Any = None, return_unused_kwargs: bool = False, sampler: Any = None, row: Any = None,
         grid: Any = None, clock: Any = None, allow: Sequence[str] = (),
     ) -> Any:  # fmt: skip
@@ -100,7 +100,7 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
         given = {"sampler": sampler, "row": row, "grid": grid, "clock": clock}
         given = {k: v for k, v in given.items() if v is not None}
         if isinstance(config, Mapping) and "sampler" in config:
-            return super().from_config(config, return_unused_kwargs, allow=allow, **given)
+            return super().from_config(dict(config), return_unused_kwargs, allow=allow, **given)
         if sampler is None:
             raise ValueError(
                 "the config is that of another scheduler, which says nothing about a sampler of ours; give one: "

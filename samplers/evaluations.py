@@ -86,19 +86,19 @@ class Evaluations:
 
     def _start(self, index: int, given: Tensor) -> None:
         x = given
-        step, table, form = self.begins(index)
+        made, table, form = self.begins(index)
         if form != {"x": 1.0}:
             x = x / form["x"]
 
-        def noise(i: int, draw: int) -> Tensor:
+        def noise(step: int, draw: int) -> Tensor:
             assert self._draw is not None
             z = self._draw(x)
             # in the x that it begins with there is this noise already
-            return z * 0 if i == 0 and f"z{draw}" in form else z
+            return z * 0 if step == 0 and f"z{draw}" in form else z
 
         written = table.programs is None or torch.is_grad_enabled()
         source = noise if self._sampler.draws else None
-        self._made, self._loop = step, (replay if written else walk)(table, x, source)
+        self._made, self._loop = made, (replay if written else walk)(table, x, source)
         first = next(self._loop)
         assert isinstance(first, Request)
         self._request, self._x = first, first.x

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
@@ -122,7 +122,7 @@ def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Ma
             assert turn.at is not None
             assert turn.level is not None
             at = buffers.compute(turn.at, tensors)
-            p = yield Request(at, turn.level, k == 0)
+            p = cast(Prediction, (yield Request(at, turn.level, k == 0)))
             shown = p if k == program.shown else shown
             if (
                 p.row is not None

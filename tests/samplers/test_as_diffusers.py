@@ -1,10 +1,6 @@
 """Our samplers as schedulers of diffusers: a pipeline's loop gives the bits of our own."""
 
-import copy
-import json
 import math
-import subprocess
-import sys
 from dataclasses import dataclass
 
 import diffusers
@@ -38,10 +34,10 @@ from sfumato.samplers import (
     on_path,
     trajectory,
 )
-from sfumato.samplers.diffusers_scheduler import SfumatoScheduler
 from sfumato.samplers.network_time import network_time
 from sfumato.schedules import (
     EDM,
+    X0,
     BetaTable,
     Eps,
     Flow,
@@ -52,11 +48,9 @@ from sfumato.schedules import (
     Prediction,
     RectifiedFlow,
     Shifted,
-    Table,
     Trailing,
     V,
     VarianceExploding,
-    X0,
     ZeroTerminalSNR,
 )  # fmt: skip
 
@@ -273,7 +267,7 @@ def test_a_network_with_a_time_of_its_own():
 
 
 def test_what_depends_on_the_data_or_needs_branches_is_refused():
-    with pytest.raises(ValueError, match="AdaptiveStep.*depends on the data"):
+    with pytest.raises(ValueError, match=r"AdaptiveStep.*depends on the data"):
         as_diffusers(AdaptiveStep(), SD).set_timesteps(5)
     with pytest.raises(ValueError, match=r"PredictorCorrector\.rule .* no branches"):
         as_diffusers(PredictorCorrector(rule=CFG(3.0)), SD).set_timesteps(5)
@@ -288,5 +282,5 @@ def test_what_depends_on_the_data_or_needs_branches_is_refused():
                 p = denoise(state.x, levels[-1])
             return State(move(p, *levels[-2:])), p
 
-    with pytest.raises(ValueError, match="Fickle.*depends on the data"):
+    with pytest.raises(ValueError, match=r"Fickle.*depends on the data"):
         as_diffusers(Fickle(), SD).set_timesteps(5)
