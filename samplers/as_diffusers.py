@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from ..schedules.grid import Grid
 from ..schedules.grids import Trailing
 from ..schedules.level import Level
 from ..schedules.rows import X0, Eps, Flow, Row, V
-from ..schedules.schedule import Schedule
+from ..schedules.schedule import Schedule, entries
 from .state import Sampler
 
 if TYPE_CHECKING:
@@ -66,11 +67,23 @@ def as_diffusers(
         native = complete(*read_config(like))
         native.pop("_class_name")
     assert schedule is not None
+    native = native or _trained_betas(schedule)
     scheduler = SfumatoScheduler(sampler, schedule, row or "epsilon", grid or Trailing(), clock)
     scheduler.register_to_config(
         **{k: v for k, v in native.items() if k not in ("prediction_type", "num_train_timesteps")}
     )
     return scheduler
+
+
+def _trained_betas(schedule: object) -> dict[str, Any]:
+    """What tells a scheduler of diffusers about a table that preserves variance: its betas; nothing of another path."""
+    if not isinstance(schedule, Schedule) or (count := entries(schedule)) is None:
+        return {}
+    levels = [schedule((i + 1) / count) for i in range(count)]
+    if any(abs(level.alpha**2 + level.sigma**2 - 1) > 1e-9 for level in levels):
+        return {}
+    squares = [1.0, *(float(level.alpha) ** 2 for level in levels)]
+    return {"trained_betas": [1.0 - b / a for a, b in itertools.pairwise(squares)]}
 
 
 def check_part(name: str, value: object, wanted: type, example: str) -> Any:

@@ -176,7 +176,8 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
 
     def step(
         self, model_output: Tensor, timestep: Any, sample: Tensor,
-        generator: torch.Generator | list[torch.Generator] | None = None, eta: float = 0.0, return_dict: bool = True,
+        generator: torch.Generator | list[torch.Generator] | None = None, eta: float = 0.0,
+        use_clipped_model_output: bool | None = None, return_dict: bool = True,
     ) -> SfumatoOutput | tuple[Tensor, Tensor]:  # fmt: skip
         """Take one answer of the network.
 
@@ -186,6 +187,7 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
             sample: (B, C, ...), where the network was asked. It may have been changed since it was returned (inpainting, callbacks).
             generator: one, or one per sample; each draw of a step takes one tensor of normals from it.
             eta: 0, or that of the sampler: the share of new noise is the sampler's own.
+            use_clipped_model_output: what DDIMPipeline passes; clipping is a sampler here, so false.
             return_dict: whether to return an object, or the tuple of its two tensors.
 
         Raises:
@@ -193,6 +195,8 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
                 that is not the next one.
         """
         walk = self._ready("step")
+        if use_clipped_model_output:
+            raise ValueError(f"use_clipped_model_output is true; allowed: false, with the sampler Clipped({self.sampler})")
         if eta not in (0, getattr(self.sampler, "eta", 0)):
             raise ValueError(
                 f"eta is {eta}, the sampler is {self.sampler}; make it with that eta, such as DDIM(eta={eta})"

@@ -47,9 +47,9 @@ def from_diffusers(source: Mapping[str, Any] | str | Path | object) -> Sampling:
 
     * PNDM makes its first step twice (Heun's), or its first three by Runge-Kutta with the middle half-way in the index; PLMS begins with
       Euler's, or with the middle half-way in sigma / alpha. From there on they are the same.
-    * DPM-Solver++ of order 3 makes the last step but one of fewer than 15 with order 2 (lower_order_final), UniPC of order 3 always.
-      (The last step is of order 1 in any case, but for one that ends at the first entry: there the order is kept here.) Order 3 is the published one, legacy=True, of order 2 in fact; sde-dpmsolver++
-      of order 3 has, moreover, a wrong sign there, which is not imitated.
+    * DPM-Solver++ of order 3 makes the last step but one of fewer than 15 with order 2 (lower_order_final), UniPC of order 3 always. The
+      last step is of order 1 in any case, but for one that ends at the first entry: there the order is kept here. Order 3 is the
+      published one, legacy=True, of order 2 in fact; sde-dpmsolver++ of order 3 has a wrong sign there, which is not imitated.
     * DDIM and PNDM step from t to t - T // steps, whichever timestep is next: "linspace", and "trailing" where steps do not divide T, lead
       them beside the grid. DDPM with variance fixed_large adds noise in a last step that is not the table's last.
     * UniPC's bh1 to sigma 0, its default end, is nan in diffusers. Euler's classes return x / alpha where they end at the first entry.
