@@ -196,7 +196,9 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
         """
         walk = self._ready("step")
         if use_clipped_model_output:
-            raise ValueError(f"use_clipped_model_output is true; allowed: false, with the sampler Clipped({self.sampler})")
+            raise ValueError(
+                f"use_clipped_model_output is true; allowed: false, with the sampler Clipped({self.sampler})"
+            )
         if eta not in (0, getattr(self.sampler, "eta", 0)):
             raise ValueError(
                 f"eta is {eta}, the sampler is {self.sampler}; make it with that eta, such as DDIM(eta={eta})"

@@ -196,7 +196,9 @@ def image_to_image():
             x = levels[0].alpha * z0 + levels[0].sigma * noise
             FOUND[name] = torch.allclose(found, ours(sampler, levels, x, g), atol=1e-6)
     # theirs, on the same grid
-    theirs = DDIMScheduler.from_config(LIKE.config, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True)
+    theirs = DDIMScheduler.from_config(
+        LIKE.config, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True
+    )
     images = []
     for scheduler in (theirs, as_diffusers(DDIM(), like=LIKE)):
         pipe = pipeline(StableDiffusionImg2ImgPipeline, scheduler)
@@ -258,16 +260,18 @@ def modular():
         levels = Trailing()(SCHEDULE, 4)
         x = randn_tensor((1, 4, 8, 8), generator=torch.Generator().manual_seed(1)) * levels[0].sigma
         state = pipe(
-            latents=x, timesteps=scheduler.timesteps, num_inference_steps=4, prompt_embeds=TEXT, negative_prompt_embeds=EMPTY,
-            pooled_prompt_embeds=pooled, negative_pooled_prompt_embeds=pooled, add_time_ids=ids, negative_add_time_ids=ids,
+            # their guider counts evaluations, and is off after the last of num_inference_steps
+            latents=x, timesteps=scheduler.timesteps, num_inference_steps=len(scheduler.timesteps),
+            denoiser_input_fields={
+                "prompt_embeds": TEXT, "negative_prompt_embeds": EMPTY, "pooled_prompt_embeds": pooled,
+                "negative_pooled_prompt_embeds": pooled, "add_time_ids": ids, "negative_add_time_ids": ids,
+            },
         )  # fmt: skip
 
         def denoise_xl(x, level):
             t = torch.tensor(round(level.t * 1000 - 1))
             extra = {"text_embeds": pooled, "time_ids": ids}
-            cond, ref = (
-                unet(x, t, encoder_hidden_states=e, added_cond_kwargs=extra).sample for e in (TEXT, EMPTY)
-            )
+            cond, ref = (unet(x, t, encoder_hidden_states=e, added_cond_kwargs=extra).sample for e in (TEXT, EMPTY))
             return Prediction(x, level, ref + SCALE * (cond - ref), Eps())
 
         *_, last = trajectory(sampler, denoise_xl, levels, x)

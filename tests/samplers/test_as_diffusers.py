@@ -1,6 +1,10 @@
 """Our samplers as schedulers of diffusers: a pipeline's loop gives the bits of our own."""
 
+import copy
+import json
 import math
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import diffusers
@@ -34,6 +38,7 @@ from sfumato.samplers import (
     on_path,
     trajectory,
 )
+from sfumato.samplers.diffusers_scheduler import SfumatoScheduler
 from sfumato.samplers.network_time import network_time
 from sfumato.schedules import (
     EDM,
@@ -48,6 +53,7 @@ from sfumato.schedules import (
     Prediction,
     RectifiedFlow,
     Shifted,
+    Table,
     Trailing,
     V,
     VarianceExploding,
@@ -284,3 +290,251 @@ def test_what_depends_on_the_data_or_needs_branches_is_refused():
 
     with pytest.raises(ValueError, match=r"Fickle.*depends on the data"):
         as_diffusers(Fickle(), SD).set_timesteps(5)
+
+
+def test_importing_samplers_does_not_import_diffusers():
+    code = (
+        "import sys\nfrom sfumato.samplers import as_diffusers, from_diffusers\n"
+        "from_diffusers({'_class_name': 'EulerDiscreteScheduler'})\nprint('diffusers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_begin_index_starts_at_a_step_with_nothing_remembered(sampler, step):
+    """The same as the trajectory along the levels from there; or a refusal, where the method would ask at other levels."""
+    scheduler = as_diffusers(sampler, SD, row="v_prediction")
+    scheduler.set_timesteps(6)
+    index = scheduler._walk.starts[step]
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    net = learned if sampler == DDPM("learned") else network
+    if isinstance(sampler, PLMS) and sampler.warm_up == "rk4":
+        with pytest.raises(ValueError, match=r"begin_index .* other levels"):
+            scheduler.set_begin_index(index)
+        return
+    scheduler.set_begin_index(index)
+    assert scheduler.begin_index == index
+    with torch.no_grad():
+        found = drive(scheduler, x, net, start=index)
+        levels = Trailing()(SD, 6)[step:]
+        want, _ = ours(sampler, SD, V(), levels, x, net, churned=isinstance(sampler, Churn))
+    assert torch.allclose(found, want, rtol=0, atol=1e-5) if isinstance(sampler, Churn) else torch.equal(found, want)
+
+
+def test_order_and_the_middle_of_a_step():
+    for sampler, order, count in [
+        (Heun(), 2, 11),
+        (DPMSolver2(), 2, 11),
+        (UniPC(), 1, 6),
+        (PLMS(warm_up="rk4"), 1, 15),
+    ]:
+        scheduler = as_diffusers(sampler, SD)
+        assert scheduler.order == 1
+        scheduler.set_timesteps(6)
+        assert scheduler.order == order
+        assert len(scheduler.timesteps) == count
+    scheduler = as_diffusers(Heun(), SD)
+    scheduler.set_timesteps(6)
+    for index in (1, 11, -1, 2.5):
+        with pytest.raises(ValueError, match=r"begin_index .* where a step begins"):
+            scheduler.set_begin_index(index)
+    # as img2img counts, with strength 0.5 of 6 steps
+    scheduler.set_begin_index(3 * scheduler.order)
+    # two evaluations share a timestep; the one that begins a step is meant
+    scheduler.set_timesteps(6)
+    assert scheduler.timesteps[1] == scheduler.timesteps[2]
+    x = torch.zeros(1, 1, 2, 2)
+    with torch.no_grad():
+        scheduler.step(x, scheduler.timesteps[1], x)
+    assert scheduler.step_index == 3
+
+
+def test_noise_is_added_as_the_level_says():
+    """By diffusers' own DDIM for entries; by index in a loop; by the level asked for, with Churn."""
+    theirs = diffusers.DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    scheduler = as_diffusers(DPMSolverPP(), like=theirs)
+    x, noise = torch.randn(3, 1, 2, 2), torch.randn(3, 1, 2, 2)
+    times = torch.tensor([0, 417, 999])  # as in training: any entry, before set_timesteps
+    for name in ("add_noise", "get_velocity"):
+        found, want = getattr(scheduler, name)(x, noise, times), getattr(theirs, name)(x, noise, times)
+        assert torch.allclose(found, want, atol=1e-6)
+        assert torch.allclose(
+            getattr(scheduler, name)(x, noise, times[1]), getattr(theirs, name)(x, noise, times[1:2]), atol=1e-6
+        )
+    with pytest.raises(ValueError, match="timesteps holds 1000"):
+        scheduler.add_noise(x, noise, torch.tensor([1000]))
+    scheduler.set_timesteps(10)
+    scheduler.set_begin_index(4)
+    levels = Trailing()(scheduler.schedule, 10)
+    want = levels[4].alpha * x + levels[4].sigma * noise
+    assert torch.allclose(scheduler.add_noise(x, noise, scheduler.timesteps[4:5]), want)
+    with torch.no_grad():
+        scheduler.step(x, scheduler.timesteps[4], x)
+    want = levels[5].alpha * x + levels[5].sigma * noise
+    assert torch.allclose(scheduler.add_noise(x, noise, scheduler.timesteps[5:6]), want)
+    flow = as_diffusers(Euler(), RectifiedFlow(), row=Flow())
+    with pytest.raises(ValueError, match="set_timesteps first"):
+        flow.add_noise(x, noise, torch.tensor([500.0]))
+    flow.set_timesteps(4)
+    assert torch.allclose(flow.add_noise(x, noise, flow.timesteps[1:2]), 0.25 * x + 0.75 * noise)
+
+
+def test_a_sample_that_was_changed_is_where_it_goes_on():
+    """Inpainting paints over what a step returned; in its place or in a new tensor is the same."""
+    x, mask = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 1, 4, 4)
+    mask[..., 2:] = 1
+    for sampler in (
+        DDIM(),
+        DPMSolverPP(order=3),
+        UniPC(),
+        GHVB(order=3.8),
+        PredictorCorrector(DDIM(), Langevin("snr", 0.1)),
+    ):
+        scheduler, ends = as_diffusers(sampler, SD), []
+        for in_place in (True, False):
+            scheduler.set_timesteps(6)
+            g, at, state = torch.Generator().manual_seed(3), x, None
+            with torch.no_grad():
+                for t in scheduler.timesteps:
+                    out = scheduler.step(network(at, t), t, at, generator=g)
+                    at, state = out.prev_sample, out
+                    if in_place:
+                        at.mul_(mask)
+                    else:
+                        at = at * mask
+            ends.append(at)
+            assert state.pred_original_sample.shape == x.shape
+        assert torch.allclose(*ends, atol=2e-6)
+        levels, walker, at, memory = Trailing()(SD, 6), on_path(sampler, SD), x, ()
+        noise = noises(x, 0)
+        time = network_time(SD, Eps())
+
+        def denoise(x, level, time=time):
+            return Prediction(x, level, network(x, time(level)), Eps())
+
+        if scheduler.order == 1:  # a correction is an evaluation of its own, over which is painted, too
+            for i in range(6):
+                z = tuple(noise(i, d) for d in range(walker.draws))
+                (at, memory), _ = walker.step(State(at, memory), denoise, levels[: i + 2], z)
+                at = at * mask
+            assert torch.allclose(ends[0], at, atol=2e-5)
+
+
+def test_prediction_of_the_data_is_shown():
+    scheduler = as_diffusers(DPMSolverPP(), SD)
+    scheduler.set_timesteps(5)
+    x = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    for t, level in zip(scheduler.timesteps, Trailing()(SD, 5), strict=False):
+        out = network(x, t)
+        want = (x - level.sigma * out) / level.alpha
+        made = scheduler.step(out, t, x)
+        assert torch.allclose(made.pred_original_sample, want, rtol=1e-4, atol=1e-5)
+        x = made.prev_sample
+    assert torch.allclose(x, made.pred_original_sample, atol=1e-4)  # it ends where the last two answers point
+    scheduler.set_timesteps(1)
+    pair = scheduler.step(out, scheduler.timesteps[0], x, return_dict=False)
+    assert torch.equal(*pair)
+
+
+CONFIGS = [
+    (DPMSolverPP(order=3, eta=0.5), SD, Eps(), Trailing(), None),
+    (PredictorCorrector(Heun(), Langevin("share", 0.1)), ZeroTerminalSNR(SD), V(), Linspace(), None),
+    (UniPC(), Table([5.0, 0.0, -math.inf]), V(), Trailing(), None),
+    (Churn(high=30.0), VarianceExploding(0.01, 50.0, math.inf), EDM(0.5), Karras(0.02, 40.0), LogSNRClock(-0.125)),
+]
+
+
+@pytest.mark.parametrize("parts", CONFIGS, ids=str)
+def test_a_config_is_json_and_makes_the_same_scheduler(parts, tmp_path):
+    sampler, schedule, row, grid, clock = parts
+    scheduler = as_diffusers(sampler, schedule, row, grid, clock=clock)
+    scheduler.save_pretrained(tmp_path)
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    json.loads((tmp_path / "scheduler_config.json").read_text(), parse_constant=refuse)
+    for again in (
+        SfumatoScheduler.from_pretrained(tmp_path),
+        SfumatoScheduler.from_config(scheduler.config),
+        copy.deepcopy(scheduler),
+    ):
+        assert (again.sampler, again.schedule, again.row, again.grid, again.clock) == parts
+        assert {k: v for k, v in again.config.items() if k[0] != "_"} == {
+            k: v for k, v in scheduler.config.items() if k[0] != "_"
+        }
+    assert scheduler.config.steps_offset == 1
+    assert scheduler.config.clip_sample is False
+    changed = SfumatoScheduler.from_config(scheduler.config, sampler=DDIM())
+    assert (changed.sampler, changed.schedule) == (DDIM(), schedule)
+
+
+def test_swapping_schedulers_keeps_the_path():
+    """diffusers' from_config drops what was a default of the other class, and knows nothing of our schedules."""
+    for theirs in (
+        diffusers.EulerDiscreteScheduler(),
+        diffusers.PNDMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
+        diffusers.DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction"),
+    ):
+        mine = as_diffusers(DPMSolverPP(), like=theirs)
+        again = diffusers.DDIMScheduler.from_config(mine.config)
+        assert torch.equal(again.alphas_cumprod, theirs.alphas_cumprod)
+        assert again.config.prediction_type == theirs.config.prediction_type == mine.config.prediction_type
+        assert as_diffusers(UniPC(), like=mine).schedule == mine.schedule
+        assert SfumatoScheduler.from_config(theirs, sampler=UniPC()).schedule == mine.schedule
+        with pytest.raises(ValueError, match="says nothing about a sampler"):
+            SfumatoScheduler.from_config(theirs.config)
+    for schedule in (SD, ZeroTerminalSNR(SD)):
+        mine = as_diffusers(DPMSolverPP(), schedule, "v_prediction")
+        again = diffusers.DDIMScheduler.from_config(mine.config)
+        want = torch.tensor([schedule((i + 1) / 1000).alpha ** 2 for i in range(1000)])
+        assert torch.allclose(again.alphas_cumprod, want, rtol=1e-4, atol=1e-7)
+    assert len(mine) == 1000
+    assert {c.__name__ for c in mine.compatibles} >= {"DDIMScheduler", "EulerDiscreteScheduler"}
+
+
+def test_a_folder_does_not_run_code():
+    scheduler = as_diffusers(DDIM(), SD)
+    config = {**scheduler.config, "sampler": {"class_path": "os.path.Evil"}}
+    with pytest.raises(ValueError, match="outside Sfumato"):
+        SfumatoScheduler.from_config(config)
+
+
+MISTAKES = [
+    (lambda s: s.set_timesteps(0), "num_inference_steps is 0"),
+    (lambda s: s.set_timesteps(-3), "num_inference_steps is -3"),
+    (lambda s: s.set_timesteps(2.7), r"num_inference_steps is 2\.7"),
+    (lambda s: s.set_timesteps(math.nan), "num_inference_steps is nan"),
+    (lambda s: s.set_timesteps(True), "num_inference_steps is True"),
+    (lambda s: s.set_timesteps(None), "num_inference_steps is None"),
+    (lambda s: s.set_timesteps(1001), "1001"),
+    (lambda s: as_diffusers(DDIM(), SD).step(X, 999, X), "before set_timesteps"),
+    (lambda s: as_diffusers(DDIM(), SD).set_begin_index(0), "before set_timesteps"),
+    (lambda s: s.step(X[:1], 999, X), r"model_output has shape \(1, 3, 4, 4\)"),
+    (lambda s: s.step(X, 998, X), r"timestep is 998; allowed"),
+    (lambda s: [s.step(X, 999, X), s.step(X, 999, X)], "timestep is 999, the next one is 799"),
+    (lambda s: [s.step(X, 999, X), s.step(X[:1], 799, X[:1])], r"sample has shape \(1, 3, 4, 4\)"),
+    (lambda s: [s.step(X, t, X) for t in [*s.timesteps, 199]], "after the last of 5 evaluations"),
+    (lambda s: s.step(X.long(), 999, X.long()), "sample is torch.int64"),
+    (lambda s: s.step(X, 999, X, eta=0.3), r"eta is 0\.3"),
+    (lambda s: as_diffusers(DDIM, SD), "sampler is the class DDIM"),
+    (lambda s: as_diffusers("DDIM", SD), "sampler is 'DDIM'"),
+    (lambda s: as_diffusers(DDIM(), 3), "schedule is 3"),
+    (lambda s: as_diffusers(DDIM(), SD, "eps"), "row is 'eps'; allowed: epsilon, sample"),
+    (lambda s: as_diffusers(DDIM(), SD, grid=7), "grid is 7"),
+    (lambda s: as_diffusers(DDIM()), "neither of schedule and like"),
+    (lambda s: as_diffusers(DDIM(), SD, like=s), "both of schedule and like"),
+    (lambda s: as_diffusers(DDIM(), like=3), "int is no scheduler"),
+    (lambda s: as_diffusers(DDIM(), ZeroTerminalSNR(SD)).set_timesteps(5), "zero SNR"),
+]
+X = torch.zeros(2, 3, 4, 4)
+
+
+@pytest.mark.parametrize(("mistake", "message"), MISTAKES, ids=[m for _, m in MISTAKES])
+def test_mistakes_are_named(mistake, message):
+    scheduler = as_diffusers(DDIM(), SD)
+    scheduler.set_timesteps(5)
+    with pytest.raises(ValueError, match=message), torch.no_grad():
+        mistake(scheduler)
