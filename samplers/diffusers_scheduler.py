@@ -217,6 +217,11 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
                 "takes them in their order, once each"
             )
 
+        if isinstance(generator, list) and len(generator) not in (1, len(sample)):
+            raise ValueError(
+                f"generator is a list of {len(generator)}, the batch has {len(sample)}; allowed: one, or one per sample"
+            )
+
         def normals(like: Tensor) -> Tensor:
             return randn_tensor(tuple(like.shape), generator=generator, device=like.device, dtype=like.dtype)
 
@@ -245,7 +250,7 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
 
     def _find(self, timestep: Any) -> int:
         """Which evaluation a timestep means; where several do, one that begins a step."""
-        walk, value = self._ready("step"), float(timestep)
+        walk, value = self._ready("step"), float(torch.as_tensor(timestep).flatten()[0])
         found = [i for i, told in enumerate(self._told) if _near(value, told)]
         if not found:
             raise ValueError(

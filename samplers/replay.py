@@ -13,7 +13,7 @@ from ..schedules.noise import Noise
 from ..schedules.prediction import Prediction
 from ..schedules.rows import Row, check_pairing
 from .state import Sampler, State
-from .table import HERE, recent
+from .table import recent
 from .trajectory import checked
 from .walk import Made, Request, Table, check_like, draw
 
@@ -74,7 +74,7 @@ def asks(table: Table, row: Row) -> list[list[tuple[Level, bool]]]:
         PairingError: for a level at which the row says nothing.
     """
     if table.programs is not None:
-        found = [[(level, form.terms == HERE) for form, level in program.asks] for program in table.programs]
+        found = [[(level, form.terms == {"x": 1.0}) for form, level in program.asks] for program in table.programs]
         for step in found:
             for level, _ in step:
                 check_pairing(row, level)

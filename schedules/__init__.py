@@ -24,7 +24,6 @@ from .scaled_linear_beta import ScaledLinearBeta
 from .schedule import Schedule
 from .shifted import InputScaled, Shifted
 from .sigmoid import Sigmoid
-from .spaced import Spaced
 from .table import Table
 from .truncated import Truncated
 from .variance_exploding import VarianceExploding
@@ -81,7 +80,6 @@ __all__ = [
     "Sigmoid",
     "SigmoidWeighting",
     "SoftMinSNR",
-    "Spaced",
     "Stream",
     "Table",
     "Trailing",

@@ -90,6 +90,37 @@ def test_the_schedule_and_the_weighting_of_the_readme_train(quick, monkeypatch, 
         sys.modules.pop("mine", None)
 
 
+def test_the_pipeline_of_the_readme_samples_as_we_do(tmp_path, monkeypatch, capsys):
+    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+    from sfumato.samplers import GHVB, trajectory
+    from sfumato.schedules import Karras, Prediction
+
+    code = PYTHON[5]
+    assert 6 <= len([line for line in code.splitlines() if line.strip()]) <= 10
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "block_out_channels": (8,)}
+    unet = UNet2DModel(sample_size=8, in_channels=1, out_channels=1, norm_num_groups=4, layers_per_block=1, **blocks)
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path / "my-pipeline")
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    torch.manual_seed(0)
+    exec(compile(code, "README.md", "exec"), scope)
+    assert "Sampling(sampler=Clipped(sampler=DDPM(" in capsys.readouterr().out
+    assert (tmp_path / "better" / "scheduler" / "scheduler_config.json").is_file()
+    pipe = scope["pipe"]
+    levels = Karras()(pipe.scheduler.schedule, 12)
+
+    def denoise(x, level):
+        t = torch.tensor(level.t * 1000 - 1, dtype=torch.float32)
+        return Prediction(x, level, pipe.unet(x, t).sample, pipe.scheduler.row)
+
+    torch.manual_seed(0)
+    with torch.no_grad():
+        *_, last = trajectory(GHVB(order=3.8), denoise, levels, torch.randn(1, 1, 8, 8))
+    image = (last.x / 2 + 0.5).clamp(0, 1)[0, 0]
+    assert abs(torch.tensor(list(scope["image"].tobytes())).view(8, 8) - image * 255).max() < 0.51
+
+
 COMMAND_LINES = [
     line for line in re.findall(r"`(?:\. )?((?:sfumato|torchrun)[^`]*)`", README) if not line.startswith("sfumato.")
 ]

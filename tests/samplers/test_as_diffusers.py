@@ -60,6 +60,8 @@ from sfumato.schedules import (
     ZeroTerminalSNR,
 )  # fmt: skip
 
+# what diffusers does with NumPy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SD = BetaTable("scaled_linear")
 
 
@@ -519,6 +521,7 @@ MISTAKES = [
     (lambda s: [s.step(X, t, X) for t in [*s.timesteps, 199]], "after the last of 5 evaluations"),
     (lambda s: s.step(X.long(), 999, X.long()), "sample is torch.int64"),
     (lambda s: s.step(X, 999, X, eta=0.3), r"eta is 0\.3"),
+    (lambda s: s.step(X, 999, X, [torch.Generator()] * 3), "generator is a list of 3, the batch has 2"),
     (lambda s: as_diffusers(DDIM, SD), "sampler is the class DDIM"),
     (lambda s: as_diffusers("DDIM", SD), "sampler is 'DDIM'"),
     (lambda s: as_diffusers(DDIM(), 3), "schedule is 3"),

@@ -31,6 +31,8 @@ from sfumato.samplers import (
 from sfumato.samplers.diffusers_options import OPTIONS
 from sfumato.schedules import Karras, Leading, Level, Linspace, Prediction, Trailing, V
 
+# what diffusers does with NumPy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 IN_SIGMA = (
     "EulerDiscreteScheduler",
