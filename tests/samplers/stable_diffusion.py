@@ -280,7 +280,42 @@ def modular():
         )
 
 
+def flow():
+    """Stable Diffusion 3: flow matching on a shifted path, told 1000 sigma."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+    from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
+
+    net = SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=2,
+        caption_projection_dim=16, joint_attention_dim=8, pooled_projection_dim=8, pos_embed_max_size=8,
+    ).eval()  # fmt: skip
+    like = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    names = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "text_encoder_3", "tokenizer_3")
+    pooled = torch.randn(1, 8)
+    for sampler in (DDIM(), DPMSolverPP(), Heun()):
+        scheduler = as_diffusers(sampler, like=like)
+        pipe = StableDiffusion3Pipeline(net, like, VAE, **dict.fromkeys(names))
+        pipe.scheduler = scheduler
+        pipe.set_progress_bar_config(disable=True)
+        found = pipe(
+            num_inference_steps=4, generator=torch.Generator().manual_seed(1), pooled_prompt_embeds=pooled,
+            negative_pooled_prompt_embeds=pooled, **ASK,
+        ).images  # fmt: skip
+        x = randn_tensor((1, 4, 8, 8), generator=torch.Generator().manual_seed(1))
+
+        def denoise_sd3(x, level, row=scheduler.row):
+            t = torch.tensor(1000 * level.sigma, dtype=torch.float32).expand(2)
+            both = {"encoder_hidden_states": torch.cat([EMPTY, TEXT]), "pooled_projections": torch.cat([pooled] * 2)}
+            ref, cond = net(hidden_states=torch.cat([x] * 2), timestep=t, **both).sample.chunk(2)
+            return Prediction(x, level, ref + SCALE * (cond - ref), row)
+
+        *_, last = trajectory(sampler, denoise_sd3, Trailing()(scheduler.schedule, 4), x)
+        FOUND[f"Stable Diffusion 3, {type(sampler).__name__}"] = torch.equal(found, last.x)
+
+
 with torch.no_grad():
     for part in sys.argv[1:]:
-        {"text": text_to_image, "image": image_to_image, "inpaint": inpainting, "modular": modular}[part]()
+        {"text": text_to_image, "image": image_to_image, "inpaint": inpainting, "modular": modular, "flow": flow}[
+            part
+        ]()
 print("FOUND " + json.dumps(FOUND))

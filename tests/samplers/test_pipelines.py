@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, DiffusionPipeline, UNet2DModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMPipeline,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    DiffusionPipeline,
+    DiTPipeline,
+    DiTTransformer2DModel,
+    UNet2DModel,
+)
 from diffusers.utils.torch_utils import randn_tensor
 
 from sfumato.samplers import DDIM, DDPM, Clipped, DPMSolverPP, Heun, as_diffusers, from_diffusers, on_path, trajectory
@@ -78,6 +88,45 @@ def test_what_from_diffusers_gives_draws_their_pictures(unet):
     assert abs(pictures(pipe, 10) - want).max() < 1e-5
 
 
+@torch.no_grad()
+def test_dit_pipeline():
+    """A transformer with a learned variance; the pipeline splits it off, guides, and hands on halves of its batch."""
+    torch.manual_seed(0)
+    net = DiTTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=4, in_channels=4, out_channels=8, num_layers=1, sample_size=8, norm_num_groups=4,
+        num_embeds_ada_norm=1000,
+    ).eval()  # fmt: skip
+    torch.nn.init.normal_(net.proj_out_2.weight)
+    blocks = {
+        "down_block_types": ("DownEncoderBlock2D",),
+        "up_block_types": ("UpDecoderBlock2D",),
+        "block_out_channels": (8,),
+    }
+    vae = AutoencoderKL(latent_channels=4, norm_num_groups=4, **blocks).eval()
+    like = DDIMScheduler(clip_sample=False)
+    for sampler in (DPMSolverPP(), Heun()):
+        scheduler = as_diffusers(sampler, like=like)
+        pipe = DiTPipeline(net, vae, like)
+        pipe.scheduler = scheduler
+        pipe.set_progress_bar_config(disable=True)
+        found = pipe(
+            [3], guidance_scale=4.0, num_inference_steps=5, generator=torch.Generator().manual_seed(1), output_type="np"
+        ).images
+        x = randn_tensor((1, 4, 8, 8), generator=torch.Generator().manual_seed(1))
+
+        def denoise(x, level, row=scheduler.row):
+            t = torch.full((2,), round(level.t * 1000 - 1))
+            cond, ref = net(torch.cat([x, x]), t, class_labels=torch.tensor([3, 1000])).sample[:, :4].chunk(2)
+            return Prediction(x, level, ref + 4.0 * (cond - ref), row)
+
+        *_, last = trajectory(sampler, denoise, Trailing()(scheduler.schedule, 5), x)
+        image = (
+            (vae.decode(last.x / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+        )
+        assert found.std() > 0.01
+        assert abs(found - image).max() < 1e-5
+
+
 def test_a_saved_pipeline_loads_with_our_import_only(unet, tmp_path):
     DDPMPipeline(unet, as_diffusers(DPMSolverPP(), like=LIKE)).save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
@@ -107,13 +156,13 @@ def test_stable_diffusion():
     """In a process of its own, since its pipelines import transformers, whose names are made up where it is missing."""
     path = os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(FOLDER / "stable_diffusion.py"), "text", "image", "inpaint", "modular"],
+        [sys.executable, "-W", "ignore", str(FOLDER / "stable_diffusion.py"), "text", "image", "inpaint", "modular", "flow"],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     lines = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
     assert lines, done.stderr[-2000:]
     found = json.loads(lines[0].removeprefix("FOUND "))
-    assert len(found) == 39
+    assert len(found) == 42
     assert [name for name, held in found.items() if not held] == []
 
 
