@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,9 @@ from ..schedules.schedule import Schedule, entries
 from .as_diffusers import ROWS, as_diffusers, check_part
 from .evaluations import Evaluations
 from .network_time import network_time
+from .plain_json import from_json, to_json
 from .state import Sampler
+from .timesteps import Timesteps
 
 __all__ = ["SfumatoOutput", "SfumatoScheduler"]
 
@@ -57,7 +58,7 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
         self, sampler: Any, schedule: Any, row: Any = "epsilon", grid: Any = None, clock: Any = None, allow: Sequence[str] = ()
     ) -> None:  # fmt: skip
         parts = {"sampler": sampler, "schedule": schedule, "row": row, "grid": grid, "clock": clock}
-        parts = {k: build(_numbers(v), allow, k) if isinstance(v, Mapping) else v for k, v in parts.items()}
+        parts = {k: build(from_json(v), allow, k) if isinstance(v, Mapping) else v for k, v in parts.items()}
         if isinstance(parts["row"], str):
             if parts["row"] not in ROWS:
                 raise ValueError(f"row is {parts['row']!r}; allowed: {', '.join(ROWS)}, or a row such as V()")
@@ -72,7 +73,7 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
         self._time = network_time(self.schedule, self.row, self.clock)
         name = next((k for k, v in ROWS.items() if v == self.row), type(self.row).__name__)
         self.register_to_config(
-            **{k: _plain(describe(v)) for k, v in parts.items()},
+            **{k: to_json(describe(v)) for k, v in parts.items()},
             num_train_timesteps=entries(self.schedule) or 1000, prediction_type=name, steps_offset=1, clip_sample=False,
         )  # fmt: skip
         self.num_inference_steps: int | None = None
@@ -162,10 +163,8 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
             ) from None
         self._walk = Evaluations(self.sampler, self.schedule, self.row, self.grid(self.schedule, steps))
         self.num_inference_steps, self._begin_index, self._step_index = steps, None, None
-        told = [self._time(level) for level in self._walk.asked]
-        whole = all(v.is_integer() for v in told)
-        self.timesteps = torch.tensor(told, dtype=torch.int64 if whole else torch.float32).to(device)
-        self._told = torch.tensor(told, dtype=torch.float32).tolist()
+        self._times = Timesteps([self._time(level) for level in self._walk.asked], self._walk.starts)
+        self.timesteps = self._times.tensor(device)
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """What the network is fed: the sample itself, or divided by sqrt(alpha^2 d^2 + sigma^2) for a row with a data std d (EDM)."""
@@ -205,18 +204,12 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
             )
         index = self._step_index
         if index is None:
-            index = self._find(timestep) if self._begin_index is None else self._begin_index
+            index = self._times.find(timestep) if self._begin_index is None else self._begin_index
         if index >= len(walk.asked):
             raise ValueError(
                 f"step was called after the last of {len(walk.asked)} evaluations; call set_timesteps before the next sample"
             )
-        on_host = not isinstance(timestep, Tensor) or (timestep.numel() == 1 and timestep.device.type == "cpu")
-        if on_host and not _near(float(timestep), self._told[index]):
-            raise ValueError(
-                f"timestep is {float(timestep):.6g}, the next one is {self._told[index]:.6g} (entry {index} of timesteps); a scheduler "
-                "takes them in their order, once each"
-            )
-
+        self._times.check(timestep, index)
         if isinstance(generator, list) and len(generator) not in (1, len(sample)):
             raise ValueError(
                 f"generator is a list of {len(generator)}, the batch has {len(sample)}; allowed: one, or one per sample"
@@ -248,22 +241,11 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(f"{name} was called before set_timesteps; call set_timesteps(num_inference_steps) first")
         return self._walk
 
-    def _find(self, timestep: Any) -> int:
-        """Which evaluation a timestep means; where several do, one that begins a step."""
-        walk, value = self._ready("step"), float(torch.as_tensor(timestep).flatten()[0])
-        found = [i for i, told in enumerate(self._told) if _near(value, told)]
-        if not found:
-            raise ValueError(
-                f"timestep is {value:.6g}; allowed: one of scheduler.timesteps, {self._told[0]:.6g} to {self._told[-1]:.6g} in "
-                f"{len(self._told)} evaluations"
-            )
-        return next((i for i in found if i in walk.starts), found[0])
-
     def _here(self, timestep: Any) -> Level:
         """The level of the evaluation under way."""
         walk = self._ready("scale_model_input")
         index = self._begin_index if self._step_index is None else self._step_index
-        return walk.asked[self._find(timestep) if index is None else min(index, len(walk.asked) - 1)]
+        return walk.asked[self._times.find(timestep) if index is None else min(index, len(walk.asked) - 1)]
 
     def _numbers(self, timesteps: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma per sample, to multiply x with."""
@@ -273,7 +255,7 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
             count = entries(self.schedule)
             times = torch.as_tensor(timesteps).flatten().tolist()
             levels = [
-                self._walk.asked[self._find(t)] if count is None and self._walk else self._entry(t) for t in times
+                self._walk.asked[self._times.find(t)] if count is None and self._walk else self._entry(t) for t in times
             ]
         pair = (
             torch.tensor([[level.alpha, level.sigma] for level in levels], dtype=torch.float64).to(x.dtype).to(x.device)
@@ -288,25 +270,3 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
             known = "call set_timesteps first" if count is None else f"allowed: 0 to {count - 1}"
             raise ValueError(f"timesteps holds {index:.6g}; {known}")
         return self.schedule((index + 1) / count)
-
-
-def _near(a: float, b: float) -> bool:
-    return abs(a - b) <= 1e-4 * max(1.0, abs(b))
-
-
-def _plain(value: Any) -> Any:
-    """A description without infinity, which JSON lacks: "inf", "-inf"."""
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return str(value) if isinstance(value, float) and math.isinf(value) else value
-
-
-def _numbers(value: Any) -> Any:
-    """The inverse of `_plain`."""
-    if isinstance(value, Mapping):
-        return {k: _numbers(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_numbers(v) for v in value]
-    return float(value) if value in ("inf", "-inf") else value

@@ -280,7 +280,7 @@ def test_parity(name, config, sampler):
     x = start()
     for steps in (10, 20):
         want = theirs(scheduler, steps, x, sampling.row, levels=sampling.grid(sampling.schedule, steps))
-        assert distance(ours(sampling, steps, x), want) < 1e-9
+        assert distance(ours(sampling, steps, x), want) < 1e-12
 
 
 def test_parity_as_it_is():
