@@ -192,6 +192,7 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: before set_timesteps, after the last evaluation, for tensors of other shapes, for another eta, and for a timestep
                 that is not the next one.
+            FloatingPointError: in the last step, for a sample that is not finite.
         """
         walk = self._ready("step")
         if use_clipped_model_output:

@@ -120,6 +120,7 @@ class Evaluations:
 
         Raises:
             ValueError: for tensors of other shapes.
+            FloatingPointError: after the last answer, for a sample that is not finite.
         """
         variance = None
         if out.ndim > 1 and out.shape == (len(sample), 2 * sample.shape[1], *sample.shape[2:]):
@@ -171,6 +172,13 @@ class Evaluations:
             if end.sigma == 0 and end.alpha != 1:  # a path with scaled data ends at x = alpha x0
                 self._x = item.x / end.alpha
             self._loop = None
+            if not bool(
+                torch.isfinite(self._x).all()
+            ):  # the one look at a value: an error is better than a black picture
+                raise FloatingPointError(
+                    f"sampling returned numbers that are not finite: the network answered with nan, or {self._sampler} diverged in "
+                    f"{len(self.starts)} steps"
+                )
         elif not self._steps[self._made][0][1]:
             del item
             assert self._loop is not None

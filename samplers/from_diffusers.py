@@ -45,8 +45,8 @@ def from_diffusers(source: Mapping[str, Any] | str | Path | object) -> Sampling:
 
     The same numbers to rounding, but for these:
 
-    * PNDM makes its first step twice (Heun's), or its first three by Runge-Kutta with the middle half-way in the index; PLMS begins with
-      Euler's, or with the middle half-way in sigma / alpha. From there on they are the same.
+    * PNDM without skip_prk_steps makes its first three steps by Runge-Kutta with the middle half-way in the index; here it is half-way in
+      sigma / alpha. From there on they are the same.
     * DPM-Solver++ of order 3 makes the last step but one of fewer than 15 with order 2 (lower_order_final), UniPC of order 3 always. The
       last step is of order 1 in any case, but for one that ends at the first entry: there the order is kept here. Order 3 is the
       published one, legacy=True, of order 2 in fact; sde-dpmsolver++ of order 3 has a wrong sign there, which is not imitated.
@@ -79,7 +79,7 @@ def _sampler(name: str, config: Mapping[str, Any]) -> Sampler:
     elif name == "DDIMScheduler":
         sampler = DDIM()
     elif name == "PNDMScheduler":
-        sampler = PLMS(order=4, warm_up="euler" if config["skip_prk_steps"] else "rk4")
+        sampler = PLMS(order=4, warm_up="heun" if config["skip_prk_steps"] else "rk4")
     elif name == "LMSDiscreteScheduler":
         sampler = PLMS(order=4, variable=True)
     elif name == "HeunDiscreteScheduler":

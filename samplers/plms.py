@@ -11,6 +11,7 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from ..schedules.schedule import Schedule
 from .adams import ADAMS, variable_adams
+from .heun import Heun
 from .path import at_ratio, known, plain
 from .state import Denoise, State, Vector, move
 from .weights import mix, usable
@@ -27,13 +28,13 @@ class PLMS:
     """z' = z + (g' - g) sum_j c_j eps_{n-j} with z = x / alpha, g = sigma / alpha, and Adams-Bashforth's numbers c.
 
     The constant numbers, as published, are those of equal steps in g: on any other grid the order is 2 at most. `variable` computes
-    them for the steps there are (LMS of k-diffusion) and keeps the order, as far as the start does: from one evaluation (Euler)
-    the order is 2, from Runge-Kutta steps (four evaluations each, in the first order - 1 steps) it is `order`.
+    them for the steps there are (LMS of k-diffusion) and keeps the order, as far as the start does: from a first step of one
+    evaluation (Euler) or two (Heun) the order is 2, from Runge-Kutta steps (four evaluations each, in the first order - 1) it is `order`.
 
     Args:
         order: 1 to 5, terms.
         variable: numbers for the steps there are.
-        warm_up: "euler" or "rk4", how the first steps are made.
+        warm_up: how the first steps are made: "euler"; "heun", PNDM's own in Stable Diffusion; or "rk4".
         path: for "rk4", the schedule of the levels; None: the model's.
 
     Raises:
@@ -44,14 +45,14 @@ class PLMS:
 
     order: int = 4
     variable: bool = False
-    warm_up: Literal["euler", "rk4"] = "euler"
+    warm_up: Literal["euler", "heun", "rk4"] = "euler"
     path: Schedule | None = None
 
     def __post_init__(self) -> None:
         if self.order not in ADAMS:
             raise ValueError(f"PLMS.order is {self.order}; allowed: 1 to 5")
-        if self.warm_up not in ("euler", "rk4"):
-            raise ValueError(f"PLMS.warm_up is {self.warm_up!r}; allowed: 'euler', 'rk4'")
+        if self.warm_up not in ("euler", "heun", "rk4"):
+            raise ValueError(f"PLMS.warm_up is {self.warm_up!r}; allowed: 'euler', 'heun', 'rk4'")
 
     @property
     def draws(self) -> int:
@@ -70,16 +71,19 @@ class PLMS:
         *past, now, nxt = levels
         p = denoise(state.x, now)
         history = (p.eps, *state.memory)
+        if self.warm_up == "heun" and not state.memory:
+            state, p = Heun().step(state, lambda x, level: p if level is now else denoise(x, level), levels, z)
+            return State(state.x, history[: self.order - 1]), p
         if self.warm_up == "rk4":
             plain(self, now, nxt)
             finite = math.isfinite(now.ratio) and math.isfinite(nxt.ratio) and nxt.ratio > 0
             if finite and len(usable(_ratio, past, now, nxt, len(state.memory))) < self.order - 1:
-                return State(self._runge_kutta(state.x, p, denoise, now, nxt), history[: self.order - 1]), p
+                return State(self._runge_kutta(p, denoise, now, nxt), history[: self.order - 1]), p
         w = self.weights(past, now, nxt, len(state.memory))
         eps = mix(w, history[: len(w)]) if len(w) > 1 else None
         return State(move(p, now, nxt, eps=eps), history[: self.order - 1]), p
 
-    def _runge_kutta(self, x: Vector, p: Prediction, denoise: Denoise, now: Level, nxt: Level) -> Vector:
+    def _runge_kutta(self, p: Prediction, denoise: Denoise, now: Level, nxt: Level) -> Vector:
         """The classical step of order 4, in g."""
         middle = at_ratio(known(self.path, self, now), (now.ratio + nxt.ratio) / 2)
         second = denoise(move(p, now, middle), middle)

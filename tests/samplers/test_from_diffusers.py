@@ -371,13 +371,23 @@ def test_their_zero_snr_is_nearly_zero_and_ours_is():
     assert distance(ours(sampling._replace(sampler=DDIM()), 10, x), want) < 1e-9
 
 
-def test_pndm_after_its_start_is_plms():
-    """The starts differ (see from_diffusers); from the fourth step on a step is the same."""
+@pytest.mark.parametrize("steps", [10, 20])
+def test_pndm_of_stable_diffusion_is_plms_with_heuns_first_step(steps):
+    """skip_prk_steps: their second evaluation makes the first step again, with the mean of the two."""
     scheduler = make("PNDMScheduler", skip_prk_steps=True, set_alpha_to_one=True, steps_offset=1)
     sampling = from_diffusers(scheduler)
-    assert sampling.sampler == PLMS()
-    assert from_diffusers(make("PNDMScheduler")).sampler == PLMS(warm_up="rk4")
+    assert sampling.sampler == PLMS(warm_up="heun")
     assert sampling.grid == Leading(1)
+    x = start()
+    want = theirs(scheduler, steps, x, sampling.row, sampling.grid(sampling.schedule, steps))
+    assert distance(ours(sampling, steps, x), want) < 1e-12
+
+
+def test_pndm_after_its_start_is_plms():
+    """The starts by Runge-Kutta differ (see from_diffusers); from the fourth step on a step is the same."""
+    scheduler = make("PNDMScheduler", skip_prk_steps=True, set_alpha_to_one=True, steps_offset=1)
+    assert from_diffusers(make("PNDMScheduler")).sampler == PLMS(warm_up="rk4")
+    sampling = from_diffusers(scheduler)
     steps = 10
     levels = sampling.grid(sampling.schedule, steps)
     scheduler.set_timesteps(steps)

@@ -46,7 +46,7 @@ SAMPLERS = [
     DPMSolverPP(2, 0.4), DPMSolverPP(2, solver="heun"), DPMSolverPP(3, legacy=True), GHVB(0.8), GHVB(1.8), GHVB(3.8), GHVB(4.0), GHVB(5.0),
     Euler(), Euler(1.0), Euler(1.5), DPMSolver2(), DPMSolver2(0.6), DPMSolverPP2S(), DPMSolverPP2S(1.0, 0.3),
     UniPC(1), UniPC(2), UniPC(3), UniPC(4, "bh1"), UniPC(3, "solved"),
-    PLMS(1), PLMS(4), PLMS(5), PLMS(4, variable=True), PLMS(3, warm_up="rk4"), PLMS(4, True, "rk4"),
+    PLMS(1), PLMS(4), PLMS(5), PLMS(4, variable=True), PLMS(4, warm_up="heun"), PLMS(3, warm_up="rk4"), PLMS(4, True, "rk4"),
     HeavyBall(PLMS(1)), HeavyBall(PLMS(4), 0.8), HeavyBall(PLMS(3, variable=True), 0.6, nesterov=True), HeavyBall(DPMSolverPP(2), 0.8),
     HeavyBall(DPMSolverPP(3), 0.9, nesterov=True), GradientEstimation(), GradientEstimation(2.4, 0.5),
     Churn(), Churn(DPMSolver2(), 0.3, 0.0, math.inf), Churn(DDIM(0.5)), PredictorCorrector(),
