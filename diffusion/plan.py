@@ -81,7 +81,6 @@ def check_recipe(recipe: Recipe) -> None:
     denoiser = recipe.denoiser()
     levels = recipe.grid(recipe.schedule, recipe.sampling_steps)
     denoiser.check(tabulate(on_path(recipe.sampler, recipe.schedule), levels).asked)
-    _check_guidance(recipe, levels)
     _check_classes(recipe)
     shape, classes = recipe.data.shape, recipe.data.num_classes
     channels, size = getattr(recipe.backbone, "channels", shape[0]), getattr(recipe.backbone, "size", shape[-1])
@@ -97,20 +96,16 @@ def check_recipe(recipe: Recipe) -> None:
         )
     if len(recipe.data) == 0:
         raise ValueError("the data set is empty")
-    _check_objective(recipe)
+    _check_sampling(recipe, levels, _check_objective(recipe))
 
 
-def _who(recipe: Recipe) -> str:
-    rule = getattr(recipe.sampler, "rule", None)
-    return f"guidance {recipe.guidance}" + ("" if rule is None else f" or sampler.rule {rule}")
-
-
-def _check_guidance(recipe: Recipe, levels: Sequence[Level]) -> None:
-    """Sample with a network that answers at once: the branches that the rule (or a corrector's) asks for must be there."""
+def _check_sampling(recipe: Recipe, levels: Sequence[Level], learns: bool) -> None:
+    """Sample with a network that answers at once: the branches that the rule (or a corrector's) asks for must be there, and a
+    variance where the sampler wants one that is learned."""
     x = torch.zeros(1, *recipe.data.shape)
 
     def network(x: torch.Tensor, level: Level, condition: Tree) -> Prediction:
-        return Prediction.pair(x, x, x)
+        return Prediction.pair(x, x, x if learns else None)
 
     names = ("cond", "ref") if recipe.num_classes else ("cond",)
     condition = {name: {"labels": torch.zeros(1, dtype=torch.int64)} if recipe.num_classes else None for name in names}
@@ -121,13 +116,17 @@ def _check_guidance(recipe: Recipe, levels: Sequence[Level]) -> None:
             pass
     if recipe.num_classes and recipe.label_dropout == 0 and int(field.spent[0, 1]):
         raise ValueError(
-            f"label_dropout is 0, but {_who(recipe)} steers away from the null class, which is then never trained; set "
-            "label_dropout: 0.1, or guidance: Plain"
+            f"label_dropout is 0, but {recipe.guidance} (or a rule of the sampler's) steers away from the null class, which is then never "
+            "trained; set label_dropout: 0.1, or guidance: Plain"
         )
 
 
-def _check_objective(recipe: Recipe) -> None:
-    """Put one empty sample to the objective: a network that lacks what it needs is found before the first step."""
+def _check_objective(recipe: Recipe) -> bool:
+    """Put one empty sample to the objective: a network that lacks what it needs is found before the first step.
+
+    Returns:
+        Whether the network learns a variance.
+    """
     check_steps(recipe.objective, recipe.density, recipe.schedule)
     denoiser, head = recipe.denoiser(), recipe.objective.head()
     device = next((p.device for p in recipe.backbone.parameters()), torch.device("cpu"))
@@ -140,14 +139,9 @@ def _check_objective(recipe: Recipe) -> None:
         with torch.no_grad():
             seen = Noised(x, x, drawn.level, condition)
             recipe.objective(denoiser, None if head is None else head.to(device), recipe.weighting, seen)
-            learns = denoiser.answer(seen.x, seen.level, condition).variance is not None
+            return denoiser.answer(seen.x, seen.level, condition).variance is not None
     finally:
         recipe.backbone.train(training)
-    if getattr(recipe.sampler, "variance", None) == "learned" and not learns:
-        raise ValueError(
-            "sampler.variance is learned, but the network learns none; set sampler.variance: small, or backbone.out_channels twice the "
-            "data's channels and objective: Hybrid"
-        )
 
 
 def _check_classes(recipe: Recipe) -> None:

@@ -67,7 +67,7 @@ class Field:
         return p
 
     def under(self, rule: Guidance) -> Field:
-        """The same branches and count under another rule, for one step: a corrector with a guidance of its own."""
+        """The same branches and count under another rule, for a corrector with a guidance of its own: it decides by its own level."""
         other = Field(self.branches, rule, len(self.spent))
-        other.spent, other.now = self.spent, self.now
+        other.spent = self.spent
         return other

@@ -74,61 +74,68 @@ class AdaptiveStep:
     ) -> tuple[State, Prediction]:
         *_, now, nxt = levels
         plain(self, now, nxt)
-        path = known(self.path, self, now)
+        path = known(self.path, self, now, nxt)
         x: Tensor = state.x
         view = (-1, *[1] * (x.ndim - 1))
         end = float(angle(nxt.sigma, nxt.alpha))
-        phi = torch.full((len(x),), float(angle(now.sigma, now.alpha)), dtype=torch.float64, device=x.device)
-        sign = 1.0 if end > phi[0] else -1.0
+        begin = float(angle(now.sigma, now.alpha))
+        phi = torch.full((len(x),), begin, dtype=torch.float64, device=x.device)
+        sign = 1.0 if end > begin else -1.0
         if state.memory:
             h, before = state.memory
         else:
             h, before = torch.full_like(phi, _FIRST), torch.ones_like(phi)
-        y = x / math.hypot(now.alpha, now.sigma)
+        # its steps are shorter than half precision can tell apart
+        y = x.to(torch.promote_types(x.dtype, torch.float32)) / math.hypot(now.alpha, now.sigma)
         # the very level that the step began with, at first
-        first = self._slope(denoise, now, y, phi, view)
+        first = self._slope(denoise, now, y, phi, view, x.dtype)
         stage, rest = first, phi
         for _ in range(self.limit):
             left = (end - phi).abs()
-            tried = torch.minimum(h, left)
-            d = (sign * tried).view(view).to(x)
+            cut = left < h
+            tried = torch.where(cut, left, h)
+            d = (sign * tried).view(view).to(y)
             # who has arrived is asked where it last was: at the end itself a network may have nothing to say
             at = torch.where(left > 0, phi, rest)
-            second = self._stage(denoise, path, y + d / 2 * stage.slope, at + sign * tried / 2, view)
-            third = self._stage(denoise, path, y + 3 * d / 4 * second.slope, at + 3 * sign * tried / 4, view)
+            second = self._stage(denoise, path, y + d / 2 * stage.slope, at + sign * tried / 2, view, x.dtype)
+            third = self._stage(denoise, path, y + 3 * d / 4 * second.slope, at + 3 * sign * tried / 4, view, x.dtype)
             new = y + d / 9 * (2 * stage.slope + 3 * second.slope + 4 * third.slope)
-            apart = (new - y - d * second.slope).double().flatten(1)
+            apart = (new - y - d * second.slope).double().reshape(len(x), max(1, math.prod(x.shape[1:])))
             error = apart.square().mean(1).sqrt() / self.tolerance
             if not bool(torch.isfinite(error).all()):
                 raise FloatingPointError(
                     f"the network returned numbers that are not finite near t = {float(torch.as_tensor(stage.level.t).max()):.4g}"
                 )
-            good, safe = error <= 1.0, error.clamp_min(1e-10)
+            good, safe = error <= 1.0, error.clamp_min(1e-4)
             factor = torch.where(good, _SAFETY * safe**-_NOW * before**_BEFORE, _SAFETY * safe ** (-1 / 3))
             # a step that the end cut short says nothing about longer ones
-            free = ~good | (tried >= h) | (factor < 1)
+            free = ~good | ~cut | (factor < 1)
             h = torch.where(free & (left > 0), tried * factor.clamp(_SHRINK, _GROW), h)
-            before = torch.where(good & (left > 0), safe, before)
+            before = torch.where(good & ~cut, safe, before)
             y = torch.where(good.view(view), new, y)
             arrives = good & (tried >= left)
             phi = torch.where(arrives, end, torch.where(good, phi + sign * tried, phi))
             rest = torch.where(arrives, rest, phi)
             if bool((phi == end).all()):
-                return State(y * math.hypot(nxt.alpha, nxt.sigma), (h, before)), first.answer
+                return State((y * math.hypot(nxt.alpha, nxt.sigma)).to(x.dtype), (h, before)), first.answer
             if bool(good.any()):
-                stage = self._stage(denoise, path, y, rest, view)
+                stage = self._stage(denoise, path, y, rest, view, x.dtype)
         raise ValueError(
             f"AdaptiveStep.limit is {self.limit}, and {int((phi != end).sum())} of {len(x)} samples are not at the end of the step; "
             f"raise it, or the tolerance ({self.tolerance})"
         )
 
-    def _stage(self, denoise: Denoise, path: Schedule, y: Tensor, phi: Tensor, view: tuple[int, ...]) -> _Stage:
+    def _stage(
+        self, denoise: Denoise, path: Schedule, y: Tensor, phi: Tensor, view: tuple[int, ...], dtype: torch.dtype
+    ) -> _Stage:
         """Ask at each sample's own angle."""
         level = path.at_log_snr(2.0 * (torch.cos(phi).log() - torch.sin(phi).log()))
-        return self._slope(denoise, level, y, phi, view)
+        return self._slope(denoise, level, y, phi, view, dtype)
 
-    def _slope(self, denoise: Denoise, level: Level, y: Tensor, phi: Tensor, view: tuple[int, ...]) -> _Stage:
+    def _slope(
+        self, denoise: Denoise, level: Level, y: Tensor, phi: Tensor, view: tuple[int, ...], dtype: torch.dtype
+    ) -> _Stage:
         at = level.like(y)
-        answer = denoise((at.alpha**2 + at.sigma**2) ** 0.5 * y, level)
+        answer = denoise(((at.alpha**2 + at.sigma**2) ** 0.5 * y).to(dtype), level)
         cosine, sine = (f(phi).view(view).to(y) for f in (torch.cos, torch.sin))
-        return _Stage(level, answer, cosine * answer.eps - sine * answer.x0)
+        return _Stage(level, answer, cosine * answer.eps.to(y) - sine * answer.x0.to(y))

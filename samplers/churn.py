@@ -64,7 +64,7 @@ class Churn:
         plain(self, now, nxt)
         if not (self.gamma and self.low <= now.ratio <= self.high and math.isfinite(now.ratio)):
             return self._forgetful(self.sampler.step(state, denoise, levels, z[1:]))
-        path = known(self.path, self, now)
+        path = known(self.path, self, now, nxt)
         hat = at_ratio(path, min(now.ratio * (1.0 + self.gamma), path(1.0).ratio))
         std = self.noise * math.sqrt(max(0.0, hat.ratio**2 - now.ratio**2))
         x = hat.alpha / now.alpha * state.x + hat.alpha * std * z[0]
@@ -73,7 +73,7 @@ class Churn:
     def _forgetful(self, result: tuple[State, Prediction]) -> tuple[State, Prediction]:
         if result[0].memory:
             raise ValueError(
-                f"Churn.sampler is {self.sampler}, which remembers predictions of levels that churn has left; allowed: methods of one step "
+                f"Churn.sampler is {self.sampler}, which remembers something of levels that churn has left; allowed: methods of one step "
                 "(Heun, Euler, DDIM, DDPM, DPMSolver2, DPMSolverPP2S). For noise with a multistep method take DPMSolverPP(eta=1)"
             )
         return result

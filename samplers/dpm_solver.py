@@ -47,7 +47,7 @@ class DPMSolverPP:
     legacy: bool = False
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3):
+        if not isinstance(self.order, int) or isinstance(self.order, bool) or self.order not in (1, 2, 3):
             raise ValueError(f"DPMSolverPP.order is {self.order}; allowed: 1, 2, 3")
         if not 0.0 <= self.eta < math.inf:
             raise ValueError(f"DPMSolverPP.eta is {self.eta}; allowed: >= 0 (0 is the ODE, 1 the SDE)")

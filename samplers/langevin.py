@@ -42,8 +42,8 @@ class Langevin:
     """count times: x += e / 2 s + sqrt(e) xi with the score s = -eps / sigma, at a fixed level.
 
     The step size e, by `rule`: "removed": size times the variance that the step before removed, sigma_now^2 - (alpha_now / alpha)^2
-    sigma^2, as predictor-corrector guidance wants (beta of DDPM, g_now^2 - g^2 on an exploding path), but at most sigma^2: a step
-    over more than halved noise would diverge. "share": size times sigma^2.
+    sigma^2, as predictor-corrector guidance wants (beta of DDPM, g_now^2 - g^2 on an exploding path), of which at most sigma^2
+    counts: a step over more than halved noise would diverge. "share": size times sigma^2.
     "snr": 4 a (size |xi| / |s|)^2 with a = (alpha_now / alpha)^2, the norms per sample (the authors take their means over the
     batch, and with them a picture would depend on its neighbours).
 
@@ -88,8 +88,10 @@ class Langevin:
             return self.size * minimum(relu(now.sigma**2 - kept * nxt.sigma**2), nxt.sigma**2)
         if self.rule == "share":
             return self.size * nxt.sigma**2
-        dims = tuple(range(1, xi.ndim))
-        norm = torch.linalg.vector_norm(xi, dim=dims, keepdim=True) / torch.linalg.vector_norm(
-            eps, dim=dims, keepdim=True
-        )
+        norm = _norm(xi) / _norm(eps)
         return 4 * kept * (self.size * norm * nxt.sigma) ** 2
+
+
+def _norm(v: Tensor) -> Tensor:
+    """Per sample, to multiply v with."""
+    return torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True) if v.ndim > 1 else v.abs()

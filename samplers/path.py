@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from ..schedules.level import Level
 from ..schedules.scalar import Number, log
 from ..schedules.schedule import Schedule
-from .state import Sampler
 
 __all__ = ["at_ratio", "known", "on_path", "plain"]
 
@@ -17,7 +16,7 @@ S = TypeVar("S")
 
 
 def on_path(sampler: S, schedule: Schedule) -> S:
-    """The sampler with its field `path`, and those of the samplers in it, set to a schedule where they are None.
+    """The sampler with its field `path: Schedule | None`, and those of the parts in it, set to a schedule where they are None.
 
     `Model.sample` does this with the schedule of its network; who calls `trajectory` alone gives `path` to the sampler.
 
@@ -25,17 +24,21 @@ def on_path(sampler: S, schedule: Schedule) -> S:
         sampler: any; one without such a field is returned as it is.
         schedule: the path that the levels lie on.
     """
+    if isinstance(sampler, tuple):
+        parts = [on_path(part, schedule) for part in sampler]
+        return sampler if all(a is b for a, b in zip(parts, sampler, strict=True)) else cast(S, tuple(parts))
     if not dataclasses.is_dataclass(sampler) or isinstance(sampler, type):
         return sampler
     changed = {}
     for f in dataclasses.fields(sampler):
+        if not f.init:
+            continue
         value = getattr(sampler, f.name)
-        if f.name == "path" and value is None:
-            changed["path"] = schedule
-        elif isinstance(value, Sampler):
-            inner = on_path(value, schedule)
-            if inner is not value:
-                changed[f.name] = inner
+        wanted = (
+            schedule if f.name == "path" and value is None and "Schedule" in str(f.type) else on_path(value, schedule)
+        )
+        if wanted is not value:
+            changed[f.name] = wanted
     return dataclasses.replace(sampler, **changed) if changed else sampler
 
 
@@ -52,8 +55,8 @@ def plain(sampler: object, *levels: Level) -> None:
         )
 
 
-def known(path: Schedule | None, sampler: object, now: Level) -> Schedule:
-    """The path of a sampler, refused where it has none, or where `now` does not lie on it.
+def known(path: Schedule | None, sampler: object, *levels: Level) -> Schedule:
+    """The path of a sampler, refused where it has none, or where the alpha and sigma of a level are not of it.
 
     Raises:
         ValueError: naming the sampler and the fix.
@@ -64,13 +67,14 @@ def known(path: Schedule | None, sampler: object, now: Level) -> Schedule:
             f"{name} asks the network between the levels of its grid and needs to know their path; give it the schedule, "
             f"{name}(..., path=Cosine()) (a model's own `sample` does that by itself)"
         )
-    here = path.at_log_snr(now.log_snr)
-    size = math.hypot(now.alpha, now.sigma)
-    if abs(here.alpha - now.alpha) > 1e-6 * size or abs(here.sigma - now.sigma) > 1e-6 * size:
-        raise ValueError(
-            f"{name}.path is {path}, but the level (alpha {now.alpha:.6g}, sigma {now.sigma:.6g}) does not lie on it: at that "
-            f"log-SNR it has alpha {here.alpha:.6g}, sigma {here.sigma:.6g}; give the schedule that the levels were made of"
-        )
+    for level in levels:
+        here = path.at_log_snr(level.log_snr)
+        size = math.hypot(level.alpha, level.sigma)
+        if abs(here.alpha - level.alpha) > 1e-6 * size or abs(here.sigma - level.sigma) > 1e-6 * size:
+            raise ValueError(
+                f"{name}.path is {path}, but the level (alpha {level.alpha:.6g}, sigma {level.sigma:.6g}) does not lie on it: at that "
+                f"log-SNR it has alpha {here.alpha:.6g}, sigma {here.sigma:.6g}; give the schedule that the levels were made of"
+            )
     return path
 
 

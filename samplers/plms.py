@@ -49,7 +49,7 @@ class PLMS:
     path: Schedule | None = None
 
     def __post_init__(self) -> None:
-        if self.order not in ADAMS:
+        if not isinstance(self.order, int) or isinstance(self.order, bool) or self.order not in ADAMS:
             raise ValueError(f"PLMS.order is {self.order}; allowed: 1 to 5")
         if self.warm_up not in ("euler", "heun", "rk4"):
             raise ValueError(f"PLMS.warm_up is {self.warm_up!r}; allowed: 'euler', 'heun', 'rk4'")
@@ -85,7 +85,7 @@ class PLMS:
 
     def _runge_kutta(self, p: Prediction, denoise: Denoise, now: Level, nxt: Level) -> Vector:
         """The classical step of order 4, in g."""
-        middle = at_ratio(known(self.path, self, now), (now.ratio + nxt.ratio) / 2)
+        middle = at_ratio(known(self.path, self, now, nxt), (now.ratio + nxt.ratio) / 2)
         second = denoise(move(p, now, middle), middle)
         third = denoise(move(p, now, middle, eps=second.eps), middle)
         fourth = denoise(move(p, now, nxt, eps=third.eps), nxt)

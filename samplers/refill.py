@@ -97,6 +97,10 @@ def fill(
     """
     if retries < 0:
         raise ValueError(f"retries is {retries}; allowed: >= 0")
+    if brownian and not sampler.draws:
+        raise ValueError(
+            f"brownian is true, but {sampler} draws no noise; leave brownian out, or take DDIM(eta=1), DDPM(), ..."
+        )
     if batch < 1:
         raise ValueError(f"batch is {batch}; allowed: >= 1")
     seed = check_seeds(seeds)

@@ -108,6 +108,8 @@ def _as_written(
         if begin is not None:
             begin(levels[i])
         state, p = checked(sampler, sampler.step(state, denoise, recent(levels, i), draw(sampler, noise, i, x)))
+        if state.x.dtype != x.dtype:  # of a network that answers in another
+            state = state._replace(x=state.x.to(x.dtype))
         check_like(f"x after a step of {type(sampler).__name__} (a network's answer of another shape?)", state.x, x)
         yield Step(i, i == last, levels[i], levels[i + 1], state.x, p, denoise, noise)
 

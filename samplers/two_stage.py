@@ -46,6 +46,6 @@ def two_stage(
     noise = z[0] if z else None
     if not (down > 0 and 0 < now.ratio < math.inf and math.isfinite(nxt.ratio)):
         return State(move(p, now, nxt, fresh=fresh, z=noise)), p
-    between = at_ratio(known(path, sampler, now), now.ratio ** (1 - r) * down**r)
+    between = at_ratio(known(path, sampler, now, nxt), now.ratio ** (1 - r) * down**r)
     eps, x0 = end(p, denoise(move(p, now, between), between), 0.5 / r)
     return State(move(p, now, nxt, eps=eps, x0=x0, fresh=fresh, z=noise)), p

@@ -76,14 +76,15 @@ def usable(clock: Callable[[Level], Number], past: Sequence[Level], now: Level, 
         limit: how many predictions are remembered, >= 0.
 
     Raises:
-        ValueError: for levels of tensors.
+        ValueError: for levels of tensors, and for levels that are equal.
     """
     if not (now.is_scalar and nxt.is_scalar):
         raise ValueError(
             "a multistep method needs one noise level per step, and these are per sample or per element; "
-            "use DDIM, DDPM or Heun, which remember nothing"
+            "use DDIM, DDPM, Euler or Heun, which remember nothing"
         )
-    if not (math.isfinite(clock(now)) and math.isfinite(clock(nxt))):
+    here, there = float(clock(now)), float(clock(nxt))
+    if not (math.isfinite(here) and math.isfinite(there)):
         return []
     readings: list[float] = []
     for level in reversed(past[len(past) - limit :] if limit else []):
@@ -91,4 +92,9 @@ def usable(clock: Callable[[Level], Number], past: Sequence[Level], now: Level, 
         if not math.isfinite(reading):
             break
         readings.append(reading)
+    if len({here, there, *readings}) < 2 + len(readings):
+        raise ValueError(
+            f"two levels of the walk are equal, near log-SNR {float(now.log_snr):.6g}; a multistep method needs distinct ones, such as "
+            "a grid's"
+        )
     return readings

@@ -357,7 +357,7 @@ def test_what_does_not_fit_is_said_before_the_first_step():
         ValueError, match=r"objective.steps is 9, the schedule's table has 8 entries; set objective.steps: null"
     ):
         check_recipe(recipe(**{**CASES["bound"](), "objective": VariationalBound(9)}))
-    with pytest.raises(ValueError, match=r"sampler.variance is learned, but the network learns none"):
+    with pytest.raises(ValueError, match=r"needs a network that learns its variance"):
         check_recipe(recipe(sampler=DDPM("learned")))
     with pytest.raises(ValueError, match="which objective Regression leaves untrained; set objective: Hybrid"):
         check_recipe(recipe(backbone=network(2)))

@@ -13,6 +13,7 @@ from sfumato.samplers import (
     GHVB,
     PLMS,
     Churn,
+    Clipped,
     DPMSolver2,
     DPMSolverPP,
     DPMSolverPP2S,
@@ -20,8 +21,12 @@ from sfumato.samplers import (
     GradientEstimation,
     HeavyBall,
     Heun,
+    Langevin,
+    PredictorCorrector,
     State,
     UniPC,
+    on_path,
+    tabulate,
     trajectory,
 )
 from sfumato.schedules import (
@@ -295,5 +300,128 @@ def test_refusals():
     ):  # fmt: skip
         with pytest.raises(ValueError, match="allowed"):
             make()
-    with pytest.raises(ValueError, match="remembers predictions"):
+    with pytest.raises(ValueError, match="which remembers something of levels"):
         end(Churn(DPMSolverPP(2), path=LinearBeta()), Mixture(), trailing(LinearBeta(), 6), START)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        DDIM(), Heun(), DPMSolver2(), DPMSolverPP2S(), DPMSolverPP(2), DPMSolverPP(3), UniPC(2), UniPC(3), HeavyBall(DPMSolverPP(2)),
+        HeavyBall(DPMSolverPP(3), nesterov=True), DPMSolverPP(2, 1.0), Euler(1.0), DPMSolver2(1.0),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_step_onto_data_returns_what_the_network_believes(sampler):
+    """No momentum and no history in a step of infinite length."""
+    path = LinearBeta()
+    levels = trailing(path, 7)
+    with torch.no_grad():
+        *_, last = trajectory(on_path(sampler, path), Mixture(row=V()), levels, START, lambda i, d: NOISE[i, d])
+    assert torch.allclose(last.x, last.prediction.x0, rtol=0, atol=1e-13)
+
+
+def _ancestral(denoise, sigmas, x, eta):
+    """k-diffusion's sample_dpm_2_ancestral and sample_dpmpp_2s_ancestral, line by line: both ends."""
+    one, two = x, x
+    for i in range(len(sigmas) - 1):
+        now, nxt = sigmas[i], sigmas[i + 1]
+        up = min(nxt, eta * (nxt**2 * (now**2 - nxt**2) / now**2) ** 0.5)
+        down = (nxt**2 - up**2) ** 0.5
+        d = (one - denoise(one, Level(0.0, 1.0, now)).x0) / now
+        if down == 0:
+            one = one + d * (down - now)
+            two = denoise(two, Level(0.0, 1.0, now)).x0
+            continue
+        middle = math.exp((math.log(now) + math.log(down)) / 2)
+        x_2 = one + d * (middle - now)
+        d_2 = (x_2 - denoise(x_2, Level(0.0, 1.0, middle)).x0) / middle
+        one = one + d_2 * (down - now) + NOISE[i, 0] * up
+        denoised = denoise(two, Level(0.0, 1.0, now)).x0
+        t, t_next = -math.log(now), -math.log(down)
+        h = t_next - t
+        s = t + h / 2
+        x_2 = (math.exp(-s) / math.exp(-t)) * two - math.expm1(-h / 2) * denoised
+        denoised_2 = denoise(x_2, Level(0.0, 1.0, math.exp(-s))).x0
+        two = (math.exp(-t_next) / math.exp(-t)) * two - math.expm1(-h) * denoised_2 + NOISE[i, 0] * up
+    return one, two
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
+def test_ancestral_two_stage_steps_are_k_diffusions(eta):
+    sigmas = [*(20 * 0.002 ** (i / 9) for i in range(10)), 0.0]
+    levels = [Level(0.0, 1.0, s) for s in sigmas]
+    wanted = _ancestral(Mixture(), sigmas, 20 * START, eta)
+    for sampler, want in zip(
+        (DPMSolver2(eta, path=EXPLODING), DPMSolverPP2S(eta, path=EXPLODING)), wanted, strict=True
+    ):
+        assert torch.allclose(end(sampler, Mixture(), levels, 20 * START), want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("sampler", [Churn(Heun(), 0.3, 0.1, 5.0), Churn(DDIM(0.5), 0.2, 0.0, math.inf, 1.01)], ids=str)
+def test_churn_is_the_same_on_every_path(sampler):
+    """In x / alpha, with the same noise: VE, VP and flow."""
+    ratios = [20 * 0.002 ** (i / 11) for i in range(12)]
+    ends = []
+    for path in (VarianceExploding(0.01, 40.0, math.inf), LinearBeta(), RectifiedFlow()):
+        levels = [path.at_log_snr(-2 * math.log(g)) for g in ratios]
+        ends.append(end(on_path(sampler, path), Mixture(), levels, 20 * START * levels[0].alpha) / levels[-1].alpha)
+    assert torch.allclose(ends[1], ends[0], rtol=0, atol=1e-11)
+    assert torch.allclose(ends[2], ends[0], rtol=0, atol=1e-11)
+
+
+def test_every_draw_is_used_once():
+    """Samplers within samplers take Gaussians of their own, and keep what the inner one remembers."""
+    path = LinearBeta()
+    levels = trailing(path, 6)
+    for sampler, draws in (
+        (Churn(DDIM(0.5), 0.2, 0.0, math.inf), 2),
+        (PredictorCorrector(DDIM(0.5), Langevin(count=2)), 3),
+        (PredictorCorrector(Churn(DDIM(0.5), 0.2, 0.0, math.inf)), 3),
+    ):
+        programs = tabulate(on_path(sampler, path), levels).programs
+        assert sampler.draws == draws
+        asked = [{s for form, _ in p.asks for s in form.terms} | set(p.x.terms) for p in programs]
+        assert all({f"z{d}" for d in range(draws)} <= used for used in asked[1:-1])
+    # a corrector that does next to nothing leaves a multistep predictor as it is
+    idle = PredictorCorrector(DPMSolverPP(3), Langevin("share", 1e-24))
+    assert torch.allclose(
+        end(idle, Mixture(), levels, START), end(DPMSolverPP(3), Mixture(), levels, START), rtol=0, atol=1e-10
+    )
+
+
+def test_correctors_and_their_predictors():
+    """UniPC would undo them; one sample at data, another not; pure noise has nothing to correct."""
+    for predictor in (UniPC(), Clipped(UniPC())):
+        with pytest.raises(ValueError, match="would undo what the corrector did"):
+            PredictorCorrector(predictor)
+    path = Cosine()
+    x, z = torch.tensor([[0.3, -0.2], [0.3, -0.2]], dtype=torch.float64), torch.ones(2, 2, dtype=torch.float64)
+    gaussian = lambda x, level: Prediction.pair(x * level.alpha, x * level.sigma)  # noqa: E731
+    mixed = [path(torch.tensor(t, dtype=torch.float64)).like(x) for t in ([0.6, 0.6], [0.0, 0.4])]
+    for corrector in (Langevin(), Langevin("share", 0.1), Langevin("snr", 0.16)):
+        sampler = PredictorCorrector(DDIM(), corrector)
+        found = sampler.step(State(x), gaussian, mixed, (z,))[0].x
+        for row, t in enumerate((0.0, 0.4)):
+            alone = sampler.step(State(x[row : row + 1]), gaussian, [path(0.6), path(t)], (z[:1],))[0].x
+            assert torch.allclose(found[row : row + 1], alone, rtol=0, atol=1e-12)
+        up = sampler.step(State(x), gaussian, [path(0.6), path(1.0)], (z,))[0].x
+        assert torch.equal(up, DDIM().step(State(x), gaussian, [path(0.6), path(1.0)], ())[0].x)
+
+
+@pytest.mark.parametrize(
+    "sampler", [DPMSolverPP(2), DPMSolverPP(3), PLMS(2, variable=True), UniPC(2), HeavyBall(DPMSolverPP(2))], ids=str
+)
+def test_equal_levels_are_named(sampler):
+    path = Cosine()
+    levels = [path(t) for t in (0.9, 0.5, 0.5, 0.3)]
+    with pytest.raises(ValueError, match="two levels of the walk are equal, near log-SNR"):
+        end(sampler, Mixture(), levels, START)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: DPMSolverPP(2.0), lambda: DPMSolverPP(True), lambda: PLMS(4.0), lambda: PLMS(True)]
+)
+def test_an_order_is_a_whole_number(make):
+    with pytest.raises(ValueError, match="order is"):
+        make()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from oracles import Mixture
 
-from sfumato.guidance import CFG, Branch, Field, Plain
+from sfumato.guidance import CFG, Branch, Field, Interval, Plain
 from sfumato.samplers import (
     DDIM,
     DDPM,
@@ -233,3 +233,79 @@ def test_adaptive_steps_refuse_by_name():
     for make in (lambda: AdaptiveStep(0.0), lambda: AdaptiveStep(math.nan), lambda: AdaptiveStep(limit=0)):
         with pytest.raises(ValueError, match="allowed"):
             make()
+
+
+def test_adaptive_steps_measure_a_mean_over_the_sample():
+    """The same numbers tiled to a larger picture are walked in the same steps."""
+    path = Cosine()
+    x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    counts, ends = [], []
+    for tiled in (x, x.repeat(1, 40).view(5, 4, 30)):
+        calls = []
+        denoise = lambda x, level, c=calls: c.append(1) or per_sample(x, level)  # noqa: E731
+        ends.append(end(AdaptiveStep(1e-3, path=path), denoise, trailing(path, 1), tiled))
+        counts.append(len(calls))
+    assert counts[0] == counts[1]
+    assert torch.allclose(ends[1].reshape(5, 120)[:, :3], ends[0], rtol=0, atol=1e-9)
+
+
+def test_the_length_of_a_step_carries_over_the_levels_of_a_grid():
+    """Stops cost little where the steps between them are longer than the tolerance's, and a step that a stop cut short shortens none."""
+    path, counts = Cosine(), {}
+    x = torch.randn(16, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    for steps in (1, 5, 10):
+        calls = []
+        denoise = lambda x, level, c=calls: c.append(1) or per_sample(x, level)  # noqa: E731
+        end(AdaptiveStep(path=path), denoise, trailing(path, steps), x)
+        counts[steps] = len(calls)
+    assert counts[5] <= counts[1] + 5 * 4
+    assert counts[10] <= counts[1] + 10 * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_adaptive_steps_in_other_dtypes(dtype):
+    """x keeps its dtype, also beside a network in float64; half precision limits the answers, not the steps."""
+    path, calls = Cosine(), []
+    x = torch.linspace(-2, 2, 9)[:, None].to(dtype)
+    denoise = lambda x, level: calls.append(1) or per_sample(x.double(), level)  # noqa: E731
+    found = end(AdaptiveStep(path=path), denoise, trailing(path, 1), x)
+    assert found.dtype == dtype
+    assert len(calls) < 80
+    exact = end(AdaptiveStep(1e-5, path=path), per_sample, trailing(path, 1), x.double())
+    assert float((found.double() - exact).abs().median()) < 0.02
+    flat = end(
+        AdaptiveStep(path=path), per_sample, trailing(path, 1), x[:, 0].double()
+    )  # without dimensions of its own
+    assert torch.allclose(flat, end(AdaptiveStep(path=path), per_sample, trailing(path, 1), x.double())[:, 0])
+
+
+def test_langevins_norms_without_dimensions_are_per_sample():
+    path = LinearBeta()
+    x, xi = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64), torch.tensor([0.5, 1.5, -0.7], dtype=torch.float64)
+    whole = Langevin("snr", 0.16).correct(x, Mixture(), path(0.6), path(0.55), (xi,))
+    alone = [
+        Langevin("snr", 0.16).correct(x[i : i + 1], Mixture(), path(0.6), path(0.55), (xi[i : i + 1],))
+        for i in range(3)
+    ]
+    assert torch.allclose(whole, torch.cat(alone), rtol=0, atol=1e-14)
+
+
+def test_a_correctors_rule_decides_by_the_level_it_is_at():
+    """The step begins outside of the interval and ends inside: the corrector is guided."""
+    path = VarianceExploding(0.01, 40.0, math.inf)
+    levels = [path.at_log_snr(-2 * math.log(g)) for g in (6.4, 1.01)]
+    field = Field(_branches(), Plain(), 2)
+    sampler = PredictorCorrector(rule=Interval(CFG(3.0), 0.2, 1.5))
+    end(
+        sampler,
+        field,
+        levels,
+        torch.randn(2, 1, dtype=torch.float64),
+        lambda i, d: torch.zeros(2, 1, dtype=torch.float64),
+    )
+    assert field.spent.tolist() == [[2, 1]] * 2
+
+
+def test_brownian_noise_is_for_those_who_draw():
+    with pytest.raises(ValueError, match="brownian is true, but DDIM"):
+        list(fill(DDIM(), lambda s: Mixture(row=V()), trailing(Cosine(), 4), range(2), (2,), brownian=True))

@@ -1,6 +1,7 @@
 """The loop: the table does what the step says, and writes to nothing that is not its own."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -36,6 +37,7 @@ from sfumato.schedules import (
     LinearBeta,
     Prediction,
     RectifiedFlow,
+    Schedule,
     V,
     VarianceExploding,
     trailing,
@@ -484,3 +486,22 @@ def test_a_step_may_begin_with_another_x():
             for w in (True, False)
         ]
         assert torch.allclose(*ends, rtol=0, atol=1e-12)
+
+
+def test_a_path_reaches_every_part_that_asks_for_one():
+    """Correctors and tuples too; a field named path that is no schedule is left alone."""
+
+    @dataclass(frozen=True)
+    class Log:
+        steps: tuple = (DPMSolver2(), DDIM())
+        path: str | None = None
+
+    @dataclass(frozen=True)
+    class Corrects:
+        path: Schedule | None = None
+        draws = 0
+
+    found = on_path(Log(), Cosine())
+    assert found.path is None
+    assert found.steps == (DPMSolver2(path=Cosine()), DDIM())
+    assert on_path(PredictorCorrector(corrector=Corrects()), Cosine()).corrector.path == Cosine()

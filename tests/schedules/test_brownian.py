@@ -67,3 +67,35 @@ def test_addresses():
         whole(4, 0)
     with pytest.raises(ValueError, match="one noise level per step"):
         Brownian(SEEDS[:1], 0, [Level(0.0, torch.ones(1), torch.ones(1)), Level(0.0, 1.0, 0.0)], (3,))
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-5, 1e-7])
+def test_the_law_is_exact_however_near_the_levels(gap):
+    """Levels nearer than the coarsest bisection get more of them: unit variance, and independent of their neighbours."""
+    path = Cosine()
+    levels = [path(t) for t in (0.9, 0.5 + gap, 0.5, 0.5 - gap, 0.5 - 2 * gap, 0.2)]
+    source = Brownian(SEEDS, 0, levels, (2,), torch.float64)
+    z = torch.stack([source(i, 0) for i in range(5)]).flatten(1)
+    covariance = z @ z.T / z.shape[1]
+    assert float((covariance - torch.eye(5)).abs().max()) < 5 / math.sqrt(z.shape[1])
+
+
+def test_neighbouring_parts_have_noise_of_their_own():
+    """Three levels in each of many neighbouring parts of the coarsest bisection; and nothing is that of the steps."""
+    places = [(2000 + i + 0.5) * 2.0**-14 for i in range(9)][::-1]
+    levels = [Level(0.0, (1 - s) ** 2, s**2) for s in places]
+    source = Brownian(SEEDS, 0, levels, (2,), torch.float64)
+    z = torch.stack([source(i, 0) for i in range(8)]).flatten(1)
+    covariance = z @ z.T / z.shape[1]
+    assert float((covariance - torch.eye(8)).abs().max()) < 5 / math.sqrt(z.shape[1])
+    whole = Brownian(SEEDS, 0, [Level(1.0, 0.0, 1.0), Level(0.0, 1.0, 0.0)], (2,), torch.float64)(0, 0)
+    for step in range(4):
+        assert abs(float((whole * gaussian(SEEDS, 0, step, 0, (2,), torch.float64)).mean())) < 5 / math.sqrt(
+            whole.numel()
+        )
+
+
+def test_equal_levels_are_refused():
+    level = Cosine()(0.5)
+    with pytest.raises(ValueError, match="equal, or too close"):
+        Brownian(SEEDS, 0, [Cosine()(0.9), level, level, Cosine()(0.1)], (2,))
