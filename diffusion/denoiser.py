@@ -82,7 +82,7 @@ class Denoiser(nn.Module):
         time = self.clock(level)
         if isinstance(time, Tensor):
             time = time.to(x.device, torch.float32)
-            time = time.expand(len(x)) if time.ndim == 0 else time
+            time = time.expand(len(x)) if time.ndim == 0 else time.flatten() if time.numel() == len(x) else time
         else:
             time = torch.full((len(x),), time, device=x.device, dtype=torch.float32)
         if self.input_std is not None:

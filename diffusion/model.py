@@ -147,6 +147,12 @@ class Model:
             taken = {id(c): take(c, slots) for c in conditions.values()}  # what was one condition stays one
             return Field({n: Branch(self.denoiser, taken[id(c)]) for n, c in conditions.items()}, guidance, len(slots))
 
+        settings = {
+            "version": version("sfumato"), **self.source, "steps": steps, "sampler": describe(sampler), "grid": describe(grid),
+            "guidance": describe(guidance), "schedule": describe(self.denoiser.schedule), "row": describe(self.denoiser.row),
+            "filters": describe(list(filters)), "strict": strict, "brownian": brownian, "batch": batch, "device": str(device),
+            "null_class": self.num_classes if self.num_classes else None,
+        }  # fmt: skip
         images = empty(len(seed), self.shape, device)
         attempts, kept = torch.zeros_like(seed), torch.zeros(len(seed), dtype=torch.bool)
         spent = torch.zeros(len(seed), len(names), dtype=torch.int64)
@@ -177,12 +183,6 @@ class Model:
         finally:
             bar.close()
             self.denoiser.train(training)
-        settings = {
-            "version": version("sfumato"), **self.source, "steps": steps, "sampler": describe(sampler), "grid": describe(grid),
-            "guidance": describe(guidance), "schedule": describe(self.denoiser.schedule), "row": describe(self.denoiser.row),
-            "filters": describe(list(filters)), "strict": strict, "brownian": brownian, "batch": batch, "device": str(device),
-            "null_class": self.num_classes if self.num_classes else None,
-        }  # fmt: skip
         used = conditions["cond"]["labels"].cpu() if self.num_classes else None
         return Samples(images, seed, used, attempts, kept, spent, names, scores, settings)
 

@@ -35,11 +35,11 @@ class AdaptiveStep:
     """The grid's step in as many steps as the tolerance asks for: an embedded pair of orders 3 and 2 under PI control.
 
     The ODE is integrated in the angle phi = atan(sigma / alpha), where it is regular at pure noise and at data: y = x / sqrt(alpha^2 +
-    sigma^2) has the slope cos(phi) eps - sin(phi) x0. An error of y is one of the picture. Every sample has steps of its own, so its
-    picture does not depend on its neighbours; the network is asked for all of them until the last one is there, three evaluations a
-    try. A grid of one step leaves everything to the tolerance;
-    further levels are stops on the way, whose length of step carries on. Guidance that decides by the level where a step began
-    (Interval) decides at the grid's levels: give it some to decide at.
+    sigma^2) has the slope cos(phi) eps - sin(phi) x0. An error of y is one of the picture. Every sample has steps of its own, so the
+    network is asked at levels of tensors, alpha and sigma (B, 1, ...), and a picture does not depend on its neighbours. It is asked for
+    all samples until the last one is there, three evaluations a try. A grid of one step leaves everything to the tolerance; further
+    levels are stops on the way, whose length of step carries on. Guidance that decides by the level where a step began (Interval)
+    decides at the grid's levels: give it some to decide at.
 
     Args:
         tolerance: the error that a step may make, root mean square over a sample, in units of the picture (data in [-1, 1]), > 0.
@@ -135,7 +135,7 @@ class AdaptiveStep:
     def _slope(
         self, denoise: Denoise, level: Level, y: Tensor, phi: Tensor, view: tuple[int, ...], dtype: torch.dtype
     ) -> _Stage:
-        at = level.like(y)
-        answer = denoise(((at.alpha**2 + at.sigma**2) ** 0.5 * y).to(dtype), level)
+        at = level.like(y)  # (B, 1, ...), so that whoever multiplies x with alpha may do so
+        answer = denoise(((at.alpha**2 + at.sigma**2) ** 0.5 * y).to(dtype), at)
         cosine, sine = (f(phi).view(view).to(y) for f in (torch.cos, torch.sin))
-        return _Stage(level, answer, cosine * answer.eps.to(y) - sine * answer.x0.to(y))
+        return _Stage(at, answer, cosine * answer.eps.to(y) - sine * answer.x0.to(y))

@@ -57,6 +57,12 @@ def as_diffusers(
             f"as_diffusers got {given} of schedule and like; give one: the path of the network, or like=pipe.scheduler"
         )
     native: dict[str, Any] = {}
+    if (
+        like is not None
+        and not isinstance(like, SfumatoScheduler)
+        and read_config(like)[0] == SfumatoScheduler.__name__
+    ):
+        like = SfumatoScheduler.from_config({"_class_name": SfumatoScheduler.__name__, **read_config(like)[1]})
     if isinstance(like, SfumatoScheduler):
         schedule, row, clock = like.schedule, row or like.row, clock or like.clock
         native = {k: v for k, v in like.config.items() if not k.startswith("_") and k not in SfumatoScheduler.OWN}

@@ -11,7 +11,7 @@ from ..schedules.prediction import Prediction
 from ..schedules.schedule import Schedule
 from .heun import Heun
 from .path import at_ratio, known, plain
-from .state import Denoise, Sampler, State, Vector
+from .state import Denoise, Sampler, State, Vector, check_within
 
 __all__ = ["Churn"]
 
@@ -44,6 +44,7 @@ class Churn:
     path: Schedule | None = None
 
     def __post_init__(self) -> None:
+        check_within(self, "sampler", self.sampler, Sampler)
         if not 0.0 <= self.gamma <= math.sqrt(2) - 1 + 1e-9:
             raise ValueError(
                 f"Churn.gamma is {self.gamma}; allowed: 0 to sqrt(2) - 1 = 0.4142 (S_churn / steps of EDM)"

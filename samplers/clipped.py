@@ -10,7 +10,7 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction, from_x0
 from .ddim import DDIM
 from .path import plain
-from .state import Denoise, Sampler, State, Vector
+from .state import Denoise, Sampler, State, Vector, check_within
 
 __all__ = ["Clipped"]
 
@@ -37,6 +37,7 @@ class Clipped:
     keep_eps: bool = False
 
     def __post_init__(self) -> None:
+        check_within(self, "sampler", self.sampler, Sampler)
         if not 0.0 < self.limit < math.inf:
             raise ValueError(f"Clipped.limit is {self.limit}; allowed: above 0 (1 for data in [-1, 1])")
 

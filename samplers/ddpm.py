@@ -56,7 +56,7 @@ class DDPM:
             if p.variance is None:
                 raise ValueError(
                     "DDPM(variance='learned') needs a network that learns its variance (backbone.out_channels twice the data's, "
-                    "objective: Hybrid); use 'small' or 'large' for this one"
+                    "objective: Hybrid; a diffusers network with twice the channels); use 'small' or 'large' for this one"
                 )
             # log-variance (1 + o) / 2 of the way from small to large, in a form that is finite where small is 0
             share = (1.0 + p.variance) / 2.0

@@ -73,7 +73,7 @@ def options(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: for a class or a value that has no equivalent here, with the reason.
     """
     if name not in OPTIONS:
-        near = difflib.get_close_matches(name, OPTIONS, n=1)
+        near = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.9)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ValueError(
             f"{name} has no equivalent among our samplers{hint}; known: {', '.join(OPTIONS)}. as_diffusers(sampler, like=...) reads the "

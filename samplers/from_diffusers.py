@@ -65,6 +65,11 @@ def from_diffusers(source: Mapping[str, Any] | str | Path | object) -> Sampling:
         ValueError: for a class or a value that has no equivalent, by name and with the reason.
     """
     name, given = read_config(source)
+    if name == "SfumatoScheduler":  # ours, made by as_diffusers
+        from .diffusers_scheduler import SfumatoScheduler
+
+        own = SfumatoScheduler.from_config({"_class_name": name, **given})
+        return Sampling(own.sampler, own.schedule, own.row, own.grid)
     config = options(name, given)
     schedule, row = read_process(source, None)
     return Sampling(_sampler(name, config), schedule, row, _grid(name, config, schedule))

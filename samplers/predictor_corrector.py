@@ -13,7 +13,7 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from .ddim import DDIM
 from .langevin import Corrector, Langevin
-from .state import Denoise, Sampler, State, Vector
+from .state import Denoise, Sampler, State, Vector, check_within
 from .unipc import UniPC
 
 __all__ = ["PredictorCorrector", "Rule"]
@@ -56,6 +56,11 @@ class PredictorCorrector:
     rule: Rule | None = None
 
     def __post_init__(self) -> None:
+        check_within(self, "predictor", self.predictor, Sampler)
+        if not isinstance(self.corrector, Corrector):
+            raise ValueError(
+                f"PredictorCorrector.corrector is {self.corrector!r}; allowed: a corrector, such as Langevin()"
+            )
         inner: Any = self.predictor
         while inner is not None:
             if isinstance(inner, UniPC):

@@ -11,10 +11,10 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from ..schedules.scalar import Number, divide, relu, sqrt
 
-__all__ = ["Denoise", "Sampler", "State", "Vector", "move"]
+__all__ = ["Denoise", "Sampler", "State", "Vector", "check_within", "move"]
 
 Denoise: TypeAlias = Callable[[Tensor, Level], Prediction]
-"""All that a sampler knows of a model: (x, level) -> what it believes.
+"""All that a sampler knows of a model: (x, level) -> what it believes, such as Prediction.pair(x0, eps).
 
 What it returns must not be written to later: a network that answers in one buffer again and again (CUDA graphs) returns copies.
 It must not write to x, and may keep it."""
@@ -90,3 +90,15 @@ def move(
     if x0 is not None:
         x = x + (nxt.alpha - divide(kept, now.ratio)) * (x0 - p.x0)
     return x if none else x + fresh * z
+
+
+def check_within(whole: object, name: str, value: object, wanted: type) -> None:
+    """Refuse a part of a sampler that is none.
+
+    Raises:
+        ValueError: naming the field and the fix.
+    """
+    if isinstance(value, type) or not isinstance(value, wanted):
+        raise ValueError(
+            f"{type(whole).__name__}.{name} is {value!r}, which is no {wanted.__name__}; give an object, such as DDIM()"
+        )

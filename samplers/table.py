@@ -70,6 +70,8 @@ def trace(sampler: Sampler, levels: Sequence[Level]) -> list[Program] | None:
             Exception
         ):  # a symbol was asked for more than + - * /; a real mistake shows again, on tensors, as written
             return None
+        if not (isinstance(state, State) and isinstance(p, Prediction)):  # named when it runs as written
+            return None
         linear = all(isinstance(v, Form) for v in (state.x, *state.memory, *(x for x, _ in asks)))
         shown = next((k for k, a in enumerate(answers) if a is p), -1)
         if not linear or shown < 0:

@@ -57,9 +57,13 @@ def trajectory(
         as_written: run the step as it is written, the reference of the table.
 
     Raises:
-        ValueError: without noise for a sampler that draws, for fewer than two levels, for an x of whole numbers, and what
-            `denoise.check` refuses; while it runs, for an answer or noise of another shape than x.
+        ValueError: without noise for a sampler that draws, for what is no sampler and what are no levels or fewer than two, for an x of
+            whole numbers, and what `denoise.check` refuses; while it runs, for an answer or noise of another shape than x.
     """
+    if isinstance(sampler, type) or not isinstance(sampler, Sampler):
+        raise ValueError(f"sampler is {sampler!r}; allowed: an object with draws and step, such as DDIM()")
+    if not all(isinstance(level, Level) for level in levels):
+        raise ValueError("levels hold something else than levels; a grid makes them: trailing(schedule, steps)")
     table = table or tabulate(sampler, levels)
     if table.sampler != sampler or list(table.levels) != list(levels):
         raise ValueError(
@@ -69,7 +73,8 @@ def trajectory(
         raise ValueError(f"x is {x.dtype}; allowed: a floating dtype, such as torch.float32")
     if sampler.draws and noise is None:
         raise ValueError(
-            f"{sampler} draws {sampler.draws} noise tensor(s) per step; give noise=, a source like `addressed(seeds)`"
+            f"{sampler} draws {sampler.draws} noise tensor(s) per step; give noise=, a function (step, draw) -> tensor like x, such as "
+            "Brownian(seeds, 0, levels, x.shape[1:])"
         )
     check = getattr(denoise, "check", None)
     if check is not None:

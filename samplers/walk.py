@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -122,7 +122,11 @@ def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Ma
             assert turn.at is not None
             assert turn.level is not None
             at = buffers.compute(turn.at, tensors)
-            p = cast(Prediction, (yield Request(at, turn.level, k == 0)))
+            p = yield Request(at, turn.level, k == 0)
+            if not isinstance(p, Prediction):
+                raise ValueError(
+                    f"denoise returned a {type(p).__name__}; allowed: a Prediction, such as Prediction.pair(x0, eps)"
+                )
             shown = p if k == program.shown else shown
             if (
                 p.row is not None

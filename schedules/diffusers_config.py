@@ -95,6 +95,8 @@ def read_config(source: Mapping[str, Any] | str | Path | object) -> tuple[str, M
         if not isinstance(config, dict) or "_class_name" not in config:
             raise ValueError(f"{file} is no scheduler config: it names no _class_name; {_SOURCES}")
         return read_config(config)
+    if hasattr(source, "scheduler"):
+        raise ValueError(f"a {type(source).__name__} is a pipeline; give its scheduler, pipe.scheduler")
     config = getattr(source, "config", None)
     if not isinstance(config, Mapping):
         raise ValueError(f"a {type(source).__name__} is no scheduler; {_SOURCES}")

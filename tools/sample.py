@@ -123,16 +123,22 @@ def run(argv: Sequence[str]) -> int:
         )
     seeds = numbers(options.seeds, "seeds")
     model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
+    found = out.is_dir()
     out.mkdir(parents=True, exist_ok=True)  # found out before the work, not after it
     labels = None
     if options.labels is not None:
         given = numbers(options.labels, "labels")
         labels = [given[i % len(given)] for i in range(len(seeds))]
-    samples = model.sample(
-        seeds, labels, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
-        filters=options.filters, retries=options.retries, batch=options.batch, strict=options.strict,
-        brownian=options.brownian, progress=True,
-    )  # fmt: skip
+    try:
+        samples = model.sample(
+            seeds, labels, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
+            filters=options.filters, retries=options.retries, batch=options.batch, strict=options.strict,
+            brownian=options.brownian, progress=True,
+        )  # fmt: skip
+    except ValueError:
+        if not found:  # nothing was made
+            out.rmdir()
+        raise
     paths = samples.save(out)
     samples.save_sheet(out / "sheet.png", options.columns)
     (out / "samples.json").write_text(json.dumps([samples.settings_of(i) for i in range(len(samples))], indent=1))

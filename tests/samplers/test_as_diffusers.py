@@ -34,6 +34,7 @@ from sfumato.samplers import (
     State,
     UniPC,
     as_diffusers,
+    from_diffusers,
     move,
     on_path,
     trajectory,
@@ -561,3 +562,22 @@ def test_numbers_that_are_not_finite_are_an_error_not_a_black_picture():
         x = scheduler.step(torch.full_like(x, float("nan")), t, x).prev_sample
     with pytest.raises(FloatingPointError, match="the network answered with nan"):
         scheduler.step(torch.full_like(x, float("nan")), last, x)
+
+
+def test_our_own_scheduler_is_read_back(tmp_path):
+    """As an object, a config and a folder: what was saved is what it was."""
+    scheduler = as_diffusers(UniPC(3), BetaTable("scaled_linear"), "v_prediction", Karras(0.05, 10.0))
+    scheduler.save_pretrained(tmp_path / "scheduler")
+    for source in (scheduler, dict(scheduler.config) | {"_class_name": "SfumatoScheduler"}, tmp_path):
+        sampling = from_diffusers(source)
+        assert sampling == (UniPC(3), BetaTable("scaled_linear"), V(), Karras(0.05, 10.0))
+        other = as_diffusers(DDIM(), like=source)
+        assert (other.schedule, other.row) == (BetaTable("scaled_linear"), V())
+
+
+def test_a_pipeline_is_not_its_scheduler():
+    class Pipe:
+        scheduler = None
+
+    with pytest.raises(ValueError, match=r"a Pipe is a pipeline; give its scheduler, pipe.scheduler"):
+        as_diffusers(DDIM(), like=Pipe())

@@ -178,7 +178,7 @@ PATHS = [Cosine(), LinearBeta(), RectifiedFlow(), VarianceExploding(0.002, 80.0,
 
 
 def per_sample(x, level):
-    return Mixture(row=Flow())(x, level.like(x))
+    return Mixture(row=Flow())(x, level)  # alpha and sigma are numbers that multiply x
 
 
 @pytest.mark.parametrize("path", PATHS, ids=str)

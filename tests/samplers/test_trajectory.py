@@ -13,6 +13,7 @@ from sfumato.samplers import (
     GHVB,
     PLMS,
     Churn,
+    Clipped,
     DPMSolver2,
     DPMSolverPP,
     DPMSolverPP2S,
@@ -501,7 +502,49 @@ def test_a_path_reaches_every_part_that_asks_for_one():
         path: Schedule | None = None
         draws = 0
 
+        def correct(self, x, denoise, now, nxt, z):
+            return x
+
     found = on_path(Log(), Cosine())
     assert found.path is None
     assert found.steps == (DPMSolver2(path=Cosine()), DDIM())
     assert on_path(PredictorCorrector(corrector=Corrects()), Cosine()).corrector.path == Cosine()
+
+
+def test_what_is_no_sampler_no_level_and_no_prediction_is_named():
+    levels, x = trailing(LinearBeta(), 5), torch.randn(3, 4, dtype=torch.float64)
+    for wrong in (DDIM, "DDIM"):
+        with pytest.raises(ValueError, match=r"allowed: an object with draws and step, such as DDIM\(\)"):
+            trajectory(wrong, Mixture(), levels, x)
+    with pytest.raises(ValueError, match="a grid makes them"):
+        trajectory(DDIM(), Mixture(), [1.0, 0.5, 0.0], x)
+    with pytest.raises(ValueError, match="denoise returned a tuple; allowed: a Prediction"):
+        list(trajectory(DDIM(), lambda x, level: (x, x), levels, x))
+    with pytest.raises(ValueError, match="such as Brownian"):
+        trajectory(DDPM(), Mixture(), levels, x)
+
+
+def test_a_step_that_returns_in_the_wrong_order_is_named():
+    class Swapped:
+        draws = 0
+
+        def step(self, state, denoise, levels, z):
+            return DDIM().step(state, denoise, levels, z)[::-1]
+
+    with pytest.raises(
+        ValueError, match=r"Swapped.step returned \(Prediction, State\); it must return \(State, Prediction\)"
+    ):
+        list(trajectory(Swapped(), Mixture(), trailing(LinearBeta(), 5), torch.randn(3, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Churn(None), lambda: Churn(Heun), lambda: Clipped("DDIM"), lambda: PredictorCorrector(Langevin())]
+)
+def test_a_part_within_a_sampler_is_one(make):
+    with pytest.raises(ValueError, match="which is no Sampler; give an object"):
+        make()
+
+
+def test_a_corrector_is_one():
+    with pytest.raises(ValueError, match=r"allowed: a corrector, such as Langevin\(\)"):
+        PredictorCorrector(DDIM(), DDIM())

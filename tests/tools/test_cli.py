@@ -277,6 +277,10 @@ def test_pictures_are_not_mixed(a_run, capsys, tmp_path):
     assert "holds pictures already" in fails(capsys, "sample", a_run, "--seeds", "0", "--out", tmp_path / "x")
     (tmp_path / "file").write_text("")
     assert "is a file" in fails(capsys, "sample", a_run, "--out", tmp_path / "file")
+    # what is refused on the way leaves no empty folder
+    wrong = ["--sampler", "Churn", "--sampler.sampler", "PLMS", "--sampler.gamma", "0.1"]
+    assert "which remembers something" in fails(capsys, "sample", a_run, *wrong, "--out", tmp_path / "y")
+    assert not (tmp_path / "y").exists()
 
 
 def test_a_missing_key_says_what_it_is(capsys, tmp_path):
