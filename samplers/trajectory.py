@@ -18,7 +18,7 @@ from .walk import Request, Table, check_like, draw, tabulate, walk
 __all__ = ["Step", "Table", "checked", "tabulate", "trajectory"]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)  # not frozen: that would be the costliest line of a step
 class Step:
     """One step that has been made; yours to keep, and cheaper to let go of (`del step`) before the next is asked for.
 
