@@ -70,6 +70,10 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
         self.row: Row = check_part("row", parts["row"], Row, "Eps()")
         self.grid: Grid = check_part("grid", parts["grid"], Grid, "Trailing()")
         self.clock = parts["clock"]
+        if self.clock is not None and not callable(self.clock):
+            raise ValueError(
+                f"clock is {self.clock!r}; allowed: a function of the level, such as TimeClock(1000), or none"
+            )
         self._time = network_time(self.schedule, self.row, self.clock)
         name = next((k for k, v in ROWS.items() if v == self.row), type(self.row).__name__)
         self.register_to_config(
@@ -181,9 +185,11 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
         """Take one answer of the network.
 
         Args:
-            model_output: (B, C, ...), or with twice the channels, the second half a learned variance.
+            model_output: (B, C, ...), or with twice the channels, the second half a learned variance. A sampler that remembers keeps it: a
+                network that answers in one buffer again and again gives a copy.
             timestep: the entry of `timesteps` that the network was told.
-            sample: (B, C, ...), where the network was asked. It may have been changed since it was returned (inpainting, callbacks).
+            sample: (B, C, ...), where the network was asked. It may have been changed since it was returned (inpainting, callbacks;
+                in inference mode, where nothing counts writes, into a new tensor).
             generator: one, or one per sample; each draw of a step takes one tensor of normals from it.
             eta: 0, or that of the sampler: the share of new noise is the sampler's own.
             use_clipped_model_output: what DDIMPipeline passes; clipping is a sampler here, so false.
@@ -199,7 +205,7 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(
                 f"use_clipped_model_output is true; allowed: false, with the sampler Clipped({self.sampler})"
             )
-        if eta not in (0, getattr(self.sampler, "eta", 0)):
+        if eta not in (0, _eta(self.sampler)):
             raise ValueError(
                 f"eta is {eta}, the sampler is {self.sampler}; make it with that eta, such as DDIM(eta={eta})"
             )
@@ -229,6 +235,10 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
         After set_begin_index the level is that of the begin index, and in the loop that of the next evaluation, whatever `timesteps` says
         (two evaluations may share a timestep). Otherwise `timesteps` (B,) are looked up: in the list, or among the table's entries.
         """
+        if noise.shape != original_samples.shape:
+            raise ValueError(
+                f"noise has shape {tuple(noise.shape)}, original_samples {tuple(original_samples.shape)}; allowed: the same"
+            )
         alpha, sigma = self._numbers(timesteps, original_samples)
         return alpha * original_samples + sigma * noise
 
@@ -258,6 +268,8 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
             levels = [
                 self._walk.asked[self._times.find(t)] if count is None and self._walk else self._entry(t) for t in times
             ]
+        if len(levels) not in (1, len(x)):
+            raise ValueError(f"timesteps holds {len(levels)} for a batch of {len(x)}; allowed: one, or one per sample")
         pair = (
             torch.tensor([[level.alpha, level.sigma] for level in levels], dtype=torch.float64).to(x.dtype).to(x.device)
         )
@@ -271,3 +283,9 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
             known = "call set_timesteps first" if count is None else f"allowed: 0 to {count - 1}"
             raise ValueError(f"timesteps holds {index:.6g}; {known}")
         return self.schedule((index + 1) / count)
+
+
+def _eta(sampler: object) -> float:
+    """The share of new noise of a sampler, or of the one that it is around."""
+    inner = getattr(sampler, "sampler", None)
+    return getattr(sampler, "eta", 0.0) if inner is None else _eta(inner)

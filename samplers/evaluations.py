@@ -47,7 +47,16 @@ class Evaluations:
         self._made = 0  # steps
         self._request: Request | None = None  # None: the next step begins with where the last one led, as it is then
         self._x = self._given = torch.empty(0)  # where it is, and what was returned for that
+        self._version: int | None = None  # of what was returned, which tells whether it was written to
+        self._next, self._lost = 0, ""
         self._draw: Callable[[Tensor], Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the walk itself, which is Python's running code: a copy made within one can't go on."""
+        state = self.__dict__.copy()
+        if self._loop is not None:
+            state |= {"_loop": None, "_request": None, "_lost": "is a copy that was made within a walk"}
+        return state | {"_draw": None}
 
     def begins(self, index: int) -> tuple[int, Table, dict[str, float]]:
         """The step that begins with an evaluation, the table of the walk from there, and the form of the x that is asked first.
@@ -102,7 +111,7 @@ class Evaluations:
         first = next(self._loop)
         assert isinstance(first, Request)
         self._request, self._x = first, first.x
-        self._given = given
+        self._given, self._version, self._next = given, _version(given), index
 
     def answer(
         self, index: int, sample: Tensor, out: Tensor, normals: Callable[[Tensor], Tensor]
@@ -116,10 +125,10 @@ class Evaluations:
             normals: tensor -> normals like it.
 
         Returns:
-            Where the network is to be asked next, at last the sample; and the predicted x0.
+            Where the network is to be asked next, at last the sample; and the predicted x0. Yours to write to.
 
         Raises:
-            ValueError: for tensors of other shapes.
+            ValueError: for tensors of other shapes, an evaluation that is not the next one, and after an error ended the walk.
             FloatingPointError: after the last answer, for a sample that is not finite.
         """
         variance = None
@@ -132,8 +141,28 @@ class Evaluations:
             )
         if not sample.is_floating_point():
             raise ValueError(f"sample is {sample.dtype}; allowed: a floating dtype, such as torch.float32")
+        if self._lost:
+            raise ValueError(f"this scheduler {self._lost} and can't go on; call set_timesteps and begin again")
+        if self._loop is not None and index != self._next:
+            raise ValueError(
+                f"evaluation {index} is not the next one, {self._next}; does another loop use this scheduler? Give each its own"
+            )
+        if self._loop is not None and sample.shape != self._x.shape:
+            raise ValueError(
+                f"sample has shape {tuple(sample.shape)}; allowed: that of the last step, {tuple(self._x.shape)}"
+            )
         self._draw = normals
         work = sample.dtype if sample.dtype in (torch.float32, torch.float64) else torch.float32
+        try:
+            return self._go_on(index, sample, out, variance, work)
+        except BaseException:
+            if self._made < len(self.starts) or self._loop is not None:
+                self._loop, self._lost = None, "met an error within a walk"
+            raise
+
+    def _go_on(
+        self, index: int, sample: Tensor, out: Tensor, variance: Tensor | None, work: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
         if self._loop is None:
             self._start(index, sample.to(work))
         x = self._met(sample)
@@ -147,17 +176,19 @@ class Evaluations:
         out, variance = out.to(at.dtype), None if variance is None else variance.to(at.dtype)
         p = Prediction(at, request.level, out, self.row, variance)
         self._follow(self._loop.send(p))
+        if self._loop is None:  # the end: it may be the network's own output, or the prediction's x0
+            self._x = self._x.clone()
         self._given = self._x.to(sample.dtype)
-        return self._given, p.x0.to(sample.dtype)
+        self._version, self._next = _version(self._given), index + 1
+        return self._given, p.x0.to(sample.dtype, copy=True)
 
     def _met(self, sample: Tensor) -> Tensor:
         """Where the network was asked: our own tensor, unless the caller has put another in its place."""
-        if sample.shape != self._x.shape:
-            raise ValueError(
-                f"sample has shape {tuple(sample.shape)}; allowed: that of the last step, {tuple(self._x.shape)}"
-            )
         if sample.dtype == self._x.dtype:
-            return self._x if sample is self._given else sample
+            if sample is not self._given:
+                return sample
+            # written to in place, it is another x than the one that the numbers stand for
+            return self._x if _version(sample) == self._version else sample.view_as(sample)
         # half precision: what was not changed keeps its digits (asked of every element, so that no device is waited for)
         return torch.where(sample == self._x.to(sample.dtype), self._x, sample.to(self._x.dtype))
 
@@ -183,6 +214,11 @@ class Evaluations:
             del item
             assert self._loop is not None
             self._follow(next(self._loop))
+
+
+def _version(tensor: Tensor) -> int | None:
+    """How often a tensor was written to; None in inference mode, which does not count."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def _few(numbers: Sequence[int]) -> str:

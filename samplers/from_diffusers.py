@@ -52,9 +52,12 @@ def from_diffusers(source: Mapping[str, Any] | str | Path | object) -> Sampling:
       published one, legacy=True, of order 2 in fact; sde-dpmsolver++ of order 3 has a wrong sign there, which is not imitated.
     * DDIM and PNDM step from t to t - T // steps, whichever timestep is next: "linspace", and "trailing" where steps do not divide T, lead
       them beside the grid. DDPM with variance fixed_large adds noise in a last step that is not the table's last.
-    * UniPC's bh1 to sigma 0, its default end, is nan in diffusers. Euler's classes return x / alpha where they end at the first entry.
+    * UniPC's bh1 to sigma 0, its default end, is nan in diffusers; so are bh2 and DPM-Solver++ of order 2 without lower_order_final.
+    * Euler's classes return x / alpha where they end at the first entry.
     * Zero SNR is exact here, and 2^-24 in Euler, DPM-Solver and UniPC.
     * Karras grids tell DPM-Solver's and UniPC's network a rounded time; here it is the exact one.
+    * A last step of no length is left out where the end is the first entry: DDIM with clip_sample clips x0 once more in it, and UniPC
+      corrects once more.
     * What is no config but an argument of a step (eta of DDIM, churn of Euler) is unknown: 0. The starting noise of "leading" is a little
       larger in Euler's classes, and is 1 in the others, for sigma here.
 
@@ -71,6 +74,15 @@ def from_diffusers(source: Mapping[str, Any] | str | Path | object) -> Sampling:
         own = SfumatoScheduler.from_config({"_class_name": name, **given})
         return Sampling(own.sampler, own.schedule, own.row, own.grid)
     config = options(name, given)
+    if (
+        name == "UniPCMultistepScheduler"
+        and config["final_sigmas_type"] == "sigma_min"
+        and config["sigma_min"] is not None
+    ):
+        raise ValueError(
+            f"{name}: sigma_min is {config['sigma_min']} with final_sigmas_type sigma_min, which ends at that level; no grid here does. "
+            "Allowed: final_sigmas_type zero, or no sigma_min"
+        )
     schedule, row = read_process(source, None)
     return Sampling(_sampler(name, config), schedule, row, _grid(name, config, schedule))
 

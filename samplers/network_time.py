@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from ..schedules.level import Level
 from ..schedules.rows import EDM, Negative, Row
@@ -29,24 +30,36 @@ def network_time(
         ValueError: for a path of another kind, without a clock.
     """
     if clock is not None:
-        return lambda level: float(clock(level))  # pyright: ignore[reportArgumentType]
+        return partial(_told, clock)
     count = entries(schedule)
     if count is not None:
-        return lambda level: _index(float(level.t), count)
+        return partial(_index, count)
     middle = schedule(0.5)
     if abs(middle.alpha + middle.sigma - 1.0) < 1e-12:
-        return lambda level: 1000.0 * float(level.sigma)
+        return _thousandfold
     while isinstance(row, Negative):
         row = row.row
     if isinstance(row, EDM):
-        return lambda level: math.log(level.ratio) / 4
+        return _quarter_log
     raise ValueError(
         f"schedule is {schedule}, which is no table: what number its network takes as time is not known; give clock, a function of the "
         "level, such as clock=TimeClock(1000) of sfumato.diffusion.clocks"
     )
 
 
-def _index(t: float, count: int) -> float:
-    """The entry at t, a whole number where t stands on one but for rounding."""
-    index = min(max(t * count - 1.0, 0.0), count - 1.0)
+def _told(clock: Callable[[Level], object], level: Level) -> float:
+    return float(clock(level))  # pyright: ignore[reportArgumentType]
+
+
+def _index(count: int, level: Level) -> float:
+    """The entry of a level, a whole number where it stands on one but for rounding."""
+    index = min(max(float(level.t) * count - 1.0, 0.0), count - 1.0)
     return float(round(index)) if abs(index - round(index)) < 1e-6 else index
+
+
+def _thousandfold(level: Level) -> float:
+    return 1000.0 * float(level.sigma)
+
+
+def _quarter_log(level: Level) -> float:
+    return math.log(float(level.ratio)) / 4

@@ -35,7 +35,12 @@ class Timesteps:
         Raises:
             ValueError: for a number that is not in the list.
         """
-        value = float(torch.as_tensor(timestep).flatten()[0])
+        try:
+            value = float(timestep)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"timestep is {timestep!r}; allowed: one number, an entry of scheduler.timesteps"
+            ) from None
         found = [i for i, told in enumerate(self._told) if _near(value, told)]
         if not found:
             raise ValueError(

@@ -117,7 +117,9 @@ def _say(folder: Path, results: dict[str, Any], loss: str) -> None:
     print(f"class accuracy {plain['accuracy']:.3f} unguided, {guided['accuracy']:.3f} under {guided['guidance']}; "
           f"the classifier's own {known['test_accuracy']:.3f}")  # fmt: skip
     print(f"\nthe picture: {folder / 'samples.png'}\n{loss}\nnext:")
-    print(f"  sfumato sample {folder} --seeds 0-15 --labels 3 --sampler HeavyBall --sampler.base DPMSolverPP --steps 12")
+    print(
+        f"  sfumato sample {folder} --seeds 0-15 --labels 3 --sampler HeavyBall --sampler.base DPMSolverPP --steps 12"
+    )
     print(f"  sfumato sample {folder} --labels 0-9 --guidance Interval --guidance.rule CFG --guidance.rule.scale 4 "
           "--guidance.low 0.2 --guidance.high 2")  # fmt: skip
     print("  sfumato train digits --row V --weighting MinSNR --steps 1000 --out runs/mine")

@@ -480,3 +480,15 @@ def test_folder_and_config_say_the_same(tmp_path):
     assert bare == from_diffusers(diffusers.EulerDiscreteScheduler())
     with pytest.raises(ValueError, match="did you mean EulerDiscreteScheduler"):
         from_diffusers({"_class_name": "EulerDiscreetScheduler"})
+
+
+def test_the_range_of_clipping_is_theirs():
+    sampling = from_diffusers(make("DDPMScheduler", clip_sample_range=0.5))
+    assert sampling.sampler == Clipped(DDPM("small"), 0.5)
+    assert from_diffusers(make("DDIMScheduler", clip_sample_range=2.0)).sampler == Clipped(DDIM(), 2.0, keep_eps=True)
+
+
+def test_unipc_that_ends_at_its_own_sigma_is_refused():
+    scheduler = make("UniPCMultistepScheduler", use_karras_sigmas=True, sigma_min=0.1, final_sigmas_type="sigma_min")
+    with pytest.raises(ValueError, match="which ends at that level; no grid here does"):
+        from_diffusers(scheduler)
