@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from sfumato.samplers import PLMS, trajectory
+from sfumato.samplers.form import Form
+from sfumato.samplers.plan import _recipe, _share
 from sfumato.schedules import Cosine, Level, LinearBeta, Prediction, trailing
 from sfumato.tools.bench.methods import METHODS, ROWS, levels_for
 from sfumato.tools.bench.samplers import counted
@@ -115,3 +117,13 @@ def test_what_is_kept_now_and_then_keeps_its_values(name, rows):
         ends.append(last)
     assert all(torch.equal(a, b) for a, b in held)
     assert float((ends[0] - ends[1]).abs().max()) <= 1e-12 * float(ends[1].abs().max())
+
+
+def test_operations_that_would_cancel_are_not_taken():
+    """Fewer operations are not worth lost digits: no lerp by a hundred, no detour over a far larger sum."""
+    assert _recipe(Form({"x": 101.0, "o0": -100.0}), {"x": 0, "o0": 1}).kind == "mul"
+    assert _recipe(Form({"x": 1.5, "o0": -0.5}), {"x": 0, "o0": 1}).kind == "lerp"
+    form = Form({"x": 1.0, "o0": 1.0})
+    assert _share(form, [("n0", Form({"x": 1.0, "o0": 1.0, "m0": 100.0}))]).terms == form.terms
+    near = Form({"x": 1.0, "o0": 1.0, "m0": 2.0})
+    assert _share(near, [("n0", form)]).terms == {"m0": 2.0, "n0": 1.0}
