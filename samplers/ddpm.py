@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
-from ..schedules.scalar import divide, relu, sqrt, where
+from ..schedules.scalar import divide, minimum, relu, sqrt, where
 from .state import Denoise, State, Vector, move
 
 __all__ = ["DDPM"]
@@ -48,7 +48,7 @@ class DDPM:
         *_, now, nxt = levels
         p = denoise(state.x, now)
         beta = relu(now.sigma**2 - divide(now.alpha, nxt.alpha) ** 2 * nxt.sigma**2)
-        small = divide(nxt.sigma, now.sigma) * sqrt(beta)
+        small = minimum(divide(nxt.sigma, now.sigma), 1.0) * sqrt(beta)  # upward beta is 0, the ratio may be infinite
         x = move(p, now, nxt, fresh=small, z=z[0])
         if self.variance == "large":
             x = x + (sqrt(beta) - small) * (nxt.sigma > 0) * z[0]

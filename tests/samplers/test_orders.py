@@ -254,3 +254,29 @@ def test_third_order_from_exact_starting_values(legacy, errors):
     assert fitted_order(found, steps) == pytest.approx(2.0 if legacy else 3.2, abs=0.1)
     if errors:
         assert found == pytest.approx(errors, rel=3e-3, abs=1.1e-8)
+
+
+@pytest.mark.parametrize("as_written", [False, True])
+@pytest.mark.parametrize(
+    "sampler", [DDPM(), DDPM("large"), DDIM(1.0), Euler(1.0), DPMSolver2(1.0), DPMSolverPP(2, 1.0)], ids=str
+)
+def test_upward_there_is_no_noise_to_draw_anew(sampler, as_written):
+    """From exactly data: the step is the deterministic one, whatever is drawn."""
+    path, x = RectifiedFlow(), torch.tensor([-1.3, 0.2, 0.9], dtype=torch.float64)
+    gaussian = lambda x, level: Prediction.pair(  # noqa: E731
+        level.alpha * x / (level.alpha**2 + level.sigma**2), level.sigma * x / (level.alpha**2 + level.sigma**2)
+    )
+    found = []
+    with torch.no_grad():
+        for size in (0.0, 1.0):
+            walk = trajectory(
+                on_path(sampler, path),
+                gaussian,
+                trailing(path, 20)[::-1],
+                x,
+                lambda i, d, s=size: s + 0 * x,
+                as_written=as_written,
+            )
+            found.append([step.x for step in walk][-2])
+    assert torch.equal(*found)
+    assert bool(torch.isfinite(found[0]).all())
