@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
-from ..schedules.scalar import divide, relu, sqrt
-from .state import Denoise, State, Vector, move
+from .state import Denoise, State, Vector, move, renewed
 
 __all__ = ["DDIM"]
 
@@ -45,5 +44,4 @@ class DDIM:
         p = denoise(state.x, now)
         if not self.eta:
             return State(move(p, now, nxt)), p
-        fresh = self.eta * nxt.sigma * sqrt(relu(1.0 - divide(nxt.ratio, now.ratio) ** 2))
-        return State(move(p, now, nxt, fresh=fresh, z=z[0])), p
+        return State(move(p, now, nxt, fresh=nxt.sigma * renewed(now, nxt, self.eta), z=z[0])), p

@@ -28,7 +28,7 @@ class DPMSolver2:
     Raises:
         ValueError: for values out of range; in a step, without a path.
 
-    Source: Lu et al. 2022 (2206.00927), algorithms 1 and 4; k-diffusion's `sample_dpm_2` and `sample_dpm_2_ancestral`.
+    Source: Lu et al. 2022 (2206.00927), DPM-Solver-2; k-diffusion's `sample_dpm_2` and `sample_dpm_2_ancestral`.
     """
 
     eta: float = 0.0

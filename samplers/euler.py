@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
-from ..schedules.scalar import divide, minimum, relu, sqrt
-from .state import Denoise, State, Vector, move
+from ..schedules.scalar import minimum
+from .state import Denoise, State, Vector, move, renewed
 
 __all__ = ["Euler"]
 
@@ -48,5 +48,5 @@ class Euler:
         p = denoise(state.x, now)
         if not self.eta:
             return State(move(p, now, nxt)), p
-        up = self.eta * sqrt(relu(1.0 - divide(nxt.ratio, now.ratio) ** 2))
-        return State(move(p, now, nxt, fresh=nxt.sigma * minimum(up, 1.0), z=z[0])), p
+        fresh = nxt.sigma * minimum(renewed(now, nxt, self.eta), 1.0)
+        return State(move(p, now, nxt, fresh=fresh, z=z[0])), p

@@ -29,7 +29,7 @@ class GradientEstimation:
     Raises:
         ValueError: for values out of range.
 
-    Source: Permenter & Yuan 2024 (2306.04848), algorithm 2; the noise is that of their smalldiffusion.
+    Source: Permenter & Yuan 2024 (2306.04848); the noise is that of their smalldiffusion.
     """
 
     gamma: float = 2.0

@@ -55,7 +55,7 @@ class Langevin:
     Raises:
         ValueError: for values out of range.
 
-    Source: Song et al. 2021 (2011.13456), algorithms 4 and 5; Bradley & Nakkiran 2024 (2408.09000), algorithm 2 for "removed".
+    Source: Song et al. 2021 (2011.13456), algorithms 4 and 5; Bradley & Nakkiran 2024 (2408.09000) for "removed".
     """
 
     rule: Literal["removed", "share", "snr"] = "removed"

@@ -40,7 +40,7 @@ class PLMS:
     Raises:
         ValueError: for other values; in a step, for "rk4" without a path.
 
-    Source: Liu et al. 2022 (2202.09778), eq. 12-14 (PNDM); Zhang & Chen 2022 (2204.13902) for variable steps.
+    Source: Liu et al. 2022 (2202.09778), PNDM; Zhang & Chen 2022 (2204.13902) for variable steps.
     """
 
     order: int = 4

@@ -48,7 +48,7 @@ class PredictorCorrector:
     Raises:
         ValueError: for UniPC as a predictor; in a step, for a rule where the model has no branches.
 
-    Source: Song et al. 2021 (2011.13456), algorithm 1; Bradley & Nakkiran 2024 (2408.09000), algorithm 2.
+    Source: Song et al. 2021 (2011.13456), algorithm 1; Bradley & Nakkiran 2024 (2408.09000) for guidance.
     """
 
     predictor: Sampler = field(default_factory=DDIM)

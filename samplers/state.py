@@ -11,7 +11,7 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from ..schedules.scalar import Number, divide, relu, sqrt
 
-__all__ = ["Denoise", "Sampler", "State", "Vector", "check_within", "move"]
+__all__ = ["Denoise", "Sampler", "State", "Vector", "check_within", "move", "renewed"]
 
 Denoise: TypeAlias = Callable[[Tensor, Level], Prediction]
 """All that a sampler knows of a model: (x, level) -> what it believes, such as Prediction.pair(x0, eps).
@@ -90,6 +90,16 @@ def move(
     if x0 is not None:
         x = x + (nxt.alpha - divide(kept, now.ratio)) * (x0 - p.x0)
     return x if none else x + fresh * z
+
+
+def renewed(now: Level, nxt: Level, eta: Number = 1.0) -> Number:
+    """How much of the next level's noise an ancestral step draws anew, eta sqrt(1 - (g' / g)^2) with g = sigma / alpha; upward none.
+
+    now, nxt: the step. eta: 1 is the posterior's own share, DDPM.
+
+    Source: Song et al. 2021 (2010.02502), eq. 16.
+    """
+    return eta * sqrt(relu(1.0 - divide(nxt.ratio, now.ratio) ** 2))
 
 
 def check_within(whole: object, name: str, value: object, wanted: type) -> None:

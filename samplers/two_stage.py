@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
-from ..schedules.scalar import divide
 from ..schedules.schedule import Schedule
 from .path import at_ratio, known, plain
-from .state import Denoise, State, Vector, move
+from .state import Denoise, State, Vector, move, renewed
 
 __all__ = ["check_stage", "two_stage"]
 
@@ -41,7 +40,7 @@ def two_stage(
     """
     plain(sampler, now, nxt)
     p = denoise(state.x, now)
-    up = eta * math.sqrt(max(0.0, 1.0 - float(divide(nxt.ratio, now.ratio)) ** 2))
+    up = float(renewed(now, nxt, eta))
     fresh, down = nxt.sigma * up, nxt.ratio * math.sqrt(1.0 - up**2)
     noise = z[0] if z else None
     if not (down > 0 and 0 < now.ratio < math.inf and math.isfinite(nxt.ratio)):

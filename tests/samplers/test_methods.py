@@ -77,7 +77,6 @@ LEVELS = [trailing(s, 9) for s in (Cosine(), LinearBeta(), RectifiedFlow(), EXPL
         (HeavyBall(PLMS(4), 1.0), PLMS(4)),
         (HeavyBall(PLMS(4, variable=True), 1.0), PLMS(4, variable=True)),
         (Churn(Heun(), 0.0), Heun()),
-        (DPMSolverPP(2, eta=0.0, solver="heun"), DPMSolverPP(2, solver="heun")),
     ],
     ids=str,
 )
