@@ -1,9 +1,39 @@
 """How to steer: rules that ask the branches of a model and answer with one prediction."""
 
+from .adaptive import Adaptive, cosine
+from .apg import APG
 from .ask import Ask, Branch, Guidance, Network
+from .autoguidance import Autoguidance
+from .cfg_plus_plus import CFGPlusPlus, equivalent_scale
 from .field import Field
 from .interval import Interval
+from .linear_adaptive import LinearAdaptive
+from .linear_plan import LinearPlan
+from .mix import Mix
+from .rescale import Rescale
 from .rules import CFG, Plain
+from .threshold import Threshold
 from .tree import Tree
 
-__all__ = ["CFG", "Ask", "Branch", "Field", "Guidance", "Interval", "Network", "Plain", "Tree"]
+__all__ = [
+    "APG",
+    "CFG",
+    "Adaptive",
+    "Ask",
+    "Autoguidance",
+    "Branch",
+    "CFGPlusPlus",
+    "Field",
+    "Guidance",
+    "Interval",
+    "LinearAdaptive",
+    "LinearPlan",
+    "Mix",
+    "Network",
+    "Plain",
+    "Rescale",
+    "Threshold",
+    "Tree",
+    "cosine",
+    "equivalent_scale",
+]

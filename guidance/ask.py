@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from ..schedules.level import Level, has_batch
@@ -47,7 +48,8 @@ class Ask:
     """One evaluation at (x, level): `cond, ref = ask("cond", "ref")`.
 
     branches: by name; "cond" is the one that guidance steers towards. x: (B, ...). level: where it is asked. now: where the step
-    began; decide by this one. spent: int64 (B, branches) on the host, evaluations so far.
+    began; decide by this one. spent: int64 (B, branches) on the host, evaluations so far. nxt: where the step leads, None where
+    nobody says. step: number of the step, from 0. slots: int64 (B,) on the host, which of `count` pictures these are.
     """
 
     branches: Mapping[str, Branch]
@@ -57,6 +59,10 @@ class Ask:
     spent: Tensor
     known: dict[str, Prediction] = field(default_factory=dict)
     rows: Tensor | None = None
+    nxt: Level | None = None
+    step: int = 0
+    slots: Tensor | None = None
+    count: int | None = None
 
     def only(self, on: Tensor) -> Ask:
         """The same evaluation, with every branch but "cond" run on some samples only.
@@ -68,6 +74,41 @@ class Ask:
         known = {k: v for k, v in self.known.items() if k == "cond"}
         return replace(self, rows=on.nonzero().squeeze(1), known=known)
 
+    def knows(self, name: str) -> bool:
+        """Whether a branch has been asked already: asking again costs nothing."""
+        return name in self.branches and self._twin(name) in self.known
+
+    def each(self, name: str, value: float | Sequence[float]) -> float | Tensor:
+        """A rule's number as it multiplies x: itself, or of a sequence with one number per picture those of this batch, (B, 1, ...).
+
+        Args:
+            name: of the number, for messages.
+            value: the number or the sequence.
+
+        Raises:
+            ValueError: for a sequence that has not one number per picture.
+        """
+        if not isinstance(value, Sequence):
+            return value
+        return self._own(name, value).view(-1, *[1] * (self.x.ndim - 1)).to(self.x)
+
+    def where(self, name: str, value: float | Sequence[float], wanted: Callable[[float], bool]) -> Tensor | None:
+        """Which samples have a number that is wanted, bool (B,) on the host; None: all. See `each`."""
+        if not isinstance(value, Sequence):
+            return None if wanted(value) else torch.zeros(len(self.x), dtype=torch.bool)
+        on = torch.tensor([wanted(v) for v in self._own(name, value).tolist()], dtype=torch.bool)
+        return None if bool(on.all()) else on
+
+    def _own(self, name: str, value: Sequence[float]) -> Tensor:
+        """The numbers of this batch's pictures, float64 (B,) on the host."""
+        slots = torch.arange(len(self.x)) if self.slots is None else self.slots
+        count = self.count if self.count is not None else int(slots.max()) + 1
+        if len(value) != count:
+            raise ValueError(
+                f"{name} has {len(value)} numbers for {count} picture(s); give one number, or one per picture (per seed, in their order)"
+            )
+        return torch.tensor(list(value), dtype=torch.float64)[slots]
+
     def __call__(self, *names: str) -> tuple[Prediction, ...]:
         """The predictions of the named branches.
 
@@ -76,15 +117,7 @@ class Ask:
         """
         for name in names:
             if name not in self.branches:
-                if list(self.branches) == ["cond"]:
-                    raise ValueError(
-                        f"guidance asks for branch {name!r}, but there is only 'cond': a model trained without classes, or whose labels "
-                        "were never dropped, has nothing to steer away from; use guidance Plain"
-                    )
-                raise ValueError(
-                    f"guidance asks for branch {name!r}; there are {', '.join(map(repr, self.branches))}. "
-                    'A negative prompt is given as the branch "negative", a weaker network as "weak"'
-                )
+                raise ValueError(_missing(name, list(self.branches)))
         if self.rows is not None and len(self.rows) == 0:  # nobody wants another branch: all repeat "cond"
             names = tuple("cond" for _ in names)
         wanted = [self._twin(name) for name in names]
@@ -137,6 +170,21 @@ class Ask:
             elif said_here:  # of this very x and level, so that the answers can be combined while raw
                 answer = Prediction(self.x, self.level, answer.out, answer.row, answer.variance)
             self.known[name] = answer
+
+
+def _missing(name: str, there: list[str]) -> str:
+    """What to say of a branch that is not there."""
+    if name == "ref" and "ref" not in there:
+        return (
+            "guidance steers away from 'ref', the model without a condition, and this model has none: it was trained without classes, or "
+            "its labels were never dropped (label_dropout 0); use guidance Plain, or steer away from another branch (against: negative)"
+        )
+    hints = {
+        "weak": "a weaker network is given as weak=load(...) to sample, or --weak RUN",
+        "negative": 'a negative prompt is given as also={"negative": labels} to sample, or --also.negative 3',
+    }
+    hint = hints.get(name, f'another condition is given as also={{"{name}": labels}} to sample, or --also.{name} 3')
+    return f"guidance asks for branch {name!r}; there are {', '.join(map(repr, there))}. Fix: {hint}"
 
 
 def _join(levels: list[Level]) -> Level:

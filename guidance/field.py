@@ -10,6 +10,7 @@ from torch import Tensor
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from .ask import Ask, Branch, Guidance
+from .space import check_levels
 from .tree import Tree
 
 __all__ = ["Field"]
@@ -26,34 +27,40 @@ class Field:
         branches: by name; "cond" must be there.
         rule: the guidance rule.
         size: samples in the batch, for counting.
+        slots: int64 (size,) on the host: which of `count` pictures these are, for rules with a number per picture; None: 0 to size - 1.
+        count: pictures in all; None: as many as the batch has.
 
     Raises:
         ValueError: without a branch "cond".
     """
 
-    def __init__(self, branches: Mapping[str, Branch], rule: Guidance, size: int) -> None:
+    def __init__(
+        self, branches: Mapping[str, Branch], rule: Guidance, size: int, slots: Tensor | None = None, count: int | None = None
+    ) -> None:  # fmt: skip
         if "cond" not in branches:
             raise ValueError(f"branches are {', '.join(map(repr, branches)) or 'none'}; one must be named 'cond'")
         self.branches, self.rule = branches, rule
         self.spent = torch.zeros(size, len(branches), dtype=torch.int64)
+        self.slots, self.count = slots, size if slots is None else count
         self.start()
 
     def check(self, levels: Sequence[Level]) -> None:
-        """Refuse levels at which a network says nothing (PairingError), before it is asked."""
+        """Refuse levels at which a network, or the rule in its space, says nothing (PairingError), before it is asked."""
         for branch in self.branches.values():
-            check = getattr(branch.network, "check", None)
-            if check is not None:
-                check(levels)
+            check_levels(branch.network, levels)
+        check_levels(self.rule, levels)
 
     def start(self) -> None:
         """A trajectory begins: the rule has no memory yet. The count of evaluations goes on."""
         self.now: Level | None = None
+        self.nxt: Level | None = None
+        self.step = -1
         self._memory: list[Tree] = []
         self._next: list[Tree] = []
 
-    def begin(self, now: Level) -> None:
-        """A step begins at `now`."""
-        self.now = now
+    def begin(self, now: Level, nxt: Level | None = None) -> None:
+        """A step begins at `now`, and leads to `nxt`."""
+        self.now, self.nxt, self.step = now, nxt, self.step + 1
         if self._next:
             self._memory, self._next = self._next, []
 
@@ -61,13 +68,17 @@ class Field:
         """What the guided model believes at (x, level)."""
         if not self._memory:
             self._memory = [self.rule.init(x)]
-        p, memory = self.rule(Ask(self.branches, x, level, self.now or level, self.spent), self._memory[0])
+        ask = Ask(
+            self.branches, x, level, self.now or level, self.spent, nxt=self.nxt, step=max(self.step, 0), slots=self.slots,
+            count=self.count,
+        )  # fmt: skip
+        p, memory = self.rule(ask, self._memory[0])
         if not self._next:
             self._next = [memory]
         return p
 
     def under(self, rule: Guidance) -> Field:
         """The same branches and count under another rule, for a corrector with a guidance of its own: it decides by its own level."""
-        other = Field(self.branches, rule, len(self.spent))
+        other = Field(self.branches, rule, len(self.spent), self.slots, self.count)
         other.spent = self.spent
         return other

@@ -14,6 +14,7 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from ..schedules.scalar import angle
 from ..schedules.schedule import Schedule
+from .jump import refuse_jump
 from .path import known, plain
 from .state import Denoise, State, Vector
 
@@ -137,5 +138,6 @@ class AdaptiveStep:
     ) -> _Stage:
         at = level.like(y)  # (B, 1, ...), so that whoever multiplies x with alpha may do so
         answer = denoise(((at.alpha**2 + at.sigma**2) ** 0.5 * y).to(dtype), at)
+        refuse_jump(self, answer, "its steps are of no fixed number; take CFG")
         cosine, sine = (f(phi).view(view).to(y) for f in (torch.cos, torch.sin))
         return _Stage(at, answer, cosine * answer.eps.to(y) - sine * answer.x0.to(y))

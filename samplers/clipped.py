@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction, from_x0
 from .ddim import DDIM
+from .jump import refuse_jump
 from .path import plain
 from .state import Denoise, Sampler, State, Vector, check_within
 
@@ -52,6 +53,7 @@ class Clipped:
 
         def clipped(x: Vector, level: Level) -> Prediction:
             p = denoise(x, level)
+            refuse_jump(self, p, "cut what it denoises with: guidance Threshold(CFGPlusPlus(...))")
             x0 = p.x0.clamp(-self.limit, self.limit)
             eps = p.eps if self.keep_eps else from_x0(x, level, x0).eps
             return Prediction.pair(x0, eps, p.variance)

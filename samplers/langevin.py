@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..schedules.level import Level
 from ..schedules.scalar import Number, divide, minimum, relu, sqrt
+from .jump import refuse_jump
 from .state import Denoise, Vector
 
 __all__ = ["Corrector", "Langevin"]
@@ -77,7 +78,9 @@ class Langevin:
     def correct(self, x: Vector, denoise: Denoise, now: Level, nxt: Level, z: tuple[Vector, ...]) -> Vector:
         at = nxt.like(x) if isinstance(x, Tensor) else nxt
         for xi in z:
-            eps = denoise(x, nxt).eps
+            p = denoise(x, nxt)
+            refuse_jump(self, p, "give the corrector a rule of its own: PredictorCorrector(..., rule=CFG(...))")
+            eps = p.eps
             e = self._size(now, nxt, eps, xi)
             x = x - e / (2 * at.sigma) * eps + sqrt(e) * xi
         return x

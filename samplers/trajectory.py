@@ -11,6 +11,7 @@ from torch import Tensor
 from ..schedules.level import Level
 from ..schedules.noise import Noise
 from ..schedules.prediction import Prediction
+from .jump import Watched, jump
 from .state import Denoise, Sampler, State
 from .table import recent
 from .walk import Request, Table, check_like, draw, tabulate, walk
@@ -23,7 +24,7 @@ class Step:
     """One step that has been made; yours to keep, and cheaper to let go of (`del step`) before the next is asked for.
 
     index: 0, 1, ...; last: whether it was the last. now, level: where it began and where it led. x: the state after it, (B, ...);
-    the loop reads it in the next step, so copy it before writing to it. prediction: what the model believed where it began.
+    the loop reads it in the next step, so copy it before writing to it. prediction: what the (guided) model believed where it began.
     denoise, noise: the model and the source of Gaussians, for who looks again.
     """
 
@@ -45,7 +46,7 @@ def trajectory(
 
     A linear sampler runs as a table of numbers, in buffers of its own, unless gradients are recorded (torch.is_grad_enabled());
     any other runs as it is written. A denoiser may have more to be told: `check(levels)` may refuse levels before the first
-    evaluation, `start()` hears that a trajectory begins, `begin(level)` that a step does (guidance keeps one vector field per step).
+    evaluation, `start()` hears that a trajectory begins, `begin(now, nxt)` that a step does (guidance keeps one vector field per step).
 
     Args:
         sampler: the method.
@@ -109,14 +110,18 @@ def _as_written(
     sampler: Sampler, denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise | None
 ) -> Iterator[Step]:
     state, begin, last = State(x), getattr(denoise, "begin", None), len(levels) - 2
+    watched = Watched(denoise)
     for i in range(last + 1):
         if begin is not None:
-            begin(levels[i])
-        state, p = checked(sampler, sampler.step(state, denoise, recent(levels, i), draw(sampler, noise, i, x)))
+            begin(levels[i], levels[i + 1])
+        state, p = checked(sampler, sampler.step(state, watched, recent(levels, i), draw(sampler, noise, i, x)))
+        moved = None if watched.last is None else jump(watched.last, levels[i], levels[i + 1])
+        if moved is not None:
+            state = state._replace(x=state.x + moved)
         if state.x.dtype != x.dtype:  # of a network that answers in another
             state = state._replace(x=state.x.to(x.dtype))
         check_like(f"x after a step of {type(sampler).__name__} (a network's answer of another shape?)", state.x, x)
-        yield Step(i, i == last, levels[i], levels[i + 1], state.x, p, denoise, noise)
+        yield Step(i, i == last, levels[i], levels[i + 1], state.x, p.toward or p, denoise, noise)
 
 
 def _by_table(table: Table, denoise: Denoise, x: Tensor, noise: Noise | None) -> Iterator[Step]:
@@ -125,14 +130,25 @@ def _by_table(table: Table, denoise: Denoise, x: Tensor, noise: Noise | None) ->
     loop = walk(table, x, noise)
     item = next(loop)
     i = 0
+    by: Tensor | None = None
     while True:
         if isinstance(item, Request):
             if begin is not None and item.first:
-                begin(levels[i])
-            item = loop.send(denoise(item.x, item.level))
-        else:
+                begin(levels[i], levels[i + 1])
+            p = denoise(item.x, item.level)
+            by = jump(p, levels[i], levels[i + 1]) if isinstance(p, Prediction) and p.toward is not None else None
+            item = loop.send(p)
+        elif by is None:
             yield Step(i, i == last, levels[i], levels[i + 1], item.x, item.prediction, denoise, noise)
             i += 1
             if i > last:
                 return
             item = next(loop)
+        else:
+            moved = item.x + by
+            shown = item.prediction.toward or item.prediction
+            yield Step(i, i == last, levels[i], levels[i + 1], moved, shown, denoise, noise)
+            i += 1
+            if i > last:
+                return
+            item = loop.send(moved)

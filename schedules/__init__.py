@@ -16,7 +16,7 @@ from .linear_beta import LinearBeta
 from .linear_gamma import LinearGamma
 from .loss_resampler import Learning, LossSecondMoment
 from .noise import Noise, Stream, check_seeds, gaussian, permutation, uniform
-from .prediction import Prediction, from_eps, from_x0, lerp
+from .prediction import Prediction, combine, difference, from_eps, from_x0, lerp
 from .ratio_grids import Exponential, Karras, LogSNRUniform, exponential, karras, log_snr_uniform
 from .rectified_flow import RectifiedFlow
 from .rows import EDM, X0, Eps, Flow, Negative, PairingError, Row, Score, V, check_pairing, target
@@ -92,6 +92,8 @@ __all__ = [
     "ZeroTerminalSNR",
     "check_pairing",
     "check_seeds",
+    "combine",
+    "difference",
     "exponential",
     "from_eps",
     "from_x0",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -9,7 +12,7 @@ from .level import Level
 from .rows import Row, determinant
 from .scalar import Number
 
-__all__ = ["Prediction", "from_eps", "from_x0", "lerp", "solve"]
+__all__ = ["Prediction", "combine", "difference", "from_eps", "from_x0", "lerp", "solve"]
 
 
 def solve(row: Row, level: Level) -> tuple[tuple[Number, Number], tuple[Number, Number]]:
@@ -33,18 +36,21 @@ class Prediction:
     """The pair (x0, eps) that a network believes in.
 
     Made from a raw output and its row (solved only when read), or given as a pair, `Prediction.pair(x0, eps)`. A pair need not
-    agree with any x: CFG++ denoises with one prediction and renoises with another, on purpose.
+    agree with any x.
 
     x, out: (B, ...) tensors; level: where the network was asked; row: its prediction type. variance: of a network that learns it,
     (B, ...): -1 for the posterior's log-variance of a step, 1 for the largest, any number between or beyond; else None.
+    toward: another prediction at the same place, or None. Samplers walk by this one, and when a step is over the loop moves x by
+    the difference of the two: CFG++ denoises with one prediction and renoises with another.
     """
 
-    __slots__ = ("_eps", "_x0", "level", "out", "row", "variance", "x")
+    __slots__ = ("_eps", "_x0", "level", "out", "row", "toward", "variance", "x")
 
     def __init__(
-        self, x: Tensor | None, level: Level | None, out: Tensor | None, row: Row | None, variance: Tensor | None = None
-    ) -> None:
-        self.x, self.level, self.out, self.row, self.variance = x, level, out, row, variance
+        self, x: Tensor | None, level: Level | None, out: Tensor | None, row: Row | None, variance: Tensor | None = None,
+        toward: Prediction | None = None,
+    ) -> None:  # fmt: skip
+        self.x, self.level, self.out, self.row, self.variance, self.toward = x, level, out, row, variance, toward
         self._x0: Tensor | None = None
         self._eps: Tensor | None = None
 
@@ -53,6 +59,12 @@ class Prediction:
         """A prediction given as x0 and eps, each (B, ...)."""
         p = cls(None, None, None, None, variance)
         p._x0, p._eps = x0, eps
+        return p
+
+    def steered(self, toward: Prediction | None, variance: Tensor | None = None) -> Prediction:
+        """The same prediction, with another to move to at the end of a step; variance: another than its own."""
+        p = Prediction(self.x, self.level, self.out, self.row, self.variance if variance is None else variance, toward)
+        p._x0, p._eps = self._x0, self._eps
         return p
 
     @property
@@ -84,9 +96,10 @@ class Prediction:
     def rows(self, index: slice | Tensor) -> Prediction:
         """The prediction for some samples of the batch."""
         variance = None if self.variance is None else self.variance[index]
+        toward = None if self.toward is None else self.toward.rows(index)
         if self.x is None or self.out is None or self.level is None:
-            return Prediction.pair(self.x0[index], self.eps[index], variance)
-        return Prediction(self.x[index], self.level.rows(index), self.out[index], self.row, variance)
+            return Prediction.pair(self.x0[index], self.eps[index], variance).steered(toward)
+        return Prediction(self.x[index], self.level.rows(index), self.out[index], self.row, variance, toward)
 
     def put(self, index: Tensor, other: Prediction) -> Prediction:
         """This prediction with `other` (len(index) samples) in place of the samples at `index` (host int64)."""
@@ -97,9 +110,13 @@ class Prediction:
         variance = None
         if self.variance is not None and other.variance is not None:
             variance = into(self.variance, other.variance)
+        toward = None
+        if self.toward is not None or other.toward is not None:  # who moves nowhere moves to itself
+            own, theirs = self.steered(None), other.steered(None)
+            toward = (self.toward or own).put(index, other.toward or theirs)
         if self.raw and other.row == self.row and self.out is not None and other.out is not None:
-            return Prediction(self.x, self.level, into(self.out, other.out), self.row, variance)
-        return Prediction.pair(into(self.x0, other.x0), into(self.eps, other.eps), variance)
+            return Prediction(self.x, self.level, into(self.out, other.out), self.row, variance, toward)
+        return Prediction.pair(into(self.x0, other.x0), into(self.eps, other.eps), variance).steered(toward)
 
 
 def lerp(a: Prediction, b: Prediction, weight: Number) -> Prediction:
@@ -115,6 +132,43 @@ def lerp(a: Prediction, b: Prediction, weight: Number) -> Prediction:
     if a.out is not None and b.out is not None and a.row == b.row and a.x is b.x and a.level is b.level:
         return Prediction(a.x, a.level, torch.lerp(a.out, b.out, weight), a.row, b.variance)
     return Prediction.pair(torch.lerp(a.x0, b.x0, weight), torch.lerp(a.eps, b.eps, weight), b.variance)
+
+
+def combine(weights: Sequence[float], predictions: Sequence[Prediction]) -> Prediction:
+    """The weighted sum of predictions made at the same (x, level); raw outputs of one row stay raw. A learned variance is the last one's.
+
+    Args:
+        weights: one per prediction, summing to 1, so that the sum agrees with x as they do.
+        predictions: at least one.
+    """
+
+    def total(parts: list[Tensor]) -> Tensor:
+        out = weights[0] * parts[0]
+        for w, part in zip(weights[1:], parts[1:], strict=True):
+            out = out.add(part, alpha=w)
+        return out
+
+    first, last = predictions[0], predictions[-1]
+    outs = [p.out for p in predictions if p.out is not None and p.row == first.row]
+    if len(outs) == len(predictions) and all(p.x is first.x and p.level is first.level for p in predictions):
+        return Prediction(first.x, first.level, total(outs), first.row, last.variance)
+    return Prediction.pair(total([p.x0 for p in predictions]), total([p.eps for p in predictions]), last.variance)
+
+
+def difference(a: Prediction, b: Prediction, of: Literal["x0", "eps"]) -> Tensor:
+    """b - a in x0 or eps, for two predictions made at the same (x, level); of raw outputs of one row, x itself drops out.
+
+    Args:
+        a, b: the predictions.
+        of: which of the two.
+    """
+    if a.out is not None and b.out is not None and a.row == b.row and a.x is b.x and a.level is b.level:
+        assert a.row is not None
+        assert a.level is not None
+        assert a.x is not None
+        weight = solve(a.row, a.level.like(a.x))[0 if of == "x0" else 1][1]
+        return weight * (b.out - a.out)
+    return b.x0 - a.x0 if of == "x0" else b.eps - a.eps
 
 
 def from_x0(x: Tensor, level: Level, x0: Tensor) -> Prediction:

@@ -143,7 +143,7 @@ def test_an_unconditional_model_takes_no_labels():
     assert plain.sample([0]).labels is None
     with pytest.raises(ValueError, match="trained without classes"):
         plain.sample([0], [1])
-    with pytest.raises(ValueError, match="asks for branch 'ref', but there is only 'cond'"):
+    with pytest.raises(ValueError, match="steers away from 'ref', the model without a condition"):
         plain.sample([0], guidance=CFG(2.0))
 
 
