@@ -57,10 +57,17 @@ class Field:
         self.step = -1
         self._memory: list[Tree] = []
         self._next: list[Tree] = []
+        self._others: list[Field] = []
 
     def begin(self, now: Level, nxt: Level | None = None) -> None:
         """A step begins at `now`, and leads to `nxt`."""
-        self.now, self.nxt, self.step = now, nxt, self.step + 1
+        self.now, self.nxt = now, nxt
+        self._turn()
+        for other in self._others:
+            other._turn()
+
+    def _turn(self) -> None:
+        self.step += 1
         if self._next:
             self._memory, self._next = self._next, []
 
@@ -78,7 +85,12 @@ class Field:
         return p
 
     def under(self, rule: Guidance) -> Field:
-        """The same branches and count under another rule, for a corrector with a guidance of its own: it decides by its own level."""
+        """The same branches and count under another rule, for a corrector with a guidance of its own: it decides by its own level, and
+        remembers from step to step of this trajectory."""
+        for other in self._others:
+            if other.rule == rule:
+                return other
         other = Field(self.branches, rule, len(self.spent), self.slots, self.count)
-        other.spent = self.spent
+        other.spent, other.step = self.spent, self.step
+        self._others.append(other)
         return other

@@ -23,8 +23,8 @@ __all__ = ["Interval"]
 class Interval:
     """A rule where low < sigma / alpha <= high, the conditional model elsewhere: two evaluations inside, one outside.
 
-    Decided by the level where the step began, as the authors do, so that the second stage of a step follows the first. Levels per
-    sample are decided per sample, which makes the host wait for the device; levels per element are refused.
+    Decided by the level where the step began, as the authors do, so that the second stage of a step follows the first. Where each
+    sample has a level of its own (AdaptiveStep), that level decides, and the host waits for the device; levels per element are refused.
 
     Args:
         rule: the rule inside.
@@ -76,7 +76,7 @@ class Interval:
         check_levels(self.rule, [level for level in levels if not level.is_scalar or self.inside(level)])
 
     def __call__(self, ask: Ask, memory: Tree) -> tuple[Prediction, Tree]:
-        inside = self.inside(ask.now)
+        inside = self.inside(ask.now if ask.level.is_scalar else ask.level)
         if not isinstance(inside, Tensor):
             if inside:
                 return self.rule(ask, memory)

@@ -39,8 +39,8 @@ class AdaptiveStep:
     sigma^2) has the slope cos(phi) eps - sin(phi) x0. An error of y is one of the picture. Every sample has steps of its own, so the
     network is asked at levels of tensors, alpha and sigma (B, 1, ...), and a picture does not depend on its neighbours. It is asked for
     all samples until the last one is there, three evaluations a try. A grid of one step leaves everything to the tolerance; further
-    levels are stops on the way, whose length of step carries on. Guidance that decides by the level where a step began (Interval)
-    decides at the grid's levels: give it some to decide at.
+    levels are stops on the way, whose length of step carries on. An Interval of guidance decides by these levels, too, its
+    ends found to within a step.
 
     Args:
         tolerance: the error that a step may make, root mean square over a sample, in units of the picture (data in [-1, 1]), > 0.
