@@ -2,8 +2,9 @@
 
 from .adaptive import Adaptive, cosine
 from .apg import APG
-from .ask import Ask, Branch, Guidance, Network
+from .ask import Ask, Guidance
 from .autoguidance import Autoguidance
+from .branch import Branch, Network
 from .cfg_plus_plus import CFGPlusPlus, equivalent_scale
 from .field import Field
 from .interval import Interval

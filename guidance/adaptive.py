@@ -71,16 +71,17 @@ class Adaptive:
             return cond, memory
         part = ask.only(on)
         p, after = self.rule(part, inner)
-        compared = part.knows("cond") and part.knows(self.against)  # else the rule did not guide in this step
-        (cond,) = part("cond")
+        # a rule that leaves this step or a sample out says nothing about when to stop
+        compared = on & part.asked("cond") & part.asked(self.against)
         if not bool(on.all()):
+            (cond,) = part("cond")
             index = on.nonzero().squeeze(1)
             p, after = cond.put(index, p.rows(index)), choose(on, after, inner)
-        if compared:
-            guided = guided + on
-            (ref,) = part(self.against)
+        if bool(compared.any()):
+            guided = guided + compared
+            cond, ref = part.only(compared)("cond", self.against)
             alike = cosine(read(part, cond, self.space), read(part, ref, self.space)) >= self.threshold
-            on = on & ~(alike.cpu() & (guided >= self.least))
+            on = on & ~(compared & alike.cpu() & (guided >= self.least))
         return p, (on, guided, after)
 
 

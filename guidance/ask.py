@@ -1,38 +1,29 @@
-"""Branches, and how a rule asks them: equal networks share one call, asked twice is paid once."""
+"""How a rule asks the branches of a model, and what else it may know."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ..schedules.level import Level, has_batch
+from ..schedules.level import Level
 from ..schedules.prediction import Prediction
-from .tree import Tree, cat, same_shape, take
+from .answers import Answers
+from .branch import Branch
+from .tree import Tree
 
-__all__ = ["Ask", "Branch", "Guidance", "Network"]
-
-Network: TypeAlias = Callable[[Tensor, Level, Tree], Prediction]
-"""(x, level, condition) -> what it believes; a Denoiser is one. Networks that are == share calls."""
-
-
-class Branch(NamedTuple):
-    """A network and what it is conditioned on.
-
-    network: (x, level, condition) -> Prediction. condition: a tree of batch-first tensors, or None.
-    """
-
-    network: Network
-    condition: Tree = None
+__all__ = ["Ask", "Guidance"]
 
 
 @runtime_checkable
 class Guidance(Protocol):
-    """A guidance rule: asks the branches it needs and answers with one prediction."""
+    """A guidance rule: asks the branches it needs and answers with one prediction.
+
+    A rule may have a method `check(levels)`, which refuses levels before the first evaluation.
+    """
 
     def init(self, x: Tensor) -> Tree:
         """The memory of the rule before the first step, a tree of batch-first tensors; () when it has none."""
@@ -45,11 +36,12 @@ class Guidance(Protocol):
 
 @dataclass(frozen=True)
 class Ask:
-    """One evaluation at (x, level): `cond, ref = ask("cond", "ref")`.
+    """One evaluation at (x, level): `cond, ref = ask("cond", "ref")`. Asked twice is paid once.
 
     branches: by name; "cond" is the one that guidance steers towards. x: (B, ...). level: where it is asked. now: where the step
     began; decide by this one. spent: int64 (B, branches) on the host, evaluations so far. nxt: where the step leads, None where
-    nobody says. step: number of the step, from 0. slots: int64 (B,) on the host, which of `count` pictures these are.
+    nobody says. step: number of the step, from 0. slots: int64 (B,) on the host, which of `count` pictures these are. on: for which
+    samples other branches than "cond" are asked, bool (B,) on the host; None: all (see `only`). answers: those of this evaluation.
     """
 
     branches: Mapping[str, Branch]
@@ -57,26 +49,38 @@ class Ask:
     level: Level
     now: Level
     spent: Tensor
-    known: dict[str, Prediction] = field(default_factory=dict)
-    rows: Tensor | None = None
     nxt: Level | None = None
     step: int = 0
     slots: Tensor | None = None
     count: int | None = None
+    on: Tensor | None = None
+    answers: Answers | None = None
+
+    def __post_init__(self) -> None:
+        if self.answers is None:
+            object.__setattr__(self, "answers", Answers(self.branches, self.x, self.level, self.spent))
+
+    def __call__(self, *names: str) -> tuple[Prediction, ...]:
+        """The predictions of the named branches.
+
+        Raises:
+            ValueError: for a name that is not a branch, and for branches of one network whose conditions differ in structure.
+        """
+        assert self.answers is not None
+        return self.answers.get(names, self.on)
 
     def only(self, on: Tensor) -> Ask:
-        """The same evaluation, with every branch but "cond" run on some samples only.
+        """The same evaluation, with every branch but "cond" run on some samples only, of those that it was to run on.
 
         On the others it repeats "cond", so that differences vanish there. `on`: bool (B,) on the host.
         """
-        if bool(on.all()):
-            return self
-        known = {k: v for k, v in self.known.items() if k == "cond"}
-        return replace(self, rows=on.nonzero().squeeze(1), known=known)
+        on = on if self.on is None else on & self.on
+        return self if bool(on.all()) else replace(self, on=on)
 
-    def knows(self, name: str) -> bool:
-        """Whether a branch has been asked already: asking again costs nothing."""
-        return name in self.branches and self._twin(name) in self.known
+    def asked(self, name: str) -> Tensor:
+        """For which samples a branch has been asked already in this evaluation, bool (B,) on the host."""
+        assert self.answers is not None
+        return self.answers.asked(name)
 
     def each(self, name: str, value: float | Sequence[float]) -> float | Tensor:
         """A rule's number as it multiplies x: itself, or of a sequence with one number per picture those of this batch, (B, 1, ...).
@@ -108,89 +112,3 @@ class Ask:
                 f"{name} has {len(value)} numbers for {count} picture(s); give one number, or one per picture (per seed, in their order)"
             )
         return torch.tensor(list(value), dtype=torch.float64)[slots]
-
-    def __call__(self, *names: str) -> tuple[Prediction, ...]:
-        """The predictions of the named branches.
-
-        Raises:
-            ValueError: for a name that is not a branch, and for branches of one network whose conditions differ in structure.
-        """
-        for name in names:
-            if name not in self.branches:
-                raise ValueError(_missing(name, list(self.branches)))
-        if self.rows is not None and len(self.rows) == 0:  # nobody wants another branch: all repeat "cond"
-            names = tuple("cond" for _ in names)
-        wanted = [self._twin(name) for name in names]
-        first = ["cond"] if self.rows is not None else []  # it fills the samples that the others skip
-        todo = [n for n in dict.fromkeys(first + wanted) if n not in self.known]
-        networks: list[Network] = []
-        for name in todo:
-            if not any(self.branches[name].network == network for network in networks):
-                networks.append(self.branches[name].network)
-        for network in networks:
-            self._run(network, [n for n in todo if self.branches[n].network == network])
-        return tuple(self.known[n] for n in wanted)
-
-    def _twin(self, name: str) -> str:
-        """The first branch that says the same: of an equal network, under the very same condition object."""
-        mine = self.branches[name]
-        ordered = (
-            "cond",
-            *(n for n in self.branches if n != "cond"),
-        )  # "cond" first: it stands for the others in `only`
-        same = (n for n in ordered if (b := self.branches[n]).network == mine.network and b.condition is mine.condition)
-        return next(same)
-
-    def _run(self, network: Network, names: list[str]) -> None:
-        """One call of a network for all its branches."""
-        whole = slice(None)
-        index = [whole if n == "cond" or self.rows is None else self.rows for n in names]
-        conditions = [take(self.branches[n].condition, i) for n, i in zip(names, index, strict=True)]
-        for name, condition in zip(names[1:], conditions[1:], strict=True):
-            if not same_shape(conditions[0], condition):
-                raise ValueError(
-                    f"branches {names[0]!r} and {name!r} share a network but their conditions differ in structure; "
-                    "give both the same keys, shapes and dtypes (the null condition included)"
-                )
-        said_here = False
-        if len(names) == 1 and index[0] is whole:
-            answers = [network(self.x, self.level, conditions[0])]
-        else:
-            parts = [take(self.x, i) for i in index]
-            levels = [self.level.rows(i) for i in index]
-            x, level = cat(*parts), _join(levels)
-            joint = network(x, level, cat(*conditions))
-            said_here = joint.raw and joint.x is x and joint.level is level
-            ends = [0, *itertools.accumulate(len(part) for part in parts)]
-            answers = [joint.rows(slice(a, b)) for a, b in itertools.pairwise(ends)]
-        for name, i, answer in zip(names, index, answers, strict=True):
-            self.spent[i, list(self.branches).index(name)] += 1
-            if isinstance(i, Tensor):
-                answer = self.known["cond"].put(i, answer)
-            elif said_here:  # of this very x and level, so that the answers can be combined while raw
-                answer = Prediction(self.x, self.level, answer.out, answer.row, answer.variance)
-            self.known[name] = answer
-
-
-def _missing(name: str, there: list[str]) -> str:
-    """What to say of a branch that is not there."""
-    if name == "ref" and "ref" not in there:
-        return (
-            "guidance steers away from 'ref', the model without a condition, and this model has none: it was trained without classes, or "
-            "its labels were never dropped (label_dropout 0); use guidance Plain, or steer away from another branch (against: negative)"
-        )
-    hints = {
-        "weak": "a weaker network is given as weak=load(...) to sample, or --weak RUN",
-        "negative": 'a negative prompt is given as also={"negative": labels} to sample, or --also.negative 3',
-    }
-    hint = hints.get(name, f'another condition is given as also={{"{name}": labels}} to sample, or --also.{name} 3')
-    return f"guidance asks for branch {name!r}; there are {', '.join(map(repr, there))}. Fix: {hint}"
-
-
-def _join(levels: list[Level]) -> Level:
-    """The level of a joint batch: numbers, and tensors without a batch of their own, stay; others are joined."""
-    if levels[0].is_scalar:
-        return levels[0]
-    return Level(
-        *(cat(*v) if isinstance(v[0], Tensor) and has_batch(v[0]) else v[0] for v in zip(*levels, strict=True))
-    )

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
-from .ask import Ask, Branch, Guidance
+from .ask import Ask, Guidance
+from .branch import Branch
 from .space import check_levels
 from .tree import Tree
 
