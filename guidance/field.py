@@ -12,7 +12,7 @@ from ..schedules.prediction import Prediction
 from .ask import Ask, Guidance
 from .branch import Branch
 from .space import check_levels
-from .tree import Tree
+from .tree import Tree, check_batch
 
 __all__ = ["Field"]
 
@@ -32,7 +32,7 @@ class Field:
         count: pictures in all; None: as many as the batch has.
 
     Raises:
-        ValueError: without a branch "cond".
+        ValueError: without a branch "cond", and for a condition that has not one row per sample.
     """
 
     def __init__(
@@ -40,6 +40,8 @@ class Field:
     ) -> None:  # fmt: skip
         if "cond" not in branches:
             raise ValueError(f"branches are {', '.join(map(repr, branches)) or 'none'}; one must be named 'cond'")
+        for name, branch in branches.items():
+            check_batch(branch.condition, size, f"the condition of branch {name!r}")
         self.branches, self.rule = branches, rule
         self.spent = torch.zeros(size, len(branches), dtype=torch.int64)
         self.slots, self.count = slots, size if slots is None else count

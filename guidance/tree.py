@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["Tree", "cat", "choose", "map_tree", "same_shape", "take"]
+__all__ = ["Tree", "cat", "check_batch", "choose", "map_tree", "same_shape", "take"]
 
 Tree: TypeAlias = Any
 """None, a tensor (B, ...), or a tuple or dict of trees."""
@@ -23,6 +23,26 @@ def same_shape(a: Tree, b: Tree) -> bool:
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(same_shape(u, v) for u, v in zip(a, b, strict=True))
     return a is None and b is None
+
+
+def check_batch(tree: Tree, size: int, name: str) -> None:
+    """Refuse a tree that is none, or a tensor of it that has not one row per sample.
+
+    Raises:
+        ValueError: naming the place of the tensor in the tree, its shape and the number of samples.
+    """
+    if isinstance(tree, dict | tuple):
+        places = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        for key, part in places:
+            check_batch(part, size, f"{name}[{key!r}]")
+    elif isinstance(tree, Tensor):
+        if tree.ndim == 0 or len(tree) != size:
+            raise ValueError(
+                f"{name} has shape {tuple(tree.shape)} for {size} sample(s); allowed: one row per sample, ({size}, ...); what is the same "
+                "for all is repeated with expand"
+            )
+    elif tree is not None:
+        map_tree(lambda v: v, tree)  # says what it is
 
 
 def map_tree(f: Callable[..., Tensor], *trees: Tree) -> Tree:

@@ -9,6 +9,7 @@ from oracles import Mixture
 from sfumato.samplers import (
     DDIM,
     DDPM,
+    AdaptiveStep,
     Churn,
     Clipped,
     DPMSolver2,
@@ -176,3 +177,25 @@ def test_a_part_within_a_sampler_is_one(make):
 def test_a_corrector_is_one():
     with pytest.raises(ValueError, match=r"allowed: a corrector, such as Langevin\(\)"):
         PredictorCorrector(DDIM(), DDIM())
+
+
+def moving(x, level):
+    """A prediction that moves x after the step, as CFG++'s."""
+    p = Mixture(row=V())(x, level)
+    return p.steered(Prediction(x, level, 2 * p.out, V()))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "words"),
+    [
+        (UniPC(2), "UniPC goes back to where its last step began"),
+        (Clipped(DDIM()), r"Threshold\(CFGPlusPlus"),
+        (AdaptiveStep(), "steps are of no fixed number; take CFG"),
+        (PredictorCorrector(DDIM(), Langevin()), "give it a rule of its own"),
+    ],
+    ids=str,
+)
+def test_samplers_that_would_undo_or_misread_a_move_refuse_it(sampler, words):
+    x, levels = torch.randn(2, 1, dtype=torch.float64), trailing(LinearBeta(), 3)
+    with pytest.raises(ValueError, match=words):
+        list(trajectory(on_path(sampler, LinearBeta()), moving, levels, x, lambda step, draw: x))
