@@ -123,7 +123,8 @@ class Answers:
             ends = [0, *itertools.accumulate(len(part) for part in parts)]
             answers = [joint.rows(slice(a, b)) for a, b in itertools.pairwise(ends)]
         for name, i, answer in zip(names, index, answers, strict=True):
-            self.spent[i, list(self.branches).index(name)] += 1
+            column = self.spent[:, list(self.branches).index(name)]
+            column.add_(1) if isinstance(i, slice) else column.index_add_(0, i, torch.ones_like(i))
             self._note(name, i, answer, said_here)
 
     def _note(self, name: str, index: Tensor | slice, answer: Prediction, said_here: bool) -> None:
