@@ -10,6 +10,7 @@ from .field import Field
 from .interval import Interval
 from .linear_adaptive import LinearAdaptive
 from .linear_plan import LinearPlan
+from .missing import MissingBranch, WrongCount
 from .mix import Mix
 from .rescale import Rescale
 from .rules import CFG, Plain
@@ -29,12 +30,14 @@ __all__ = [
     "Interval",
     "LinearAdaptive",
     "LinearPlan",
+    "MissingBranch",
     "Mix",
     "Network",
     "Plain",
     "Rescale",
     "Threshold",
     "Tree",
+    "WrongCount",
     "cosine",
     "equivalent_scale",
 ]

@@ -71,13 +71,13 @@ class Adaptive:
             return cond, memory
         part = ask.only(on)
         p, after = self.rule(part, inner)
-        # a rule that leaves this step or a sample out says nothing about when to stop
-        compared = on & part.asked("cond") & part.asked(self.against)
+        # a rule that leaves this step or a sample out says nothing about when to stop; and of a step only the first memory is kept
+        compared = on & ask.asked(self.against)
         if not bool(on.all()):
             (cond,) = part("cond")
             index = on.nonzero().squeeze(1)
             p, after = cond.put(index, p.rows(index)), choose(on, after, inner)
-        if bool(compared.any()):
+        if ask.first and bool(compared.any()):
             guided = guided + compared
             cond, ref = part.only(compared)("cond", self.against)
             alike = cosine(read(part, cond, self.space), read(part, ref, self.space)) >= self.threshold

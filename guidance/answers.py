@@ -12,6 +12,7 @@ from torch import Tensor
 from ..schedules.level import Level, has_batch
 from ..schedules.prediction import Prediction
 from .branch import Branch, Network
+from .missing import MissingBranch
 from .tree import cat, same_shape, take
 
 __all__ = ["Answers"]
@@ -48,11 +49,12 @@ class Answers:
         """The predictions of branches; where `on` (bool (B,) on the host) is not set, all but "cond" repeat "cond".
 
         Raises:
-            ValueError: for a name that is not a branch, and for branches of one network whose conditions differ in structure.
+            MissingBranch: for a name that is not a branch.
+            ValueError: for branches of one network whose conditions differ in structure.
         """
         for name in names:
             if name not in self.branches:
-                raise ValueError(_missing(name, list(self.branches)))
+                raise MissingBranch(name, list(self.branches))
         wanted = [self._twin(name) for name in names]
         todo: dict[str, Tensor | slice] = {}
         for name in dict.fromkeys(wanted if on is None else ["cond", *wanted]):
@@ -138,21 +140,6 @@ class Answers:
         on = torch.zeros(len(self.x), dtype=torch.bool) if before is None or before.on is None else before.on.clone()
         on[index] = True
         self._known[name] = _Known(base.put(index, answer), None if bool(on.all()) else on)
-
-
-def _missing(name: str, there: list[str]) -> str:
-    """What to say of a branch that is not there."""
-    if name == "ref" and "ref" not in there:
-        return (
-            "guidance steers away from 'ref', the model without a condition, and this model has none: it was trained without classes, or "
-            "its labels were never dropped (label_dropout 0); use guidance Plain, or steer away from another branch (against: negative)"
-        )
-    hints = {
-        "weak": "a weaker network is given as weak=load(...) to sample, or --weak RUN",
-        "negative": 'a negative prompt is given as also={"negative": labels} to sample, or --also.negative 3',
-    }
-    hint = hints.get(name, f'another condition is given as also={{"{name}": labels}} to sample, or --also.{name} 3')
-    return f"guidance asks for branch {name!r}; there are {', '.join(map(repr, there))}. Fix: {hint}"
 
 
 def _join(levels: list[Level]) -> Level:

@@ -13,6 +13,7 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from .answers import Answers
 from .branch import Branch
+from .missing import WrongCount
 from .tree import Tree
 
 __all__ = ["Ask", "Guidance"]
@@ -42,6 +43,7 @@ class Ask:
     began; decide by this one. spent: int64 (B, branches) on the host, evaluations so far. nxt: where the step leads, None where
     nobody says. step: number of the step, from 0. slots: int64 (B,) on the host, which of `count` pictures these are. on: for which
     samples other branches than "cond" are asked, bool (B,) on the host; None: all (see `only`). answers: those of this evaluation.
+    first: whether it is the first evaluation of its step, the one whose memory is kept.
     """
 
     branches: Mapping[str, Branch]
@@ -55,6 +57,7 @@ class Ask:
     count: int | None = None
     on: Tensor | None = None
     answers: Answers | None = None
+    first: bool = True
 
     def __post_init__(self) -> None:
         if self.answers is None:
@@ -64,7 +67,8 @@ class Ask:
         """The predictions of the named branches.
 
         Raises:
-            ValueError: for a name that is not a branch, and for branches of one network whose conditions differ in structure.
+            MissingBranch: for a name that is not a branch.
+            ValueError: for branches of one network whose conditions differ in structure.
         """
         assert self.answers is not None
         return self.answers.get(names, self.on)
@@ -90,7 +94,7 @@ class Ask:
             value: the number or the sequence.
 
         Raises:
-            ValueError: for a sequence that has not one number per picture.
+            WrongCount: for a sequence that has not one number per picture.
         """
         if not isinstance(value, Sequence):
             return value
@@ -108,7 +112,7 @@ class Ask:
         slots = torch.arange(len(self.x)) if self.slots is None else self.slots
         count = self.count if self.count is not None else int(slots.max()) + 1
         if len(value) != count:
-            raise ValueError(
+            raise WrongCount(
                 f"{name} has {len(value)} numbers for {count} picture(s); give one number, or one per picture (per seed, in their order)"
             )
         return torch.tensor(list(value), dtype=torch.float64)[slots]

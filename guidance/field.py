@@ -80,7 +80,7 @@ class Field:
             self._memory = [self.rule.init(x)]
         ask = Ask(
             self.branches, x, level, self.now or level, self.spent, nxt=self.nxt, step=max(self.step, 0), slots=self.slots,
-            count=self.count,
+            count=self.count, first=not self._next,
         )  # fmt: skip
         p, memory = self.rule(ask, self._memory[0])
         if not self._next:

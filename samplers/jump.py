@@ -11,7 +11,7 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction, difference
 from .state import Denoise
 
-__all__ = ["Watched", "jump", "refuse_jump", "refuse_moved"]
+__all__ = ["Watched", "jump", "refuse_jump"]
 
 
 def jump(p: Prediction, now: Level, nxt: Level) -> Tensor | None:
@@ -62,17 +62,3 @@ def refuse_jump(who: object, p: Prediction, instead: str) -> None:
         raise ValueError(
             f"{type(who).__name__} was given a guidance that moves x after each step of a grid (CFGPlusPlus); {instead}"
         )
-
-
-def refuse_moved(sampler: object) -> None:
-    """Refuse a sampler, or one within it, that says in `unmoved` why x must not be moved after its steps.
-
-    Raises:
-        ValueError: with its reason.
-    """
-    inner: Any = sampler
-    while inner is not None:
-        why = getattr(inner, "unmoved", None)
-        if why:
-            raise ValueError(f"guidance CFGPlusPlus moves x after each step, and {why}")
-        inner = getattr(inner, "sampler", None) or getattr(inner, "predictor", None)

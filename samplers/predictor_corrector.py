@@ -14,7 +14,7 @@ from ..schedules.prediction import Prediction
 from .ddim import DDIM
 from .langevin import Corrector, Langevin
 from .state import Denoise, Sampler, State, Vector, check_within
-from .unipc import rewinds
+from .unipc import UniPC
 
 __all__ = ["PredictorCorrector", "Rule"]
 
@@ -61,18 +61,14 @@ class PredictorCorrector:
             raise ValueError(
                 f"PredictorCorrector.corrector is {self.corrector!r}; allowed: a corrector, such as Langevin()"
             )
-        if rewinds(self.predictor):
-            raise ValueError(
-                "PredictorCorrector.predictor is UniPC, which corrects its own steps from where they began and would undo what the "
-                "corrector did; allowed: any other sampler, such as DPMSolverPP"
-            )
-
-    @property
-    def unmoved(self) -> str:
-        """Why x must not be moved after a step: without a rule of its own the corrector would be asked last."""
-        return (
-            "" if self.rule is not None else "the corrector has none of that; give it a rule of its own: rule=CFG(...)"
-        )
+        inner: Any = self.predictor
+        while inner is not None:
+            if isinstance(inner, UniPC):
+                raise ValueError(
+                    "PredictorCorrector.predictor is UniPC, which corrects its own steps from where they began and would undo what the "
+                    "corrector did; allowed: any other sampler, such as DPMSolverPP"
+                )
+            inner = getattr(inner, "sampler", None) or getattr(inner, "predictor", None)
 
     @property
     def draws(self) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..schedules.level import Level
 from ..schedules.noise import Noise
 from ..schedules.prediction import Prediction
-from .jump import Watched, jump, refuse_moved
+from .jump import Watched, jump
 from .state import Denoise, Sampler, State
 from .table import recent
 from .walk import Request, Table, check_like, draw, tabulate, walk
@@ -115,7 +115,7 @@ def _as_written(
         if begin is not None:
             begin(levels[i], levels[i + 1])
         state, p = checked(sampler, sampler.step(state, watched, recent(levels, i), draw(sampler, noise, i, x)))
-        moved = None if watched.last is None else _jump(sampler, watched.last, levels[i], levels[i + 1])
+        moved = None if watched.last is None else jump(watched.last, levels[i], levels[i + 1])
         if moved is not None:
             state = state._replace(x=state.x + moved)
         if state.x.dtype != x.dtype:  # of a network that answers in another
@@ -136,7 +136,7 @@ def _by_table(table: Table, denoise: Denoise, x: Tensor, noise: Noise | None) ->
             if begin is not None and item.first:
                 begin(levels[i], levels[i + 1])
             p = denoise(item.x, item.level)
-            by = _jump(table.sampler, p, levels[i], levels[i + 1])
+            by = jump(p, levels[i], levels[i + 1]) if isinstance(p, Prediction) and p.toward is not None else None
             item = loop.send(p)
         elif by is None:
             yield Step(i, i == last, levels[i], levels[i + 1], item.x, item.prediction, denoise, noise)
@@ -152,11 +152,3 @@ def _by_table(table: Table, denoise: Denoise, x: Tensor, noise: Noise | None) ->
             if i > last:
                 return
             item = loop.send(moved)
-
-
-def _jump(sampler: Sampler, p: object, now: Level, nxt: Level) -> Tensor | None:
-    """See `jump`; refused where it has no meaning for the sampler."""
-    if not isinstance(p, Prediction) or p.toward is None:
-        return None
-    refuse_moved(sampler)
-    return jump(p, now, nxt)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from .state import Denoise, State, Vector, move
 from .weights import exponential_means, lagrange, mix, usable
 
-__all__ = ["UniPC", "rewinds"]
+__all__ = ["UniPC"]
 
 
 def _clock(level: Level) -> float:
@@ -49,11 +49,6 @@ class UniPC:
     @property
     def draws(self) -> int:
         return 0
-
-    @property
-    def unmoved(self) -> str:
-        """Why x must not be moved between its steps."""
-        return "UniPC goes back to where its last step began, which would undo it; take another sampler, such as DPMSolverPP(2), or CFG"
 
     def _means(self, nodes: Sequence[float], h: float) -> list[float]:
         """Weights at 0 and at the nodes, of the mean over the step [0, h]."""
@@ -95,13 +90,3 @@ class UniPC:
         # the answer was made at the prediction; the corrected x differs by noise that the step keeps sigma' / sigma of
         y = move(p, now, nxt, x0=mean) + nxt.sigma / now.sigma * (x - state.x)
         return State(y, (x, *(p.x0, *old)[: self.order])), p
-
-
-def rewinds(sampler: object) -> bool:
-    """Whether a sampler, or one within it, is UniPC: it goes back to where its last step began, and so undoes what else moved x."""
-    inner: Any = sampler
-    while inner is not None:
-        if isinstance(inner, UniPC):
-            return True
-        inner = getattr(inner, "sampler", None) or getattr(inner, "predictor", None)
-    return False
