@@ -63,11 +63,9 @@ class Interval:
         low, high = self._ends()
         if self.unit == "ratio":
             above, below = level.ratio > low, level.ratio <= high
-        else:
-            above, below = level.log_snr >= low, level.log_snr < high
-            if high == math.inf:  # where there is no noise there is no end either
-                below = above
-        return above & below
+            return below if self.low is None else above & below  # without an end, a level without noise is inside, too
+        above, below = level.log_snr >= low, level.log_snr < high
+        return above if self.high is None else above & below
 
     def init(self, x: Tensor) -> Tree:
         return self.rule.init(x)
@@ -82,7 +80,7 @@ class Interval:
                 return self.rule(ask, memory)
             (cond,) = ask("cond")
             return cond, memory
-        if inside.numel() not in (1, len(ask.x)):
+        if inside.numel() != 1 and not len(inside) == inside.numel() == len(ask.x):
             raise ValueError("Interval needs one noise level per step or per sample; these are per element")
         on = inside.flatten().expand(len(ask.x)).cpu()
         if not bool(on.any()):
