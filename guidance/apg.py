@@ -81,12 +81,14 @@ class APG:
             step = step + self.momentum * memory[0]
             memory = (step,)
         if self.norm < math.inf:
-            step = step * (self.norm / _dot(step, step).sqrt()).clamp(max=1.0)
-        along = _dot(step, cond) / _dot(cond, cond).clamp_min(torch.finfo(cond.dtype).tiny) * cond
+            step = step * (self.norm / _dot(step, step).sqrt()).clamp(max=1.0).to(step)
+        own = _dot(cond, cond)
+        along = (_dot(step, cond) / own.clamp_min(torch.finfo(own.dtype).tiny)).to(cond) * cond
         wanted = cond + (ask.each("APG.scale", self.scale) - 1.0) * (step - (1.0 - self.eta) * along)
         return write(ask, answer, self.space, wanted), memory
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Per sample, to multiply with."""
+    """Per sample, to multiply with; in float32 at least, since the sum over a picture is beyond half precision."""
+    a, b = (v.to(torch.promote_types(v.dtype, torch.float32)) for v in (a, b))
     return (a * b).flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))

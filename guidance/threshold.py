@@ -69,7 +69,7 @@ class Threshold:
 
 def _quantile(v: Tensor, q: float) -> Tensor:
     """Per sample, linear between the two nearest values, to multiply v with; torch.quantile stops at 16 million elements."""
-    flat = v.flatten(1).float()
+    flat = v.flatten(1).to(torch.promote_types(v.dtype, torch.float32))
     place = q * (flat.shape[1] - 1)
     below = math.floor(place)
     low = flat.kthvalue(below + 1, 1).values
