@@ -105,7 +105,7 @@ class Prediction:
         """This prediction with `other` (len(index) samples) in place of the samples at `index` (host int64)."""
 
         def into(a: Tensor, b: Tensor) -> Tensor:
-            return a.index_copy(0, index.to(a.device), b)
+            return a.index_copy(0, index.to(a.device), b.to(a.dtype))
 
         variance = None
         if self.variance is not None and other.variance is not None:
@@ -129,9 +129,16 @@ def lerp(a: Prediction, b: Prediction, weight: Number) -> Prediction:
         a, b: the predictions.
         weight: a number, or a tensor that broadcasts with x.
     """
+
+    def between(u: Tensor, v: Tensor) -> Tensor:
+        if u.dtype != v.dtype:  # networks that answer in dtypes of their own, and a weight in that of x
+            common = torch.promote_types(u.dtype, v.dtype)
+            u, v = u.to(common), v.to(common)
+        return torch.lerp(u, v, weight.to(u.dtype) if isinstance(weight, Tensor) else weight)
+
     if a.out is not None and b.out is not None and a.row == b.row and a.x is b.x and a.level is b.level:
-        return Prediction(a.x, a.level, torch.lerp(a.out, b.out, weight), a.row, b.variance)
-    return Prediction.pair(torch.lerp(a.x0, b.x0, weight), torch.lerp(a.eps, b.eps, weight), b.variance)
+        return Prediction(a.x, a.level, between(a.out, b.out), a.row, b.variance)
+    return Prediction.pair(between(a.x0, b.x0), between(a.eps, b.eps), b.variance)
 
 
 def combine(weights: Sequence[float], predictions: Sequence[Prediction]) -> Prediction:
