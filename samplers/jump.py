@@ -9,9 +9,12 @@ from torch import Tensor
 
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction, difference
-from .state import Denoise
+from .form import Form
+from .state import Denoise, State
+from .table import recent
+from .walk import Table
 
-__all__ = ["Watched", "jump", "refuse_jump"]
+__all__ = ["Watched", "check_jump", "jump", "refuse_jump"]
 
 
 def jump(p: Prediction, now: Level, nxt: Level) -> Tensor | None:
@@ -62,3 +65,20 @@ def refuse_jump(who: object, p: Prediction, instead: str) -> None:
         raise ValueError(
             f"{type(who).__name__} was given a guidance that moves x after each step of a grid (CFGPlusPlus); {instead}"
         )
+
+
+def check_jump(table: Table, i: int) -> None:
+    """Let the sampler refuse, in step i, predictions that move x: a table holds its numbers, and not what it refuses.
+
+    Raises:
+        ValueError: what the sampler refuses.
+    """
+
+    def denoise(x: Any, level: Level) -> Prediction:
+        symbols: Any = Form.symbol("x0"), Form.symbol("eps")
+        return Prediction.pair(*symbols).steered(Prediction.pair(*symbols))
+
+    assert table.programs is not None
+    memory = tuple(Form.symbol("m") for _ in (table.programs[i - 1].memory if i else ()))
+    z = tuple(Form.symbol("z") for _ in range(table.sampler.draws))
+    table.sampler.step(State(Form.symbol("x"), memory), denoise, recent(table.levels, i), z)

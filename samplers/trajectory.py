@@ -11,7 +11,7 @@ from torch import Tensor
 from ..schedules.level import Level
 from ..schedules.noise import Noise
 from ..schedules.prediction import Prediction
-from .jump import Watched, jump
+from .jump import Watched, check_jump, jump
 from .state import Denoise, Sampler, State
 from .table import recent
 from .walk import Request, Table, check_like, draw, tabulate, walk
@@ -114,6 +114,7 @@ def _as_written(
     for i in range(last + 1):
         if begin is not None:
             begin(levels[i], levels[i + 1])
+        watched.last = None
         state, p = checked(sampler, sampler.step(state, watched, recent(levels, i), draw(sampler, noise, i, x)))
         moved = None if watched.last is None else jump(watched.last, levels[i], levels[i + 1])
         if moved is not None:
@@ -131,12 +132,18 @@ def _by_table(table: Table, denoise: Denoise, x: Tensor, noise: Noise | None) ->
     item = next(loop)
     i = 0
     by: Tensor | None = None
+    moves = False
     while True:
         if isinstance(item, Request):
             if begin is not None and item.first:
                 begin(levels[i], levels[i + 1])
             p = denoise(item.x, item.level)
-            by = jump(p, levels[i], levels[i + 1]) if isinstance(p, Prediction) and p.toward is not None else None
+            by = None
+            if isinstance(p, Prediction) and p.toward is not None:
+                if not moves:
+                    check_jump(table, i)
+                    moves = True
+                by = jump(p, levels[i], levels[i + 1])
             item = loop.send(p)
         elif by is None:
             yield Step(i, i == last, levels[i], levels[i + 1], item.x, item.prediction, denoise, noise)

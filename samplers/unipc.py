@@ -9,6 +9,7 @@ from typing import Literal
 
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
+from .jump import refuse_jump
 from .state import Denoise, State, Vector, move
 from .weights import exponential_means, lagrange, mix, usable
 
@@ -76,6 +77,9 @@ class UniPC:
     ) -> tuple[State, Prediction]:
         *past, now, nxt = levels
         p = denoise(state.x, now)
+        refuse_jump(
+            self, p, "its corrector would undo that; take another sampler, such as DPMSolverPP, or another rule"
+        )
         if not state.memory:
             return State(move(p, now, nxt), (state.x, p.x0)), p
         last, *old = state.memory  # where the step before began, and D there and before
