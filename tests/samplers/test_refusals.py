@@ -188,10 +188,10 @@ def moving(x, level):
 @pytest.mark.parametrize(
     ("sampler", "words"),
     [
-        (UniPC(2), "UniPC goes back to where its last step began"),
+        (UniPC(2), "UniPC was given a guidance that moves x .* its corrector would undo that"),
         (Clipped(DDIM()), r"Threshold\(CFGPlusPlus"),
         (AdaptiveStep(), "steps are of no fixed number; take CFG"),
-        (PredictorCorrector(DDIM(), Langevin()), "give it a rule of its own"),
+        (PredictorCorrector(DDIM(), Langevin()), "give the corrector a rule of its own"),
     ],
     ids=str,
 )
