@@ -12,6 +12,7 @@ from .linear_adaptive import LinearAdaptive
 from .linear_plan import LinearPlan
 from .missing import MissingBranch, WrongCount
 from .mix import Mix
+from .nested import for_picture, rules_within
 from .rescale import Rescale
 from .rules import CFG, Plain
 from .threshold import Threshold
@@ -40,4 +41,6 @@ __all__ = [
     "WrongCount",
     "cosine",
     "equivalent_scale",
+    "for_picture",
+    "rules_within",
 ]
