@@ -6,7 +6,8 @@ from .data import Batch, Digits, ImageFolder, Source
 from .denoiser import Denoiser
 from .interrupt import Interrupted
 from .learned_variance import Hybrid, VariationalBound
-from .model import Model, load
+from .loading import load
+from .model import Model
 from .objective import Losses, Noised, Objective, Regression
 from .recipe import Recipe
 from .samples import Samples

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
-from ..guidance import Branch, Field, Guidance, Plain
-from ..guidance.tree import Tree, take
-from ..samplers import DPMSolverPP, Sampler, on_path
+from ..guidance import Field, Guidance, Plain
+from ..guidance.tree import Tree
+from ..samplers import DPMSolverPP, Sampler, on_path, tabulate
 from ..samplers.filters import Filter
 from ..samplers.refill import fill
 from ..schedules import Grid, Trailing, check_seeds
 from ..schedules.noise import Seeds
-from ..schedules.parts import build, describe
-from .checkpoint import at_step, newest
+from ..schedules.parts import describe
+from .branches import Weak, branches_of, on_its_path
+from .conditions import Labels, conditions, label_lists
 from .denoiser import Denoiser
+from .probe import probe
 from .progress import progress_bar
-from .samples import Samples, empty
+from .samples import Samples, empty, own_settings
 
-__all__ = ["Model", "load"]
+__all__ = ["Model"]
 
 
 @dataclass
@@ -57,48 +58,26 @@ class Model:
         """Where the network is."""
         return next(self.denoiser.parameters()).device
 
-    def conditions(self, labels: Sequence[int | None] | Tensor | None, count: int) -> dict[str, Tree]:
-        """The condition of each branch: "cond", and "ref" (the null class) for a model with classes.
+    def conditions(
+        self, labels: Labels | None, count: int, also: Mapping[str, Labels | int | None] | None = None
+    ) -> dict[str, Tree]:
+        """The condition of each branch: "cond", "ref" (the null class) for a model with classes, and the branches of `also`.
 
         Args:
             labels: one per slot, each 0..num_classes-1, or None for the null class; None: all the null class.
             count: number of slots.
+            also: likewise, of further branches by name; one number is for all slots.
 
         Raises:
             ValueError: for labels out of range, too few or too many, or of a model without classes.
         """
-        if isinstance(labels, int):
-            raise ValueError(f"labels is {labels}; give one per seed, such as labels=[{labels}] * {count}")
-        given = labels.tolist() if isinstance(labels, Tensor) else None if labels is None else list(labels)
-        if self.num_classes == 0:
-            if given is not None and any(v is not None for v in given):
-                raise ValueError("labels were given, but this model was trained without classes; leave labels out")
-            return {"cond": None}
-        given = [None] * count if given is None else given
-        if len(given) != count:
-            raise ValueError(
-                f"{len(given)} labels for {count} seeds; give one label per seed, such as labels=[3] * {count}"
-            )
-        for v in given:
-            if v is not None and (not isinstance(v, int) or isinstance(v, bool) or not 0 <= v < self.num_classes):
-                raise ValueError(f"label {v!r}; allowed: 0 to {self.num_classes - 1}, or none for no class")
-        null = torch.full((count,), self.num_classes, dtype=torch.int64, device=self.device)
-        cond = torch.tensor(
-            [self.num_classes if v is None else v for v in given], dtype=torch.int64, device=self.device
-        )
-        if not self.null_class:
-            if None in given:
-                raise ValueError(
-                    "this model was trained with label_dropout 0, so it knows no null class; give every seed a label"
-                )
-            return {"cond": {"labels": cond}}
-        own = {"labels": cond}
-        # no label at all: the same condition, so that guidance does not pay to steer from it to itself
-        return {"cond": own, "ref": own if all(v is None for v in given) else {"labels": null}}
+        lists = label_lists(labels, also, count, self.num_classes)
+        return conditions(lists, self.num_classes, self.null_class, self.device)
 
     @torch.no_grad()
     def sample(
-        self, seeds: Seeds, labels: Sequence[int | None] | Tensor | None = None, *,
+        self, seeds: Seeds, labels: Labels | None = None, *,
+        also: Mapping[str, Labels | int | None] | None = None, weak: Model | Denoiser | None = None,
         steps: int | None = None, sampler: Sampler | None = None, grid: Grid | None = None,
         guidance: Guidance | None = None, filters: Sequence[Filter] = (), retries: int = 8, batch: int = 64,
         strict: bool = False, brownian: bool = False, progress: bool = False,
@@ -108,6 +87,9 @@ class Model:
         Args:
             seeds: whole numbers in [0, 2^63).
             labels: one per seed, 0..num_classes-1 or None.
+            also: labels of further branches by name, for rules that ask for them: {"negative": 7} for CFG(3, against="negative"),
+                {"second": [...]} for Mix({"cond": 2, "second": 1.5}). One per seed, or one number for all.
+            weak: a weaker network, for Autoguidance: the branch "weak", under the same labels. It may be of another path.
             steps, sampler, grid, guidance: None: the model's own.
             filters: a picture that one of them rejects is tried again.
             retries: how often, >= 0; a slot that runs out is marked in `kept`.
@@ -120,7 +102,7 @@ class Model:
 
         Raises:
             ValueError: for values out of range.
-            PairingError: where the grid asks the network at a level that its row says nothing about.
+            PairingError: where the grid asks the network at a level that its row, or a rule's space, says nothing about.
             FloatingPointError: when the network returns numbers that are not finite.
         """
         for name, value, wanted in (
@@ -138,27 +120,42 @@ class Model:
         seed = check_seeds(seeds)
         if len(seed) == 0:
             raise ValueError("seeds is empty; give one seed per picture, such as seeds=range(16)")
-        conditions = self.conditions(labels, len(seed))
+        lists = label_lists(labels, also, len(seed), self.num_classes)
+        by_branch = conditions(lists, self.num_classes, self.null_class, self.device)
+        other = None if weak is None else _weak(weak)
+        network = None
+        if other is not None:
+            other.fits(self.shape, self.num_classes, self.device, None in lists.get("cond", []))
+            network = on_its_path(other.denoiser, self.denoiser.schedule)
         levels = grid(self.denoiser.schedule, steps)
         walker = on_path(sampler, self.denoiser.schedule)
-        device, names = self.device, tuple(conditions)
+        device, names = self.device, (*by_branch, *([] if weak is None else ["weak"]))
+        self.denoiser.check(tabulate(walker, levels).asked)
+        asked = probe(guidance, names, walker, levels, self.shape, len(seed), learns=True)
+        idle = [name for name in names if name not in ("cond", "ref") and not asked[name]]
+        if idle:
+            warnings.warn(f"{', '.join(idle)} was given, but {guidance} never asks for it", stacklevel=3)
 
         def denoise_for(slots: Tensor) -> Field:
-            taken = {id(c): take(c, slots) for c in conditions.values()}  # what was one condition stays one
-            return Field({n: Branch(self.denoiser, taken[id(c)]) for n, c in conditions.items()}, guidance, len(slots))
+            branches = branches_of(self.denoiser, network, by_branch, slots)
+            return Field(branches, guidance, len(slots), slots, len(seed))
 
         settings = {
             "version": version("sfumato"), **self.source, "steps": steps, "sampler": describe(sampler), "grid": describe(grid),
             "guidance": describe(guidance), "schedule": describe(self.denoiser.schedule), "row": describe(self.denoiser.row),
             "filters": describe(list(filters)), "strict": strict, "brownian": brownian, "batch": batch, "device": str(device),
             "null_class": self.num_classes if self.num_classes else None,
+            "also": None if not also else {name: lists[name] for name in also},
+            "weak": None if other is None else other.settings(),
         }  # fmt: skip
         images = empty(len(seed), self.shape, device)
         attempts, kept = torch.zeros_like(seed), torch.zeros(len(seed), dtype=torch.bool)
         spent = torch.zeros(len(seed), len(names), dtype=torch.int64)
         scores = tuple(torch.full((len(seed),), math.nan) for _ in filters)
-        training = self.denoiser.training
-        self.denoiser.eval()
+        networks = [self.denoiser, *([] if other is None else [other.denoiser])]
+        training = [network.training for network in networks]
+        for each in networks:
+            each.eval()
         bar = progress_bar(len(seed) * steps, 0, "sampling", progress, leave=False)
         try:
             for done in fill(
@@ -182,9 +179,23 @@ class Model:
                     score[done.slots] = verdict.score.float()
         finally:
             bar.close()
-            self.denoiser.train(training)
-        used = conditions["cond"]["labels"].cpu() if self.num_classes else None
-        return Samples(images, seed, used, attempts, kept, spent, names, scores, settings)
+            for each, before in zip(networks, training, strict=True):
+                each.train(before)
+        used = by_branch["cond"]["labels"].cpu() if self.num_classes else None
+        own = own_settings(len(seed), {name: lists[name] for name in also or {}}, guidance=guidance, sampler=sampler)
+        return Samples(images, seed, used, attempts, kept, spent, names, scores, settings, own)
+
+
+def _weak(given: Model | Denoiser) -> Weak:
+    """What is known of a weaker network."""
+    if isinstance(given, Model):
+        return Weak(given.denoiser, given.shape, given.num_classes, given.null_class, given.source)
+    if not isinstance(given, Denoiser):
+        raise ValueError(f'weak is {given!r}; allowed: a Model, such as load("runs/small"), or a Denoiser')
+    backbone = given.backbone
+    channels, size = getattr(backbone, "channels", None), getattr(backbone, "size", None)
+    shape = None if channels is None or size is None else (channels, size, size)
+    return Weak(given, shape, getattr(backbone, "num_classes", None), True, {})
 
 
 def _check_part(name: str, value: object, wanted: type) -> None:
@@ -198,56 +209,3 @@ def _check_part(name: str, value: object, wanted: type) -> None:
 
 
 _HOMES = {"sampler": "samplers", "grid": "schedules", "guidance": "guidance", "filters": "samplers.filters"}
-_MODEL = ("backbone", "schedule", "row", "clock", "input_std", "sampler", "grid", "sampling_steps", "guidance")
-
-
-def load(
-    run: str | Path, *, ema: bool = True, device: str = "cpu", allow: Sequence[str] = (), step: int | None = None
-) -> Model:
-    """The model of a run folder, ready to sample.
-
-    Args:
-        run: the folder that `sfumato train` wrote.
-        ema: the averaged weights, or the raw ones.
-        device: where to put it.
-        allow: packages whose classes the run's config may name, beside Sfumato's.
-        step: the checkpoint of that optimizer step, of those that the run kept; None: the newest valid one.
-
-    Raises:
-        ValueError: for a folder that is not a run, holds no valid checkpoint or not that of `step`, or names classes that are not
-            allowed.
-    """
-    folder = Path(run)
-    config = folder / "config.yaml"
-    if not config.is_file():
-        raise ValueError(f"{run} is not a run folder: it holds no config.yaml (a run is made by `sfumato train`)")
-    try:
-        description = yaml.safe_load(config.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(description, dict):
-        raise ValueError(
-            f"{config} is not the config of a run: it {'is empty' if description is None else 'holds no keys'}"
-        )
-    missing = [key for key in _MODEL if key not in description]
-    if missing:
-        raise ValueError(f"{config} lacks {', '.join(missing)}; it is not the config of a run")
-    checkpoint = newest(folder / "checkpoints") if step is None else at_step(folder / "checkpoints", step)
-    if checkpoint is None:
-        raise ValueError(f"{run} holds no valid checkpoint; train it first: sfumato train ... --out {run}")
-    parts = build({key: description[key] for key in _MODEL}, allow)
-    denoiser = Denoiser(parts["backbone"], parts["schedule"], parts["row"], parts["clock"], parts["input_std"])
-    try:
-        denoiser.backbone.load_state_dict(checkpoint.tensors("ema" if ema else "model"))
-    except RuntimeError as error:
-        raise ValueError(f"the checkpoint {checkpoint.folder} is not of the network in {config}: {error}") from error
-    try:
-        denoiser.to(device)
-    except (RuntimeError, AssertionError) as error:
-        usable = "cpu, cuda" if torch.cuda.is_available() else "cpu (no CUDA device is usable here)"
-        raise ValueError(f"device is {device!r}, which can't be used here; allowed: {usable}") from error
-    return Model(
-        denoiser.eval(), tuple(checkpoint.state["shape"]), int(checkpoint.state["num_classes"]),
-        parts["sampler"], parts["grid"], parts["sampling_steps"], parts["guidance"],
-        {"run": folder.name, "checkpoint": checkpoint.step, "ema": ema}, checkpoint.state["recipe"]["label_dropout"] > 0,
-    )  # fmt: skip

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
-from ..guidance import Branch, Field
-from ..guidance.tree import Tree
-from ..samplers import on_path, tabulate, trajectory
-from ..schedules import Level, Prediction
+from ..guidance import MissingBranch, WrongCount
+from ..samplers import on_path, tabulate
+from ..schedules import Level
 from ..schedules.parts import class_paths, find_class, in_short
 from .forward_check import check_forward
 from .learned_variance import check_steps
 from .objective import Noised
+from .probe import probe
 from .recipe import Recipe
 
 __all__ = ["BatchPlan", "check_recipe", "learning_rate", "plan_batches", "report"]
@@ -100,21 +100,25 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _check_sampling(recipe: Recipe, levels: Sequence[Level], learns: bool) -> None:
-    """Sample with a network that answers at once: the branches that the rule (or a corrector's) asks for must be there, and a
-    variance where the sampler wants one that is learned."""
-    x = torch.zeros(1, *recipe.data.shape)
-
-    def network(x: torch.Tensor, level: Level, condition: Tree) -> Prediction:
-        return Prediction.pair(x, x, x if learns else None)
-
+    """What the recipe's own guidance asks for must be there without anybody who samples saying more."""
     names = ("cond", "ref") if recipe.num_classes else ("cond",)
-    condition = {name: {"labels": torch.zeros(1, dtype=torch.int64)} if recipe.num_classes else None for name in names}
-    field = Field({name: Branch(network, condition[name]) for name in names}, recipe.guidance, 1)
     sampler = on_path(recipe.sampler, recipe.schedule)
-    with torch.no_grad():
-        for _ in trajectory(sampler, field, levels, x, lambda step, draw: x):
-            pass
-    if recipe.num_classes and recipe.label_dropout == 0 and int(field.spent[0, 1]):
+    many = 1 << 62  # a recipe's guidance serves any number of pictures, so no list of scales fits
+    try:
+        asked = probe(recipe.guidance, names, sampler, levels, recipe.data.shape, many, learns)
+    except MissingBranch as error:
+        if error.name == "ref":
+            raise
+        raise ValueError(
+            f"guidance is {recipe.guidance}, but a recipe has no branch {error.name!r}, so neither previews nor samples could be drawn "
+            f"from it alone; set guidance: Plain (or CFG) here, and name this rule when sampling. {error}"
+        ) from error
+    except WrongCount as error:
+        raise ValueError(
+            f"guidance is {recipe.guidance}, with a number per picture, but a recipe's guidance serves any number of pictures; give one "
+            "number here, and the list when sampling"
+        ) from error
+    if recipe.num_classes and recipe.label_dropout == 0 and asked["ref"]:
         raise ValueError(
             f"label_dropout is 0, but {recipe.guidance} (or a rule of the sampler's) steers away from the null class, which is then never "
             "trained; set label_dropout: 0.1, or guidance: Plain"

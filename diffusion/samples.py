@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..guidance import Guidance, for_picture
+from ..samplers import Sampler
+from ..schedules.parts import describe
 from .images import contact_sheet, save_png
 
 __all__ = ["Samples"]
@@ -24,7 +27,8 @@ class Samples:
     images: (N, C, H, W) in [-1, 1]; a slot that no filter would keep holds nan. seeds: int64 (N,). labels: int64 (N,), the null
     class where there was no label, or None. attempts: int64 (N,), how many attempts before this one were rejected.
     kept: bool (N,). evaluations: int64 (N, branches), of the network, lost attempts included. branches: their names.
-    scores: one (N,) tensor per filter. settings: everything else that made these pictures, JSON-able.
+    scores: one (N,) tensor per filter. settings: everything else that made these pictures, JSON-able. own: what of the settings is
+    another for each picture, one mapping per picture; () where nothing is.
     """
 
     images: Tensor
@@ -36,6 +40,7 @@ class Samples:
     branches: tuple[str, ...]
     scores: tuple[Tensor, ...]
     settings: dict[str, Any]
+    own: tuple[dict[str, Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -44,6 +49,7 @@ class Samples:
         """How picture i was made: `settings`, its seed, label, attempt, evaluations and scores."""
         return {
             **self.settings,
+            **(self.own[i] if self.own else {}),
             "seed": int(self.seeds[i]),
             "label": None if self.labels is None else int(self.labels[i]),
             "attempt": int(self.attempts[i]),
@@ -88,6 +94,26 @@ class Samples:
         """The sheet as a PNG with all settings in its metadata."""
         settings = {**self.settings, "pictures": [self.settings_of(i) for i in range(len(self))]}
         save_png(Path(path), self.sheet(columns), settings)
+
+
+def own_settings(
+    count: int, also: Mapping[str, Sequence[int | None]], guidance: Guidance, sampler: Sampler
+) -> tuple[dict[str, Any], ...]:
+    """What of the settings is another for each picture: its labels of further branches, and its own of a number per picture.
+
+    Args:
+        count: of pictures.
+        also: their labels, by branch.
+        guidance, sampler: which may have numbers per picture.
+    """
+    parts = {"guidance": guidance, "sampler": sampler}
+    parts = {name: part for name, part in parts.items() if for_picture(part, 0) is not part}
+    if not also and not parts:
+        return ()
+    labels = [{"also": {name: given[i] for name, given in also.items()}} if also else {} for i in range(count)]
+    return tuple(
+        {**labels[i], **{name: describe(for_picture(part, i)) for name, part in parts.items()}} for i in range(count)
+    )
 
 
 def empty(count: int, shape: Sequence[int], device: torch.device) -> Tensor:

@@ -15,7 +15,8 @@ from .checkpoint import Checkpoint
 from .ema import Ema
 from .interrupt import Interrupted, signals
 from .launch import Processes
-from .model import Model, load
+from .loading import load
+from .model import Model
 from .optimizer import from_tensors, to_tensors
 from .plan import check_recipe, learning_rate, plan_batches
 from .progress import progress_bar

@@ -47,7 +47,10 @@ def for_picture(part: T, i: int) -> T:
     """
     if not dataclasses.is_dataclass(part) or isinstance(part, type):
         return part
-    hints = typing.get_type_hints(type(part))
+    try:
+        hints = typing.get_type_hints(type(part))
+    except NameError:  # names that exist for a type checker only
+        hints = {}
     changed: dict[str, Any] = {}
     for f in dataclasses.fields(part):
         value = getattr(part, f.name)

@@ -1,0 +1,70 @@
+"""The model of a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+
+from ..schedules.parts import build
+from .checkpoint import at_step, newest
+from .denoiser import Denoiser
+from .model import Model
+
+__all__ = ["load"]
+
+_MODEL = ("backbone", "schedule", "row", "clock", "input_std", "sampler", "grid", "sampling_steps", "guidance")
+
+
+def load(
+    run: str | Path, *, ema: bool = True, device: str = "cpu", allow: Sequence[str] = (), step: int | None = None
+) -> Model:
+    """The model of a run folder, ready to sample.
+
+    Args:
+        run: the folder that `sfumato train` wrote.
+        ema: the averaged weights, or the raw ones.
+        device: where to put it.
+        allow: packages whose classes the run's config may name, beside Sfumato's.
+        step: the checkpoint of that optimizer step, of those that the run kept; None: the newest valid one.
+
+    Raises:
+        ValueError: for a folder that is not a run, holds no valid checkpoint or not that of `step`, or names classes that are not
+            allowed.
+    """
+    folder = Path(run)
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise ValueError(f"{run} is not a run folder: it holds no config.yaml (a run is made by `sfumato train`)")
+    try:
+        description = yaml.safe_load(config.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(description, dict):
+        raise ValueError(
+            f"{config} is not the config of a run: it {'is empty' if description is None else 'holds no keys'}"
+        )
+    missing = [key for key in _MODEL if key not in description]
+    if missing:
+        raise ValueError(f"{config} lacks {', '.join(missing)}; it is not the config of a run")
+    checkpoint = newest(folder / "checkpoints") if step is None else at_step(folder / "checkpoints", step)
+    if checkpoint is None:
+        raise ValueError(f"{run} holds no valid checkpoint; train it first: sfumato train ... --out {run}")
+    parts = build({key: description[key] for key in _MODEL}, allow)
+    denoiser = Denoiser(parts["backbone"], parts["schedule"], parts["row"], parts["clock"], parts["input_std"])
+    try:
+        denoiser.backbone.load_state_dict(checkpoint.tensors("ema" if ema else "model"))
+    except RuntimeError as error:
+        raise ValueError(f"the checkpoint {checkpoint.folder} is not of the network in {config}: {error}") from error
+    try:
+        denoiser.to(device)
+    except (RuntimeError, AssertionError) as error:
+        usable = "cpu, cuda" if torch.cuda.is_available() else "cpu (no CUDA device is usable here)"
+        raise ValueError(f"device is {device!r}, which can't be used here; allowed: {usable}") from error
+    return Model(
+        denoiser.eval(), tuple(checkpoint.state["shape"]), int(checkpoint.state["num_classes"]),
+        parts["sampler"], parts["grid"], parts["sampling_steps"], parts["guidance"],
+        {"run": folder.name, "checkpoint": checkpoint.step, "ema": ema}, checkpoint.state["recipe"]["label_dropout"] > 0,
+    )  # fmt: skip
