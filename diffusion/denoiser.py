@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ class Denoiser(nn.Module):
         check_pairing(row, schedule(1.0))
         self.backbone, self.schedule, self.row, self.clock = backbone, schedule, row, clock
         self.input_std = row.input_std if input_std is None else input_std
+        self._takes, self._needs = _arguments(backbone)
 
     def check(self, levels: Sequence[Level]) -> None:
         """Refuse levels that the row says nothing about, before the network is asked.
@@ -72,13 +74,10 @@ class Denoiser(nn.Module):
             condition: keyword arguments of the backbone, tensors with the batch first, or None.
 
         Raises:
-            ValueError: for a condition that is not a dict, and a backbone that returns another shape.
+            ValueError: for a condition that is not a dict, lacks what the backbone needs or has what it does not take, and a backbone
+                that returns another shape.
         """
-        if condition is not None and not isinstance(condition, dict):
-            raise ValueError(
-                f"condition is a {type(condition).__name__}; allowed: a dict of the backbone's keyword arguments, such as "
-                '{"labels": tensor}, or None'
-            )
+        self._check_condition(condition)
         time = self.clock(level)
         if isinstance(time, Tensor):
             time = time.to(x.device, torch.float32)
@@ -100,7 +99,45 @@ class Denoiser(nn.Module):
             )
         return Answer(*out.chunk(2, dim=1))
 
+    def _check_condition(self, condition: Tree) -> None:
+        if condition is not None and not isinstance(condition, dict):
+            raise ValueError(
+                f"condition is a {type(condition).__name__}; allowed: a dict of the backbone's keyword arguments, such as "
+                '{"labels": tensor}, or None'
+            )
+        given, name = condition or {}, type(self.backbone).__name__
+        unknown = [key for key in given if self._takes is not None and key not in self._takes]
+        missing = [key for key in self._needs if key not in given]
+        if not unknown and not missing:
+            return
+        says = f"condition has {', '.join(map(str, given))}" if given else f"condition is {condition!r}"
+        takes = ", ".join(self._takes or []) or "nothing"
+        lacks = f"lacks {', '.join(missing)}, which {name} needs" if missing else f"{name} does not take that"
+        fix = ""
+        if "labels" in missing:
+            classes = int(getattr(self.backbone, "num_classes", 0))
+            fix = '; give {"labels": int64 (B,)}' + (
+                f", 0 to {classes - 1}, {classes} for the null class" * (classes > 0)
+            )
+        elif not self._takes:
+            fix = "; give None"
+        raise ValueError(f"{says}, and {lacks}; it takes {takes}{fix}")
+
     def forward(self, x: Tensor, level: Level, condition: Tree = None) -> Prediction:
         """What the network believes at (x, level); see `answer` for the arguments."""
         answer = self.answer(x, level, condition)
         return Prediction(x, level, answer.out, self.row, answer.variance)
+
+
+def _arguments(backbone: nn.Module) -> tuple[list[str] | None, list[str]]:
+    """The keyword arguments that a backbone takes as a condition (None: any), and those that it must have."""
+    parameters = list(inspect.signature(backbone.forward).parameters.values())
+    kinds = inspect.Parameter
+    named = [p for p in parameters if p.kind not in (kinds.VAR_KEYWORD, kinds.VAR_POSITIONAL)][2:]
+    needs = [p.name for p in named if p.default is kinds.empty]
+    classes = getattr(backbone, "num_classes", None)
+    if classes and "labels" not in needs and any(p.name == "labels" for p in named):
+        needs.append("labels")  # without them it would answer for the null class, unasked
+    if any(p.kind is kinds.VAR_KEYWORD for p in parameters):
+        return None, needs
+    return [p.name for p in named if p.name in needs or p.name != "labels" or classes != 0], needs
