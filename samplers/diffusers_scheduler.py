@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,13 @@ from torch import Tensor
 from ..schedules.grid import Grid, check_steps
 from ..schedules.level import Level
 from ..schedules.parts import build, describe
+from ..schedules.plain_json import from_json, to_json
 from ..schedules.rows import Row
 from ..schedules.scalar import sqrt
 from ..schedules.schedule import Schedule, entries
 from .as_diffusers import ROWS, as_diffusers, check_part
 from .evaluations import Evaluations
 from .network_time import network_time
-from .plain_json import from_json, to_json
 from .state import Sampler
 from .timesteps import Timesteps
 
@@ -128,6 +129,17 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
     def init_noise_sigma(self) -> float:
         """What the starting noise is multiplied with: sigma where the network is asked first (of t = 1 before set_timesteps)."""
         return float(self._walk.asked[0].sigma if self._walk else self.schedule(1.0).sigma)
+
+    @property
+    def asked(self) -> list[tuple[Level, Level, Level, int]]:
+        """Per entry of `timesteps`: the level at which the network is asked, where its step begins and ends, and the step's number.
+
+        Raises:
+            ValueError: before set_timesteps.
+        """
+        walk = self._ready("asked")
+        steps = [i for i, (a, b) in enumerate(itertools.pairwise([*walk.starts, len(walk.asked)])) for _ in range(a, b)]
+        return [(level, *walk.levels[i : i + 2], i) for level, i in zip(walk.asked, steps, strict=True)]
 
     @property
     def step_index(self) -> int | None:
