@@ -65,7 +65,7 @@ class Rescale:
         x = read(ask, p.toward or p, self.space)
         wanted, has = _std(read(ask, cond, self.space)), _std(x)
         factor = torch.where(has > 0, wanted / has, 1.0)
-        return write(ask, p, self.space, x * (1 - self.phi + self.phi * factor)), memory
+        return write(ask, p, self.space, self.phi * (x * factor) + (1 - self.phi) * x), memory
 
 
 def _std(v: Tensor) -> Tensor:
