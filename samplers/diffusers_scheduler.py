@@ -139,7 +139,7 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
         """
         walk = self._ready("asked")
         steps = [i for i, (a, b) in enumerate(itertools.pairwise([*walk.starts, len(walk.asked)])) for _ in range(a, b)]
-        return [(level, *walk.levels[i : i + 2], i) for level, i in zip(walk.asked, steps, strict=True)]
+        return [(level, walk.levels[i], walk.levels[i + 1], i) for level, i in zip(walk.asked, steps, strict=True)]
 
     @property
     def step_index(self) -> int | None:
