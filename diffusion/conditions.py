@@ -52,7 +52,9 @@ def label_lists(
         if labels is not None and any(v is not None for v in _listed(labels)):
             raise ValueError("labels were given, but this model was trained without classes; leave labels out")
         return {}
-    found = {"cond": [None] * count if labels is None else _checked(labels, "", count, num_classes)}
+    found: dict[str, list[int | None]] = {
+        "cond": [None] * count if labels is None else _checked(labels, "", count, num_classes)
+    }
     for name, given in (also or {}).items():
         many = [given] * count if given is None or isinstance(given, int) else given
         found[name] = _checked(many, f"also[{name!r}]: ", count, num_classes)

@@ -36,6 +36,6 @@ def _words(name: str, there: list[str]) -> str:
         "negative": 'a negative prompt is given as also={"negative": labels} to sample, or --also.negative 3',
     }
     hint = hints.get(name, f'another condition is given as also={{"{name}": labels}} to sample, or --also.{name} 3')
-    near = get_close_matches(name, [*there, *hints], n=1, cutoff=0.6)
+    near = get_close_matches(name, [*there, *hints], n=1, cutoff=0.82)
     meant = f"; did you mean {near[0]!r}?" if near and near[0] != name else "."
     return f"guidance asks for branch {name!r}; there are {', '.join(map(repr, there))}{meant} Fix: {hint}"

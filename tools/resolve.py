@@ -7,13 +7,14 @@ import inspect
 import math
 import typing
 from collections.abc import Mapping, Sequence
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
-from ..schedules.parts import build, class_path, describe
+from ..schedules.parts import build, class_path, class_paths, describe
 from .parts import choices, part_of, part_type, resolve_class
 from .spelling import UsageError, did_you_mean
 
@@ -47,11 +48,29 @@ def _says(hint: Any) -> str:
     if hint in words:
         return words[hint]
     args = [a for a in get_args(hint) if a is not type(None)]
-    if type(None) in get_args(hint):
-        return f"{_says(args[0])}, or null"
+    if get_origin(hint) in (typing.Union, UnionType):
+        kinds = [_says(a) for a in args] + (["null"] if type(None) in get_args(hint) else [])
+        return ", or ".join(kinds)
+    if _is_mapping(hint):
+        return "names with values, such as {cond: 2, second: 1.5}"
     if get_origin(hint) is not None and args:
         return f"a list of {_says(args[0]).removeprefix('a ')}s, such as [1, 2]"
     return str(getattr(hint, "__name__", hint))
+
+
+def _is_mapping(hint: Any) -> bool:
+    """Whether a field wants names with values, such as Mix.weights."""
+    if get_origin(hint) in (typing.Union, UnionType):
+        return any(_is_mapping(a) for a in get_args(hint))
+    origin = get_origin(hint) or hint
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
+def _names(value: Any) -> Any:
+    """Names with values, of which some were set by dotted keys, which reads like the arguments of a part."""
+    if isinstance(value, Mapping) and isinstance(value.get("init_args"), Mapping):
+        return {k: v for k, v in value.items() if k != "init_args"} | dict(value["init_args"])
+    return value
 
 
 def _plain(value: Any, hint: Any, at: str) -> Any:
@@ -139,7 +158,12 @@ def _value(value: Any, hint: Any, allow: Sequence[str], at: str, problems: list[
         many = value if isinstance(value, list | tuple) else [value]
         return [_part(v, elements, allow, f"{at}[{i}]", problems) for i, v in enumerate(many)]
     if wanted is None:
-        return _plain(value, hint, at)
+        if class_paths(value):  # never left to jsonargparse, which would import whatever it says
+            kind = next((a for a in (hint, *get_args(hint)) if dataclasses.is_dataclass(a)), None)
+            if not isinstance(kind, type) or not isinstance(value, Mapping) or "class_path" not in value:
+                raise ValueError(f"{at} names a class; allowed: {_says(hint)}")
+            return _part(value, kind, allow, at, problems)
+        return _plain(_names(value) if _is_mapping(hint) else value, hint, at)
     if value is None or value == "null":
         if type(None) in get_args(hint):
             return None

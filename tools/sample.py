@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..diffusion import load
-from ..guidance import Guidance
+from ..guidance import CFGPlusPlus, Guidance, Interval, equivalent_scale, rules_within
 from ..samplers import Sampler
 from ..samplers.filters import Filter
-from ..schedules import Grid
+from ..schedules import Grid, Level
 from .arguments import read_config
 from .command import help_text, parse
 from .folders import free_folder
 
-__all__ = ["Sample", "numbers", "own_parts", "run"]
+__all__ = ["Sample", "numbers", "own_parts", "run", "strengths"]
 
 MOST = 1_000_000
 
@@ -30,6 +30,10 @@ class Sample:
         run: the run folder.
         seeds: one picture each: 0-15, 3,5,9 or 7.
         labels: classes, as seeds; fewer than seeds are repeated in turn. null: no class.
+        also: labels of further branches by name, as labels, for rules that ask for them: --also.negative 7 with --guidance.against
+            negative, or --also "{second: 0-9}" with --guidance Mix.
+        weak: run folder of a weaker network, for --guidance Autoguidance; it may be the run itself.
+        weak_step: its checkpoint of that optimizer step; null: the newest.
         steps: how many; null: the run's own.
         sampler: the method; null: the run's own.
         grid: the levels; null: the run's own.
@@ -50,6 +54,9 @@ class Sample:
     run: str
     seeds: str = "0-15"
     labels: str | None = None
+    also: Mapping[str, Any] | None = None
+    weak: str | None = None
+    weak_step: int | None = None
     steps: int | None = None
     sampler: Sampler | None = None
     grid: Grid | None = None
@@ -71,6 +78,8 @@ class Sample:
             raise ValueError(f"columns is {self.columns}; allowed: >= 1")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads is {self.threads}; allowed: >= 1, or null")
+        if self.weak_step is not None and self.weak is None:
+            raise ValueError(f"weak_step is {self.weak_step}, but weak is null; name the run too, as --weak {self.run}")
 
 
 def numbers(text: str, name: str) -> list[int]:
@@ -91,6 +100,21 @@ def numbers(text: str, name: str) -> list[int]:
     return found
 
 
+def _in_turn(text: str, name: str, count: int) -> list[int]:
+    """Labels, one per seed; fewer are repeated in turn."""
+    given = numbers(text, name)
+    return [given[i % len(given)] for i in range(count)]
+
+
+def _also(given: Mapping[str, Any], count: int) -> dict[str, list[int] | None]:
+    """The labels of further branches; None: no class."""
+    found: dict[str, list[int] | None] = {}
+    for name, value in given.items():
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        found[name] = None if text in ("None", "null") else _in_turn(text, f"also.{name}", count)
+    return found
+
+
 def own_parts(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """The run's own sampler, grid and guidance where only arguments of them are given, such as --guidance.scale 3."""
     said = {key for key, _ in pairs}
@@ -100,6 +124,28 @@ def own_parts(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         return {}
     own = read_config(str(config))
     return {key: own[key] for key in wanted if key in own}
+
+
+def strengths(guidance: Guidance, levels: Sequence[Level]) -> list[str]:
+    """What the scale of each CFG++ per step is as a scale of CFG, in the steps that it guides; found within other rules too.
+
+    Args:
+        guidance: the rule.
+        levels: the grid.
+    """
+    lines: list[str] = []
+    for rule, around in rules_within(guidance, CFGPlusPlus):
+        intervals = [outer for outer in around if isinstance(outer, Interval)]
+        scales = [
+            scale for now, scale in zip(levels[:-2], equivalent_scale(rule.scale, levels)[:-1], strict=True)
+            if all(bool(interval.inside(now)) for interval in intervals)
+        ]  # fmt: skip
+        if rule.per == "step" and rule.scale and scales:
+            lines.append(
+                f"CFG++ at {rule.scale:g} per step was CFG at {min(scales):.3g} to {max(scales):.3g} in these {len(levels) - 1} steps "
+                "(with DDIM; the last, to data, left out); in another number of steps it is another strength"
+            )
+    return lines
 
 
 def run(argv: Sequence[str]) -> int:
@@ -123,15 +169,21 @@ def run(argv: Sequence[str]) -> int:
         )
     seeds = numbers(options.seeds, "seeds")
     model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
+    weak = None
+    if options.weak is not None:
+        try:
+            weak = load(
+                options.weak, ema=options.ema, device=options.device, allow=options.allow, step=options.weak_step
+            )
+        except ValueError as error:
+            raise ValueError(f"weak: {error}") from error
+    labels = None if options.labels is None else _in_turn(options.labels, "labels", len(seeds))
+    also = None if options.also is None else _also(options.also, len(seeds))
     found = out.is_dir()
     out.mkdir(parents=True, exist_ok=True)  # found out before the work, not after it
-    labels = None
-    if options.labels is not None:
-        given = numbers(options.labels, "labels")
-        labels = [given[i % len(given)] for i in range(len(seeds))]
     try:
         samples = model.sample(
-            seeds, labels, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
+            seeds, labels, also=also, weak=weak, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
             filters=options.filters, retries=options.retries, batch=options.batch, strict=options.strict,
             brownian=options.brownian, progress=True,
         )  # fmt: skip
@@ -150,4 +202,7 @@ def run(argv: Sequence[str]) -> int:
     print(
         "evaluations per picture: " + ", ".join(f"{n} {v:g}" for n, v in zip(samples.branches, per_slot, strict=True))
     )
+    grid, steps = options.grid or model.grid, options.steps or model.steps
+    for line in strengths(options.guidance or model.guidance, grid(model.denoiser.schedule, steps)):
+        print(line)
     return 0
