@@ -4,6 +4,7 @@ from .backbones import DiT, UNet
 from .clocks import Clock, LogSNRClock, TimeClock
 from .data import Batch, Digits, ImageFolder, Source
 from .denoiser import Denoiser
+from .guidance_fit import Cosines, fit_linear, measure_cosines
 from .interrupt import Interrupted
 from .learned_variance import Hybrid, VariationalBound
 from .loading import load
@@ -17,6 +18,7 @@ from .uncertainty import LearnedUncertainty
 __all__ = [
     "Batch",
     "Clock",
+    "Cosines",
     "Denoiser",
     "DiT",
     "Digits",
@@ -36,6 +38,8 @@ __all__ = [
     "TimeClock",
     "UNet",
     "VariationalBound",
+    "fit_linear",
     "load",
+    "measure_cosines",
     "train",
 ]

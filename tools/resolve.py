@@ -145,6 +145,9 @@ def _arguments(
             else:
                 resolved[name] = describe(default)
             continue
+        if default == "" and values[name] == "":
+            resolved[name] = ""
+            continue
         try:
             resolved[name] = _value(values[name], hint, allow, here, problems)
         except ValueError as error:
