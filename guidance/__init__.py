@@ -1,7 +1,10 @@
 """How to steer: rules that ask the branches of a model and answer with one prediction."""
 
+from typing import Any
+
 from .adaptive import Adaptive, cosine
 from .apg import APG
+from .as_guider import as_guider
 from .ask import Ask, Guidance
 from .autoguidance import Autoguidance
 from .branch import Branch, Network
@@ -39,8 +42,18 @@ __all__ = [
     "Threshold",
     "Tree",
     "WrongCount",
+    "as_guider",
     "cosine",
     "equivalent_scale",
     "for_picture",
     "rules_within",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """SfumatoGuider, imported when it is asked for, since it imports diffusers."""
+    if name == "SfumatoGuider":
+        from .diffusers_guider import SfumatoGuider
+
+        return SfumatoGuider
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
