@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -108,16 +109,27 @@ def read_course(scheduler: object) -> Course:
             times, [Place(_fed(row, level), _fed(row, now), _fed(row, nxt), step) for level, now, nxt, step in own]
         )
     schedule, _ = _process(scheduler)
-    levels, order = _levels(scheduler, schedule, row, times), int(getattr(scheduler, "order", 1))
-    if order not in (1, 2):
-        raise ValueError(f"{type(scheduler).__name__} has order {order}, and the guider knows 1 and 2; {_FIX}")
+    levels = _levels(scheduler, schedule, row, times)
+    starts = _starts(scheduler, times)
     places: list[Place] = []
-    for i in range(len(times)):
-        first = i - i % order
-        # a multistep method may tell a time twice in its first step (PNDM)
-        nxt = next((v for v in levels[first + 1 :] if v != levels[first]), levels[-1])
-        places.append(Place(levels[i], levels[first], nxt, i // order))
+    for step, (first, after) in enumerate(itertools.pairwise([*starts, len(times)])):
+        places += [Place(levels[i], levels[first], levels[after], step) for i in range(first, after)]
     return Course(times, places)
+
+
+def _starts(scheduler: object, times: Sequence[float]) -> list[int]:
+    """At which evaluations the steps of a scheduler of diffusers begin."""
+    name, order = type(scheduler).__name__, int(getattr(scheduler, "order", 1))
+    twice = [i for i, (a, b) in enumerate(itertools.pairwise(times)) if a == b]
+    if order == 2:
+        return list(range(0, len(times), 2))
+    if order == 1 and not twice:
+        return list(range(len(times)))
+    if order == 1 and twice == [1]:  # PNDM takes its first step again with what the network says at its end
+        return [0, *range(2, len(times))]
+    raise ValueError(
+        f"which evaluations of {name} make a step is not known (order {order}, or repeated timesteps); {_FIX}"
+    )
 
 
 def _fed(row: Row, level: Level) -> Level:

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from ..schedules.parts import build, describe
 from ..schedules.plain_json import from_json, to_json
-from ..schedules.rows import Row
 from .ask import Branch, Guidance
-from .course import Course, Place, read_course, read_row
+from .course import read_row
 from .field import Field
 from .guided_output import answer, fed, nobody
+from .loop import Loop
 from .probe import may_ask, offer, stand_in, would_ask
 from .space import check_levels
-from .unknown import UnknownLevel, UnknownRow
 
 __all__ = ["SfumatoGuider"]
 
@@ -57,9 +56,9 @@ class SfumatoGuider(BaseGuidance):
         self._ever = may_ask(rule)
         self.scheduler = scheduler
         self._handle: Any = None
-        self._course: Course | None = None
+        self._loop: Loop | None = None
         self._field: Field | None = None
-        self._offset, self._size, self._open = 0, 1, False
+        self._size, self._open = 1, False
         self._x: Tensor | None = None  # what the network is fed
         self._like: Tensor | None = None  # and was, in the evaluation before
         self._running: tuple[str, ...] | None = None
@@ -71,7 +70,8 @@ class SfumatoGuider(BaseGuidance):
 
     @scheduler.setter
     def scheduler(self, scheduler: object | None) -> None:
-        self._row: Row = UnknownRow() if scheduler is None else read_row(scheduler)
+        if scheduler is not None:
+            read_row(scheduler)  # refuses what it can't read
         self._scheduler = scheduler
 
     def new(  # pyright: ignore[reportIncompatibleMethodOverride] (nothing here swallows keyword arguments)
@@ -91,64 +91,45 @@ class SfumatoGuider(BaseGuidance):
         """An evaluation begins: number `step` of the pipeline's loop. Where that count does not go on, memory starts anew.
 
         Raises:
-            ValueError: for a timestep that the scheduler has not, and a scheduler that can't be read.
+            ValueError: for a timestep that is not the scheduler's, and a scheduler that can't be read.
             PairingError: for a level at which the rule's space says nothing.
         """
-        fresh = self._step is None or step <= self._step
+        if self._loop is None or step <= self._loop.step:
+            self._field, self._loop = None, Loop(self.scheduler, step, num_inference_steps, timestep)
+            check_levels(self.rule, self._loop.guided(self._start, self._stop))
+        else:
+            self._loop.go_on(step, timestep)
         super().set_state(step, num_inference_steps, timestep)
         self._x, self._running, self._open = None, None, True
-        if fresh:
-            self._field, self._course, self._offset = None, None, 0
-        if fresh and self.scheduler is not None:
-            course = read_course(self.scheduler)
-            self._offset = course.find(timestep, getattr(self.scheduler, "begin_index", None)) - step
-            check_levels(self.rule, [p.level for p in course.places[self._offset + step :] if self._within(course, p)])
-            self._course = course
-        elif self._course is not None:
-            self._course.check(timestep, self._offset + step)
-        place = self._place()
-        if self._field is not None and self._field.step != place.step:
-            self._begin(self._field, place)
+        if self._field is not None:
+            self._loop.begin(self._field)
 
-    def _place(self) -> Place:
-        """The evaluation under way."""
-        if self._course is None:
-            return Place(UnknownLevel(), UnknownLevel(), UnknownLevel(), self._step)
-        return self._course.places[self._offset + self._step]
+    def _guiding(self) -> Loop | None:
+        """The loop, where the rule guides now."""
+        if self._loop is None:
+            raise ValueError("the guider was asked outside of a loop; call set_state(...) before each evaluation")
+        return self._loop if self._enabled and self._loop.within(self._start, self._stop) else None
 
-    def _within(self, course: Course | None, place: Place) -> bool:
-        """Whether a place's step begins within start and stop, fractions of the evaluations of this loop."""
-        count, i = self._num_inference_steps, self._step
-        if course is not None:
-            first = next(i for i, other in enumerate(course.places) if other.step == place.step)
-            count, i = len(course.places) - self._offset, max(first - self._offset, 0)
-        return int(self._start * count) <= i and (self._stop == 1.0 or i < int(self._stop * count))
-
-    def _begin(self, field: Field, place: Place) -> Field:
-        field.begin(place.now, place.nxt)
-        field.step = place.step - (0 if self._course is None else self._course.places[self._offset].step)
-        return field
-
-    def _guides(self) -> bool:
-        return self._enabled and self._within(self._course, self._place())
+    def _new_field(self, loop: Loop, size: int) -> Field:
+        return loop.begin(Field(offer(Branch(nobody), Branch(nobody)), self.rule, size))
 
     def _decide(self, size: int) -> tuple[str, ...]:
         """Which of "cond" and "ref" run in this evaluation: asked of the rule itself, before they do."""
-        if not self._guides():
+        loop = self._guiding()
+        if loop is None:
             return ("cond",)
         if self._field is None or self._like is None:
-            trial = self._begin(Field(offer(Branch(nobody), Branch(nobody)), self.rule, size), self._place())
-            asked = would_ask(trial, stand_in(size), self._place().level)
+            asked = would_ask(self._new_field(loop, size), stand_in(size), loop.place.level)
         else:
-            asked = would_ask(self._field, self._like, self._place().level)
+            asked = would_ask(self._field, self._like, loop.place.level)
         return tuple(name for name in self._NAMES if name in asked)
 
     @property
     def num_conditions(self) -> int:
-        """Branches in the evaluation under way; outside of one 2 where the rule may ever ask the unconditional branch."""
+        """Branches in the evaluation under way; outside of one (or after one that was broken off) 2 where the rule may ever ask both."""
         if not self._enabled:
             return 1
-        if self._running is None and not self._open:
+        if not self._open or self._handle is not None:
             return 2 if "ref" in self._ever else 1  # pipelines ask before they encode the negative prompt
         return len(self._running or self._decide(self._size))
 
@@ -177,20 +158,21 @@ class SfumatoGuider(BaseGuidance):
     def _branches(self, pairs: Sequence[tuple[Any, ...]]) -> list[tuple[int, str]]:
         """Place in the pairs, and name, of the branches that run."""
         self._size = next((len(v) for pair in pairs for v in pair if isinstance(v, Tensor)), 1)
-        self._running = self._decide(self._size)
+        self._open = False  # unless all is well
+        running = self._decide(self._size)
         there = any(pair[0] is not None for pair in pairs)
-        if "ref" in self._running and there and all(pair[1] is None for pair in pairs):
+        if "ref" in running and there and all(pair[1] is None for pair in pairs):
             raise ValueError(
                 f"{self.rule} asks the unconditional branch, and the pipeline has encoded no negative prompt; pass one, '' will do"
             )
-        return [(i, self._NAMES[name]) for i, name in enumerate(self._NAMES) if name in self._running]
+        self._running, self._open = running, True
+        return [(i, self._NAMES[name]) for i, name in enumerate(self._NAMES) if name in running]
 
     def prepare_models(self, denoiser: torch.nn.Module) -> None:
-        """Hear what the denoiser is fed, once: rules in the space of the data need it."""
+        """Hear what the denoiser is fed: rules in the space of the data need it."""
         super().prepare_models(denoiser)
         self.cleanup_models(denoiser)
-        if self._x is None:
-            self._handle = denoiser.register_forward_pre_hook(self._hear, with_kwargs=True)
+        self._handle = denoiser.register_forward_pre_hook(self._hear, with_kwargs=True)
 
     def cleanup_models(self, denoiser: torch.nn.Module) -> None:
         """Hear no more."""
@@ -199,7 +181,8 @@ class SfumatoGuider(BaseGuidance):
             self._handle = None
 
     def _hear(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._x = args[0] if args else kwargs.get("hidden_states", kwargs.get("sample"))
+        if self._x is None:
+            self._x = args[0] if args else kwargs.get("hidden_states", kwargs.get("sample"))
 
     def forward(self, pred_cond: Tensor | None = None, pred_uncond: Tensor | None = None) -> GuiderOutput:
         """The guided output, of the outputs of the branches that ran, (B, C, ...) each.
@@ -207,18 +190,17 @@ class SfumatoGuider(BaseGuidance):
         Raises:
             ValueError: where the network's input was not heard; and what the rule refuses.
         """
-        out = pred_cond
-        if self._guides():
-            place, x = self._place(), self._x
+        out, loop = pred_cond, self._guiding()
+        if loop is not None:
             said = pred_cond if pred_cond is not None else pred_uncond
-            if not isinstance(x, Tensor) or said is None:
-                raise ValueError(
-                    "the guider heard no network; call prepare_models(denoiser), then the denoiser, for each branch"
-                )
-            x = fed(x, said)
+            if not isinstance(self._x, Tensor) or said is None:
+                raise ValueError("the guider heard no network; call prepare_models(denoiser) before the denoiser runs")
+            x = fed(self._x, said)
             x = x if x.dtype == torch.float64 else x.float()  # half precision is guided in float32
             if self._field is None:
-                self._field = self._begin(Field(offer(Branch(nobody), Branch(nobody)), self.rule, len(x)), place)
-            out, self._like = answer(self._field, place, self._row, x, pred_cond, pred_uncond), x
+                self._field = self._new_field(loop, len(x))
+            out, self._like = answer(self._field, loop.place, loop.row, x, pred_cond, pred_uncond), x
+            if loop.ends:  # of no more use, and perhaps large
+                self._field, self._like = None, None
         self._running, self._open = None, False
         return GuiderOutput(pred=out, pred_cond=pred_cond, pred_uncond=pred_uncond)
