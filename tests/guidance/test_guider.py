@@ -466,6 +466,25 @@ def test_a_rule_of_the_user(unet):
     assert guider.config.rule["init_args"] == {"scale": 2.0}
 
 
+@pytest.mark.parametrize("scheduler", [EULER, as_diffusers(Heun(), like=EULER)], ids=lambda s: type(s).__name__)
+def test_image_to_image_begins_within_the_timesteps(scheduler):
+    """The steps of a rule are counted from there, its levels are those of the scheduler."""
+    scheduler.set_timesteps(6)
+    times = scheduler.timesteps[2 * scheduler.order :]
+    scheduler.set_begin_index(2 * scheduler.order)
+    sigmas = EULER.sigmas if scheduler is EULER else [level.ratio for level, *_ in scheduler.asked]
+    alternate = as_guider(Mine(), scheduler)
+    inside = as_guider(Interval(CFG(2.0), high=float(sigmas[3 * scheduler.order]) * 1.0001), scheduler)
+    ran = [[], []]
+    for guider, own in zip((alternate, inside), ran, strict=True):
+        for i, t in enumerate(times):
+            guider.set_state(i, len(times), t)
+            own.append(len(guider.prepare_inputs({"labels": (COND, REF)})))
+    each = 1 if scheduler is EULER else 2
+    assert ran[0] == [1 + (i // each) % 2 for i in range(len(times))]
+    assert ran[1] == [1] * each + [2] * (len(times) - each)
+
+
 def test_a_rule_that_decides_by_what_it_hears_is_refused():
     guider = as_guider(Looks(), EULER)
     EULER.set_timesteps(3)
@@ -505,8 +524,9 @@ def test_start_and_stop_are_shares_of_the_steps(unet):
     assert own == ran == [1, 2, 2, 2, 1, 1, 1]
     # both evaluations of a step of Heun, counted in evaluations
     heun = as_diffusers(Heun(), like=EULER)
-    guider = as_guider(CFG(3.0), heun, start=0.3)
-    assert run(unet, heun, guider, 4)[1] == [1, 1, 2, 2, 2, 2, 2]
+    for start in (0.2, 0.3):
+        guider = as_guider(CFG(3.0), heun, start=start)
+        assert run(unet, heun, guider, 4)[1] == [1, 1, 2, 2, 2, 2, 2]
     with pytest.raises(ValueError, match="stop"):
         as_guider(CFG(3.0), stop=1.5)
     guider.disable()
