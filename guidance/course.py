@@ -29,8 +29,12 @@ class Place(NamedTuple):
 
 
 class Course(NamedTuple):
-    """The evaluations of a scheduler. times: what the network is told. places: one per time, at levels of the network's own input."""
+    """The evaluations of a scheduler.
 
+    row: what the network's output means. times: what it is told. places: one per time, at levels of the network's own input.
+    """
+
+    row: Row
     times: list[float]
     places: list[Place]
 
@@ -102,19 +106,18 @@ def read_course(scheduler: object) -> Course:
     times = [] if told is None else [float(t) for t in told.tolist()]
     if not times:
         raise ValueError(f"{type(scheduler).__name__} has no timesteps yet; call its set_timesteps first")
-    row = read_row(scheduler)
-    own = getattr(scheduler, "asked", None)
-    if own is not None:
+    row, own = getattr(scheduler, "row", None), getattr(scheduler, "asked", None)
+    if isinstance(row, Row) and own is not None:
         return Course(
-            times, [Place(_fed(row, level), _fed(row, now), _fed(row, nxt), step) for level, now, nxt, step in own]
+            row, times, [Place(_fed(row, level), _fed(row, now), _fed(row, nxt), step) for level, now, nxt, step in own]
         )
-    schedule, _ = _process(scheduler)
+    schedule, row = _process(scheduler)
     levels = _levels(scheduler, schedule, row, times)
     starts = _starts(scheduler, times)
     places: list[Place] = []
     for step, (first, after) in enumerate(itertools.pairwise([*starts, len(times)])):
         places += [Place(levels[i], levels[first], levels[after], step) for i in range(first, after)]
-    return Course(times, places)
+    return Course(row, times, places)
 
 
 def _starts(scheduler: object, times: Sequence[float]) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..schedules.level import Level
 from ..schedules.rows import Row
-from .course import Place, read_course, read_row
+from .course import Place, read_course
 from .field import Field
 from .unknown import UnknownLevel, UnknownRow
 
@@ -30,8 +30,8 @@ class Loop:
 
     def __init__(self, scheduler: object | None, step: int, count: int, timestep: Any) -> None:
         self.step = step
-        self.row: Row = UnknownRow() if scheduler is None else read_row(scheduler)
         self._course = None if scheduler is None else read_course(scheduler)
+        self.row: Row = UnknownRow() if self._course is None else self._course.row
         self._offset, self._places, self._first = 0, [], range(count)
         if self._course is not None:
             # image-to-image begins within the scheduler's timesteps
