@@ -4,12 +4,12 @@ from typing import Any
 
 from .adaptive import Adaptive, cosine
 from .apg import APG
-from .as_guider import as_guider
 from .ask import Ask, Guidance
 from .autoguidance import Autoguidance
 from .branch import Branch, Network
 from .cfg_plus_plus import CFGPlusPlus, equivalent_scale
 from .field import Field
+from .guiders import as_guider
 from .interval import Interval
 from .linear_adaptive import LinearAdaptive
 from .linear_plan import LinearPlan
@@ -53,7 +53,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """SfumatoGuider, imported when it is asked for, since it imports diffusers."""
     if name == "SfumatoGuider":
-        from .diffusers_guider import SfumatoGuider
+        from .guiders.diffusers_guider import SfumatoGuider
 
         return SfumatoGuider
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

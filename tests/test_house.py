@@ -58,7 +58,10 @@ def test_imports_run_one_way(path):
     [
         ("accelerate", {"diffusion/launch.py"}),
         ("xformers", {"diffusion/backbones/attention.py"}),
-        ("diffusers", {"samplers/diffusers_scheduler.py", "guidance/diffusers_guider.py", "tools/bench/peers.py"}),
+        (
+            "diffusers",
+            {"samplers/diffusers_scheduler.py", "guidance/guiders/diffusers_guider.py", "tools/bench/peers.py"},
+        ),
         ("k_diffusion", set()),
         ("gradio", set()),
         ("torchvision", set()),

@@ -185,7 +185,7 @@ CLASSES = {
 @pytest.mark.parametrize("name", CLASSES)
 def test_levels_are_those_of_what_the_network_is_fed(name):
     """Data and noise as the scheduler itself mixes and scales them, at each of its timesteps."""
-    from sfumato.guidance.course import read_course
+    from sfumato.guidance.guiders.course import read_course
 
     scheduler = getattr(diffusers, name)(**CLASSES[name])
     scheduler.set_timesteps(7)
@@ -220,7 +220,7 @@ def test_levels_are_those_of_what_the_network_is_fed(name):
 
 @pytest.mark.parametrize("sampler", [DPMSolverPP(), Heun()], ids=str)
 def test_levels_of_our_scheduler_are_its_own(sampler):
-    from sfumato.guidance.course import read_course
+    from sfumato.guidance.guiders.course import read_course
 
     scheduler = as_diffusers(sampler, like=EULER)
     with pytest.raises(ValueError, match="set_timesteps"):

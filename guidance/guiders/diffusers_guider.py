@@ -9,15 +9,15 @@ import torch
 from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 from torch import Tensor
 
-from ..schedules.parts import build, describe
-from ..schedules.plain_json import from_json, to_json
-from .ask import Branch, Guidance
+from ...schedules.parts import build, describe
+from ...schedules.plain_json import from_json, to_json
+from ..ask import Branch, Guidance
+from ..field import Field
+from ..space import check_levels
 from .course import read_row
-from .field import Field
 from .guided_output import answer, fed, nobody
 from .loop import Loop
 from .probe import may_ask, offer, stand_in, would_ask
-from .space import check_levels
 
 __all__ = ["SfumatoGuider"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..schedules.level import Level
-from ..schedules.rows import Row
+from ...schedules.level import Level
+from ...schedules.rows import Row
+from ..field import Field
 from .course import Place, read_course
-from .field import Field
 from .unknown import UnknownLevel, UnknownRow
 
 __all__ = ["Loop"]

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..schedules.level import Level
-from ..schedules.parts import describe
-from ..schedules.prediction import Prediction
-from ..schedules.rows import Eps
-from .ask import Branch, Guidance
-from .field import Field
-from .tree import Tree
+from ...schedules.level import Level
+from ...schedules.parts import describe
+from ...schedules.prediction import Prediction
+from ...schedules.rows import Eps
+from ..ask import Branch, Guidance
+from ..field import Field
+from ..tree import Tree
 from .unknown import UnknownLevelError
 
 __all__ = ["may_ask", "offer", "stand_in", "would_ask"]

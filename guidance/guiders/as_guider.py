@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .ask import Guidance
+from ..ask import Guidance
 
 if TYPE_CHECKING:
     from .diffusers_guider import SfumatoGuider

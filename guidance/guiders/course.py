@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..schedules.diffusers_config import read_process
-from ..schedules.level import Level
-from ..schedules.rows import Row
-from ..schedules.scalar import sqrt
-from ..schedules.schedule import Schedule
+from ...schedules.diffusers_config import read_process
+from ...schedules.level import Level
+from ...schedules.rows import Row
+from ...schedules.scalar import sqrt
+from ...schedules.schedule import Schedule
 
 __all__ = ["Course", "Place", "read_course", "read_row"]
 

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..schedules.level import Level
-from ..schedules.prediction import Prediction, lerp
-from ..schedules.rows import Row
-from .ask import Ask, Branch
-from .cfg_plus_plus import length
+from ...schedules.level import Level
+from ...schedules.prediction import Prediction, lerp
+from ...schedules.rows import Row
+from ..ask import Ask, Branch
+from ..cfg_plus_plus import length
+from ..field import Field
+from ..space import read
+from ..tree import Tree
 from .course import Place
-from .field import Field
 from .probe import offer
-from .space import read
-from .tree import Tree
 
 __all__ = ["answer", "fed", "nobody"]
 

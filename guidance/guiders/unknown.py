@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from torch import Tensor
 
-from ..schedules.level import Level
+from ...schedules.level import Level
 
 __all__ = ["UnknownLevel", "UnknownLevelError", "UnknownRow"]
 
