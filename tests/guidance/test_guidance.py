@@ -5,78 +5,21 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from oracles import Mixture, log_grid
+from oracles import Mixture, Net, branches, guided
 
 from sfumato.guidance import CFG, Ask, Branch, Field, Interval, Plain
 from sfumato.samplers import DDIM, DPMSolverPP, Heun, trajectory
-from sfumato.schedules import EDM, Eps, Level, LinearBeta, Prediction, V, karras, trailing
+from sfumato.schedules import Level, LinearBeta, Prediction, V, karras, trailing
 from sfumato.schedules import RectifiedFlow as Flow
-
-
-class Net:
-    """Conditional on "m": data N(m, 1); condition m = nan: N(0, 2), as in the specification's table. Counts its calls."""
-
-    def __init__(self, row=None):
-        self.row, self.calls, self.sizes = row, 0, []
-
-    def __call__(self, x, level, condition):
-        self.calls += 1
-        self.sizes.append(len(x))
-        m = condition["m"].view(-1, *[1] * (x.ndim - 1)).to(x)
-        null = m.isnan()
-        mean, variance = torch.where(null, 0.0, m), torch.where(null, 2.0, 1.0)
-        a, s = level.alpha, level.sigma
-        x0 = mean + a * variance / (a * a * variance + s * s) * (x - a * mean)
-        eps = (x - a * x0) / s
-        if self.row is None:
-            return Prediction.pair(x0, eps)
-        p, q = self.row(level)
-        return Prediction(x, level, p * x0 + q * eps, self.row)
-
-
-def branches(net, n, m=0.0):
-    cond, null = torch.full((n,), m), torch.full((n,), math.nan)
-    return {"cond": Branch(net, {"m": cond}), "ref": Branch(net, {"m": null})}
-
-
-def walk(sampler, rule, levels, x, net=None, noise=None):
-    field = Field(branches(net or Net(), len(x)), rule, len(x))
-    with torch.no_grad():
-        for step in trajectory(sampler, field, levels, x, noise):
-            last = step.x
-    return last, field
-
-
-@pytest.mark.parametrize(
-    ("gamma", "variance"), [(1.5, 0.70710678), (2, 0.5), (3, 0.25), (5, 0.0625), (7.5, 0.01104854)]
-)
-@pytest.mark.parametrize("row", [None, V(), Eps(), EDM(0.5)], ids=str)
-def test_cfg_under_the_ode_has_the_closed_form_variance(gamma, variance, row):
-    """2^(1 - gamma), which is not the gamma-powered 2 / (gamma + 1)."""
-    levels = log_grid(80, 0.002, 400)
-    x = torch.full((1, 1), math.sqrt(80**2 + 1.0) ** gamma * math.sqrt(80**2 + 2.0) ** (1 - gamma), dtype=torch.float64)
-    last, _ = walk(DPMSolverPP(2), CFG(gamma), levels, x, Net(row))
-    assert float(last) ** 2 == pytest.approx(variance, rel=3e-3)
-
-
-@pytest.mark.parametrize(("gamma", "variance"), [(1.5, 0.75), (2, 0.58333333), (3, 0.3875)])
-def test_cfg_under_the_sde_has_another(gamma, variance):
-    """(2 - 2^(2 - 2 gamma)) / (2 gamma - 1), exactly computed: the walk is linear in independent unit normals."""
-    n = 1600
-    levels = log_grid(80, 0.002, n)
-    units = torch.eye(n + 1, dtype=torch.float64)
-    x = math.sqrt(80**2 + 1.0) * units[:1]
-    last, _ = walk(DDIM(1.0), CFG(gamma), levels, x, noise=lambda i, d: units[i + 1 : i + 2])
-    assert float((last**2).sum()) == pytest.approx(variance, rel=1e-2)
 
 
 def test_scale_one_and_zero_are_the_branches_at_one_evaluation():
     levels, x = trailing(LinearBeta(), 6), torch.randn(3, 2, dtype=torch.float64)
-    plain, _ = walk(DDIM(), Plain(), levels, x)
-    one, field = walk(DDIM(), CFG(1.0), levels, x)
+    plain, _ = guided(DDIM(), Plain(), levels, x)
+    one, field = guided(DDIM(), CFG(1.0), levels, x)
     assert torch.equal(plain, one)
     assert field.spent.tolist() == [[6, 0]] * 3
-    zero, field = walk(DDIM(), CFG(0.0), levels, x)
+    zero, field = guided(DDIM(), CFG(0.0), levels, x)
     assert field.spent.tolist() == [[0, 6]] * 3
     assert not torch.allclose(zero, one)
 
@@ -85,10 +28,11 @@ def test_interval_over_everything_is_the_rule_and_an_empty_one_is_plain():
     levels, x = trailing(Flow(), 9), torch.randn(3, 2, dtype=torch.float64)
     for sampler in (DDIM(), Heun(), DPMSolverPP(2)):
         assert torch.equal(
-            walk(sampler, Interval(CFG(3.0)), levels, x, Net(V()))[0], walk(sampler, CFG(3.0), levels, x, Net(V()))[0]
+            guided(sampler, Interval(CFG(3.0)), levels, x, Net(V()))[0],
+            guided(sampler, CFG(3.0), levels, x, Net(V()))[0],
         )
-        empty, field = walk(sampler, Interval(CFG(3.0), 0.5, 0.5), levels, x, Net(V()))
-        assert torch.equal(empty, walk(sampler, Plain(), levels, x, Net(V()))[0])
+        empty, field = guided(sampler, Interval(CFG(3.0), 0.5, 0.5), levels, x, Net(V()))
+        assert torch.equal(empty, guided(sampler, Plain(), levels, x, Net(V()))[0])
         assert int(field.spent[:, 1].sum()) == 0
 
 
@@ -98,15 +42,15 @@ def test_evaluations_of_the_edm2_interval():
     rule = Interval(CFG(2.0), 0.19, 1.61)
     assert [i for i, level in enumerate(levels[:-1]) if rule.low < level.ratio <= rule.high] == list(range(17, 23))
     x = torch.randn(2, 2, dtype=torch.float64)
-    _, field = walk(Heun(), rule, levels, x)
+    _, field = guided(Heun(), rule, levels, x)
     assert field.spent.tolist() == [[63, 12]] * 2
-    _, field = walk(Heun(), CFG(2.0), levels, x)
+    _, field = guided(Heun(), CFG(2.0), levels, x)
     assert int(field.spent[0].sum()) == 126
 
 
 def test_one_network_is_called_once_per_evaluation_with_both_branches():
     net, x = Net(V()), torch.randn(3, 2, dtype=torch.float64)
-    walk(DDIM(), Interval(CFG(2.0), 0.5, 2.0), trailing(Flow(), 10), x, net)
+    guided(DDIM(), Interval(CFG(2.0), 0.5, 2.0), trailing(Flow(), 10), x, net)
     assert net.calls == 10
     assert set(net.sizes) == {3, 6}
 
@@ -117,11 +61,11 @@ def test_branches_that_say_the_same_are_asked_once():
     condition = {"m": torch.zeros(3)}
     field = Field({"cond": Branch(net, condition), "ref": Branch(net, condition)}, CFG(4.0), 3)
     with torch.no_grad():
-        *_, guided = trajectory(DDIM(), field, trailing(Flow(), 4), x)
-    plain, _ = walk(DDIM(), Plain(), trailing(Flow(), 4), x)
+        *_, found = trajectory(DDIM(), field, trailing(Flow(), 4), x)
+    plain, _ = guided(DDIM(), Plain(), trailing(Flow(), 4), x)
     assert (net.calls, set(net.sizes)) == (4, {3})
     assert field.spent.tolist() == [[4, 0]] * 3
-    assert torch.allclose(guided.x, plain, atol=1e-12)
+    assert torch.allclose(found.x, plain, atol=1e-12)
 
 
 def test_networks_that_differ_are_called_apart():
