@@ -307,7 +307,7 @@ def test_inversion_line_by_line():
 
 
 def test_how_far_a_round_trip_returns():
-    """Data up to noise and down again, root mean square: in few steps nearer than CFG at the scale that papers pair it with, but not in many.
+    """Data up to noise and down again, root mean square: nearer than CFG at its scale in few steps, not in many.
 
     CFG's error falls with the steps where it is moderate, since its ODE can be walked back; CFG++ grows stronger with each step, and has
     no ODE. So "inversion works" is a statement about 20 to 50 steps and small scales.

@@ -1,5 +1,7 @@
 """The distributions that guidance samples, exactly: variances of linear walks, extrapolated to steps of no length."""
 
+import math
+
 import pytest
 import torch
 from oracles import Net, branches, guided
