@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from oracles import MIXTURES, Net, branches, guided, log_grid
+from guided import MIXTURES, Net, branches, guided
+from oracles import log_grid
 
 from sfumato.guidance import CFG, Adaptive, Branch, Field, Interval, cosine
 from sfumato.samplers import DDIM, DPMSolverPP, Heun
@@ -124,6 +125,17 @@ def test_with_levels_per_sample_the_comparison_is_per_sample():
         field.begin(level)
         field(x, level)
     assert field.spent.tolist() == [[3, 1], [3, 1]]
+
+
+def test_least_counts_a_samples_own_guided_steps():
+    """Steps in which the others alone were guided do not count."""
+    field = Field(branches(Net(V(), MIXTURES), 2, 0.3), Adaptive(Interval(CFG(3.0), 0.5, 2.0), -1.0, least=2), 2)
+    x = picture(2)
+    for sigma in ((1.0, 3.0), (0.8, 1.5), (0.7, 1.2), (0.6, 0.9)):
+        level = Level(torch.zeros(2), torch.ones(2, dtype=torch.float64), torch.tensor(sigma, dtype=torch.float64))
+        field.begin(level)
+        field(x, level)
+    assert field.spent.tolist() == [[4, 2], [4, 2]]
 
 
 def test_under_heun_the_first_evaluation_decides():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles import MIXTURES, Net, branches, guided
+from guided import MIXTURES, Net, branches, guided
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
@@ -37,7 +37,8 @@ RULES = {
     "plain": Plain(), "cfg": CFG(3.0), "scales": CFG([1.0, 3.0]), "mix": Mix({"cond": 2.0, "weak": 1.5}), "rescale": Rescale(CFG(3.0)),
     "rescale scales": Rescale(CFG([1.0, 3.0])), "threshold": Threshold(CFG(3.0)), "dynamic": Threshold(CFG(3.0), quantile=0.9),
     "apg": APG(3.0, 0.0, 2.0, -0.5), "apg scales": APG([1.0, 3.0], 0.2, 2.0, -0.5), "auto": Autoguidance(2.0), "cfg++": CFGPlusPlus(0.6),
-    "cfg++ noise": CFGPlusPlus(3.0, per="noise"), "interval": Interval(Rescale(CFG(3.0)), 0.2, 3.0), "interval cfg++": Interval(CFGPlusPlus(0.6), 0.2, 3.0),
+    "cfg++ noise": CFGPlusPlus(3.0, per="noise"), "interval": Interval(Rescale(CFG(3.0)), 0.2, 3.0),
+    "interval cfg++": Interval(CFGPlusPlus(0.6), 0.2, 3.0),
     "rescale cfg++": Rescale(CFGPlusPlus(0.6)), "linear": None,
 }  # fmt: skip
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from oracles import Mixture, Net, branches, guided
+from guided import Net, branches, guided
+from oracles import Mixture
 
 from sfumato.guidance import CFG, Ask, Branch, Field, Interval, Plain
 from sfumato.samplers import DDIM, DPMSolverPP, Heun, trajectory

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from oracles import MIXTURES, SCHEDULES, Net, branches, guided
+from guided import MIXTURES, Net, branches, guided
+from oracles import SCHEDULES
 
 from sfumato.guidance import APG, CFG, Adaptive, Branch, CFGPlusPlus, Field, Interval, Plain, Rescale
 from sfumato.samplers import DDIM, Heun

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from oracles import Net, branches, guided
+from guided import Net, branches, guided
 from scipy.integrate import quad
 
 from sfumato.guidance import CFG, Field, Plain

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles import GAUSSIANS, MIXTURES, Net, guided
+from guided import GAUSSIANS, MIXTURES, Net, guided
 
 from sfumato.guidance import CFG, Interval, LinearAdaptive, LinearPlan
 from sfumato.guidance import linear_fit as fitting
