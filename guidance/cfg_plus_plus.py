@@ -23,7 +23,8 @@ class CFGPlusPlus:
     """A step of the sampler on the unconditional model, then x moves by alpha' scale (D_cond - D_ref), D the predicted data.
 
     With DDIM and Euler that is x' = alpha' D_scale + sigma' eps_ref, CFG++ as published, and with DPMSolverPP its 2M and 2S; with any
-    other method the same holds. Upwards (inversion) the roles change: the data are the unconditional model's, the noise is guided.
+    other method the same holds, but for UniPC, Clipped, AdaptiveStep and Langevin, which refuse it. Upwards (inversion) the roles change:
+    the data are the unconditional model's, the noise is guided.
 
     The strength depends on the number of steps: with DDIM a step from g to g' (g = sigma / alpha) is that of CFG at scale / (1 - g' / g),
     see `equivalent_scale`. Ten times the steps are about ten times the guidance, there is no limit of small steps, and a scale that
