@@ -128,6 +128,25 @@ def test_memory_outside_is_kept_as_it_was():
     assert found == pytest.approx([5 + 1 + 1, 5 + 10, 5 + 100 + 99.5])
 
 
+def test_memory_outside_is_kept_per_sample():
+    """The first sample leaves the interval for a step, the second never; each goes on as it would alone."""
+    rule, x = (
+        Interval(APG(2.0, 1.0, math.inf, -0.5), 0.5, 2.0),
+        torch.tensor([[0.3, -0.4], [1.1, 0.2]], dtype=torch.float64),
+    )
+    sigmas = ((1.0, 1.0), (4.0, 0.9), (1.5, 0.8))
+    both = Field(branches(Net(V(), MIXTURES), 2, 0.3), rule, 2)
+    alone = [Field(branches(Net(V(), MIXTURES), 1, 0.3), rule, 1) for _ in range(2)]
+    for pair in sigmas:
+        level = Level(torch.zeros(2), torch.ones(2, dtype=torch.float64), torch.tensor(pair, dtype=torch.float64))
+        both.begin(level)
+        found = both(x, level).x0
+        for i, sigma in enumerate(pair):
+            own = Level(0.0, 1.0, sigma)
+            alone[i].begin(own)
+            assert torch.allclose(found[i : i + 1], alone[i](x[i : i + 1], own).x0, rtol=0, atol=1e-12)
+
+
 def test_nested_intervals_are_their_intersection():
     x, levels = torch.randn(3, 2, dtype=torch.float64), trailing(LinearBeta(), 12)
     wanted, field = guided(DDIM(), Interval(CFG(3.0), 0.5, 2.0), levels, x, Net(V(), MIXTURES), m=0.3)

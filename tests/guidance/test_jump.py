@@ -188,6 +188,22 @@ def test_upward_and_downward_steps_of_per_sample_levels():
     assert torch.allclose(both, torch.cat([down, up]), rtol=0, atol=1e-12)
 
 
+def test_parts_of_a_batch_that_move_and_that_do_not():
+    """Who moves nowhere moves to itself, on either side of `put`; `rows` takes along where a sample moves."""
+    x, level = torch.randn(3, 2, dtype=torch.float64), Level(0.5, 0.6, 0.8)
+    said = [Prediction(x, level, torch.randn(3, 2, dtype=torch.float64), V()) for _ in range(3)]
+    moving, still, index = said[0].steered(said[1]), said[2], torch.tensor([1])
+    for mine, other in ((moving, still), (still, moving), (moving, moving)):
+        p = mine.put(index, other.rows(index))
+        wanted = (mine.toward or mine).x0.clone()
+        wanted[1] = (other.toward or other).x0[1]
+        assert torch.allclose(p.toward.x0, wanted, atol=1e-12)
+        walked = mine.x0.clone()
+        walked[1] = other.x0[1]
+        assert torch.allclose(p.x0, walked, atol=1e-12)
+    assert still.put(index, still.rows(index)).toward is None
+
+
 def test_a_guided_first_step_at_zero_snr():
     """At alpha = 0 the data are the means: x' = alpha' (lam m_c + (1 - lam) m_u) + sigma' x / sigma."""
     levels = trailing(ZeroTerminalSNR(LinearBeta()), 6)
