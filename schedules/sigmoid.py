@@ -48,10 +48,10 @@ class Sigmoid:
     def __call__(self, t: Number) -> Level:
         first, last, width = self.start / self.tau, self.end / self.tau, (self.end - self.start) / self.tau
         u, whole = first + t * width, _fall(last, first)
-        # from both ends, so that alpha is exactly 0 at t = 1 and sigma at t = 0
+        # from both ends, so that alpha is exactly 0 at t = 1 and sigma at t = 0; 0 - 0 is 0, and -0 would make the ratio -inf
         signal, noise = (
-            -sigmoid(last) * sigmoid(-u) * expm1((t - 1.0) * width),
-            -sigmoid(u) * sigmoid(-first) * expm1(-t * width),
+            0.0 - sigmoid(last) * sigmoid(-u) * expm1((t - 1.0) * width),
+            0.0 - sigmoid(u) * sigmoid(-first) * expm1(-t * width),
         )
         return Level(t, sqrt(signal / whole), sqrt(noise / whole))
 

@@ -31,9 +31,7 @@ def test_the_units_agree_at_every_level(path):
         for level in levels:
             expected = (low is None or level.ratio > low) and (high is None or level.ratio <= high)
             assert a.inside(level) == b.inside(level) == expected
-        whole = Level(
-            *(torch.tensor([v + 0.0 for v in column], dtype=torch.float64) for column in zip(*levels, strict=True))
-        )
+        whole = Level(*(torch.tensor(column, dtype=torch.float64) for column in zip(*levels, strict=True)))
         for interval in (a, b):
             assert torch.as_tensor(interval.inside(whole)).tolist() == [interval.inside(level) for level in levels]
 

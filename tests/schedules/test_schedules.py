@@ -176,6 +176,13 @@ def test_density_is_minus_dt_by_d_log_snr(schedule):
     assert float(area) == pytest.approx(float(schedule.at_log_snr(low).t - schedule.at_log_snr(high).t), rel=2e-4)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_a_ratio_of_tensors_is_never_below_zero(schedule):
+    """An exact zero is +0: sigma / -0 would be -inf."""
+    level = schedule(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+    assert bool((level.ratio >= 0).all())
+
+
 @pytest.mark.parametrize(
     "schedule",
     [
