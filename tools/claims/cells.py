@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,27 +60,45 @@ def _cell(claim: Claim, variant: str, seed: int, home: Path, quick: bool) -> dic
     }  # fmt: skip
     name = f"{variant}-{seed}"
     file, run, clock = home / f"{name}.json", home / name, home / f"{name}.seconds"
+    if claim.keeps_runs:
+        run = home.parent / "trained" / f"{name}-{_address(recipe)}"
     if file.is_file():
         known = json.loads(file.read_text())
         if all(known.get(key) == json.loads(json.dumps(value)) for key, value in about.items()):
             return known
         print(f"  {file} is of another recipe or version: measured again", file=sys.stderr)
     home.mkdir(parents=True, exist_ok=True)
-    spent = json.loads(clock.read_text()) if clock.is_file() and run.is_dir() else [0.0, 0.0]
-    began, busy = time.perf_counter(), time.process_time()
-    try:
+    run.parent.mkdir(parents=True, exist_ok=True)
+    training = run.with_name(f"{run.name}.seconds") if claim.keeps_runs else clock
+    with _timed(training, run.is_dir()):
         train(recipe, run, resume=True)
+    with _timed(clock, clock.is_file() and run.is_dir()):
         raw = claim.measure(run, recipe)
-    finally:  # also when interrupted: the time is spent
-        spent = [spent[0] + time.perf_counter() - began, spent[1] + time.process_time() - busy]
-        clock.write_text(json.dumps(spent))
+    spent = [sum(parts) for parts in zip(*(json.loads(c.read_text()) for c in {training, clock}), strict=True)]
     cell = {**about, "seconds": round(spent[0], 1), "cpu_seconds": round(spent[1], 1), "raw": raw}
     temporary = file.with_name(f".{file.name}")
     temporary.write_text(json.dumps(cell))
     os.replace(temporary, file)
-    shutil.rmtree(run)
+    if not claim.keeps_runs:
+        shutil.rmtree(run)
     clock.unlink()
     return cell
+
+
+@contextmanager
+def _timed(clock: Path, goes_on: bool) -> Iterator[None]:
+    """Add wall and CPU seconds to those in a file, also when interrupted: the time is spent. goes_on: whether they count."""
+    spent = json.loads(clock.read_text()) if goes_on and clock.is_file() else [0.0, 0.0]
+    began, busy = time.perf_counter(), time.process_time()
+    try:
+        yield
+    finally:
+        clock.write_text(json.dumps([spent[0] + time.perf_counter() - began, spent[1] + time.process_time() - busy]))
+
+
+def _address(recipe: Recipe) -> str:
+    """A name for a recipe: another recipe never finds this one's run."""
+    return hashlib.sha256(json.dumps(recipe.describe()).encode()).hexdigest()[:12]
 
 
 def _without_seed(recipe: Recipe) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...diffusion import Recipe
 
-__all__ = ["FAILED", "HELD", "UNDECIDED", "Cells", "Claim", "Finding", "plus_minus", "verdict"]
+__all__ = ["FAILED", "HELD", "UNDECIDED", "Cells", "Claim", "Finding", "plus_minus", "verdict", "weakest"]
 
 HELD, FAILED, UNDECIDED = "held", "did not hold", "within the noise"
 
@@ -53,6 +53,7 @@ class Claim:
         panels: all cells -> what to draw, see plots.draw_panels.
         quick_variants: those of the tiny version; empty: all.
         sheet: all cells -> pictures to draw, see plots.draw_sheet; None: none.
+        keeps_runs: whether trained runs are kept, so that claims of the same recipe train once; a cell's time has the training in it.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Claim:
     panels: Callable[[Cells], list[dict[str, Any]]]
     quick_variants: Sequence[str] = ()
     sheet: Callable[[Cells], dict[str, Any]] | None = None
+    keeps_runs: bool = False
 
     @property
     def command(self) -> str:
@@ -89,6 +91,18 @@ def verdict(values: Sequence[float]) -> str:
         return HELD if mean > 0 else FAILED
     # the same nothing in every seed is a measurement of nothing, not noise
     return FAILED if mean == spread == 0 else UNDECIDED
+
+
+def weakest(parts: Mapping[str, Sequence[float]], ours: str, notes: Mapping[str, Any]) -> Finding:
+    """The finding of a promise with several parts, which holds where each of them does: per seed the smallest effect counts.
+
+    Args:
+        parts: by name, an effect per seed, all in the same unit, such as logarithms of ratios; above 0 as promised.
+        ours, notes: of the finding; the notes get each part's effects and its own verdict.
+    """
+    values = [min(seed) for seed in zip(*parts.values(), strict=True)]
+    each = {name: {"values": [round(v, 4) for v in part], "verdict": verdict(part)} for name, part in parts.items()}
+    return Finding(values, ours, verdict(values), {"parts": each, **notes})
 
 
 def plus_minus(values: Sequence[float], digits: int = 2) -> str:

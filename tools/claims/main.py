@@ -13,7 +13,7 @@ from typing import Any
 from ...diffusion import Interrupted
 from ..command import help_text, parse
 from ..spelling import UsageError, did_you_mean
-from . import debiased, input_scaling, log_snr_importance, min_snr, momentum, zero_terminal_snr
+from . import autoguidance, debiased, input_scaling, limited_interval, log_snr_importance, min_snr, momentum, zero_terminal_snr
 from .cells import measure_cells, raw_of
 from .claim import Claim, Finding
 from .table import as_markdown, as_text
@@ -21,7 +21,10 @@ from .table import as_markdown, as_text
 __all__ = ["CLAIMS", "Claims", "recorded", "run"]
 
 CLAIMS: dict[str, Claim] = {
-    m.CLAIM.name: m.CLAIM for m in (zero_terminal_snr, min_snr, debiased, log_snr_importance, input_scaling, momentum)
+    m.CLAIM.name: m.CLAIM
+    for m in (
+        zero_terminal_snr, min_snr, debiased, log_snr_importance, input_scaling, momentum, limited_interval, autoguidance,
+    )
 }
 
 
