@@ -13,7 +13,20 @@ from typing import Any
 from ...diffusion import Interrupted
 from ..command import help_text, parse
 from ..spelling import UsageError, did_you_mean
-from . import autoguidance, debiased, input_scaling, limited_interval, log_snr_importance, min_snr, momentum, zero_terminal_snr
+from . import (
+    adaptive_guidance,
+    autoguidance,
+    cfg_plus_plus,
+    debiased,
+    input_scaling,
+    limited_interval,
+    linear_adaptive,
+    log_snr_importance,
+    min_snr,
+    momentum,
+    predictor_corrector_guidance,
+    zero_terminal_snr,
+)
 from .cells import measure_cells, raw_of
 from .claim import Claim, Finding
 from .table import as_markdown, as_text
@@ -23,9 +36,10 @@ __all__ = ["CLAIMS", "Claims", "recorded", "run"]
 CLAIMS: dict[str, Claim] = {
     m.CLAIM.name: m.CLAIM
     for m in (
-        zero_terminal_snr, min_snr, debiased, log_snr_importance, input_scaling, momentum, limited_interval, autoguidance,
+        zero_terminal_snr, min_snr, debiased, log_snr_importance, input_scaling, momentum, limited_interval, cfg_plus_plus,
+        adaptive_guidance, linear_adaptive, predictor_corrector_guidance, autoguidance,
     )
-}
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
