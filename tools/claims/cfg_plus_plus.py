@@ -31,7 +31,7 @@ from .scales import CHOSEN, JUDGED, at_same
 __all__ = ["CLAIM", "STRENGTHS", "real", "round_trip"]
 
 STRENGTHS, SCALES, STEPS = (0.2, 0.4, 0.6), (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0), 50
-COUNTS, INVERTED = {"digits": 500, "mixture": 6000}, {"digits": 300, "mixture": 3000}
+COUNTS, INVERTED = {"digits": 400, "mixture": 6000}, {"digits": 200, "mixture": 3000}
 
 
 def real(model: Model, count: int) -> tuple[Tensor, Tensor]:
