@@ -51,7 +51,10 @@ def _judge(cells: Cells) -> Finding:
     chosen: dict[str, Any] = {}
     for name, runs in cells.items():
         pairs = [(line(c["cfg"], best(c["cfg_chosen"])["scale"]), line(c["auto"], c["scale"])) for c in runs.values()]
-        same = [at_same(c["cfg"], "diverse", b["diverse"], "distance") for c, (_, b) in zip(runs.values(), pairs, strict=True)]
+        same = [
+            at_same(c["cfg"], "diverse", b["diverse"], "distance")
+            for c, (_, b) in zip(runs.values(), pairs, strict=True)
+        ]
         parts[f"{name}, best"] = [math.log(a["distance"] / b["distance"]) for a, b in pairs]
         parts[f"{name}, as diverse"] = [math.log(s / b["distance"]) for s, (_, b) in zip(same, pairs, strict=True)]
         digits = 1 if name == "digits" else 3
@@ -74,11 +77,16 @@ def _panels(cells: Cells) -> list[dict[str, Any]]:
         curves = {key: [c[what] for c in runs.values()] for key, what in (("CFG", "cfg"), ("autoguidance", "auto"))}
         panels.append(panel(curves, name, names[name]))
         series = [
-            {"name": key if k == 0 else None, "x": [r["diverse"] for r in rows], "y": [r["distance"] for r in rows], "color": color, "style": "o-"}
+            {
+                "name": key if k == 0 else None, "x": [r["diverse"] for r in rows], "y": [r["distance"] for r in rows],
+                "color": color, "style": "o-",
+            }
             for color, (key, all_rows) in enumerate(curves.items())
             for k, rows in enumerate(all_rows)
         ]  # fmt: skip
-        panels.append({"title": f"{name}, a line per seed", "x": "diversity", "y": names[name], "log": "y", "series": series})
+        panels.append(
+            {"title": f"{name}, a line per seed", "x": "diversity", "y": names[name], "log": "y", "series": series}
+        )
     return panels
 
 

@@ -65,8 +65,8 @@ def round_trip(model: Model, rule: Guidance, x: Tensor, labels: Tensor, steps: i
         *_, last = trajectory(sampler, field(model, rule, labels), path, ways[-1])
         ways.append(last.x.clone())
     error = ((ways[2] - x) / levels[-1].alpha).square().flatten(1).mean(1).sqrt()
-    top = levels[0]
-    return {"back": round(float(error.nan_to_num(torch.inf).median()), 6), "noise": round(float(ways[1].square().mean().sqrt()) / top.sigma, 5)}
+    noise = float(ways[1].square().mean().sqrt()) / float(levels[0].sigma)
+    return {"back": round(float(error.nan_to_num(torch.inf).median()), 6), "noise": round(noise, 5)}
 
 
 def _measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
@@ -102,7 +102,9 @@ def _judge(cells: Cells) -> Finding:
         every = list(runs.values())
         parts[f"{name}, round trip"] = [math.log(mean(c, "cfg", "back") / mean(c, "plus", "back")) for c in every]
         parts[f"{name}, diversity"] = [math.log(mean(c, "plus", "diverse") / mean(c, "cfg", "diverse")) for c in every]
-        text = {(k, w): plus_minus([mean(c, k, w) for c in every], 3) for k in ("cfg", "plus") for w in ("back", "diverse")}
+        text = {
+            (k, w): plus_minus([mean(c, k, w) for c in every], 3) for k in ("cfg", "plus") for w in ("back", "diverse")
+        }
         said.append(
             f"{name}: round trip off by {text['plus', 'back']} against CFG's {text['cfg', 'back']}, diversity {text['plus', 'diverse']} "
             f"against {text['cfg', 'diverse']}"
@@ -130,7 +132,9 @@ def _panels(cells: Cells) -> list[dict[str, Any]]:
                 for color, (key, label) in enumerate((("cfg", "CFG as strong"), ("plus", "CFG++")))
                 for k, c in enumerate(runs.values())
             ]  # fmt: skip
-            panels.append({"title": name, "x": "strength of CFG++", "y": y, "log": log, "series": series, "ticks": STRENGTHS})
+            panels.append(
+                {"title": name, "x": "strength of CFG++", "y": y, "log": log, "series": series, "ticks": STRENGTHS}
+            )
     return panels
 
 

@@ -91,6 +91,8 @@ def ends(
     schedule, labels = model.denoiser.schedule, in_turn(model, len(seeds))
     levels = model.grid(schedule, steps)
     on = on_path(sampler or DPMSolverPP(2), schedule)
-    done = list(fill(on, lambda slots: field(model, rule, labels[slots], weak), levels, seeds, model.shape, batch=batch))
+    done = list(
+        fill(on, lambda slots: field(model, rule, labels[slots], weak), levels, seeds, model.shape, batch=batch)
+    )
     spent = sum(int(d.evaluations.sum()) for d in done) / len(seeds)
     return torch.cat([d.x for d in done]) / levels[-1].alpha, spent

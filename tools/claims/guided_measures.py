@@ -14,7 +14,9 @@ from .mixture2d import ARMS, COMPONENTS, drawn, nearest, squared_lengths
 
 __all__ = ["BEYOND", "apart", "energy", "measured", "recall", "spread"]
 
-BEYOND = 4.0  # standard deviations from every Gaussian of its class: an outlier; of exact samples at most exp(-8) = 0.03 %
+BEYOND = (
+    4.0  # standard deviations from every Gaussian of its class: an outlier; of exact samples at most exp(-8) = 0.03 %
+)
 EXACT = 1 << 41  # seeds of the exact samples that the mixture's are compared with
 
 
@@ -81,7 +83,9 @@ def apart(x: Tensor, labels: Tensor) -> float:
 
 def _class_scores(x: Tensor, labels: Tensor) -> Tensor:
     """The true log-density of every class at each point, up to what they share, (N, ARMS)."""
-    return torch.stack([torch.logsumexp(-squared_lengths(x, torch.full_like(labels, c)) / 2, 1) for c in range(ARMS)], 1)
+    return torch.stack(
+        [torch.logsumexp(-squared_lengths(x, torch.full_like(labels, c)) / 2, 1) for c in range(ARMS)], 1
+    )
 
 
 def _opinion(scores: Tensor, labels: Tensor) -> dict[str, float]:
@@ -109,7 +113,11 @@ def measured(x: Tensor, labels: Tensor) -> dict[str, float]:
         features = judge.features(x.clamp(-1, 1))
         with torch.no_grad():
             scores = judge.network.head(features.relu())
-        found = {"distance": frechet(moments(features), moments(real)), "diverse": recall(real, features), **_opinion(scores, labels)}
+        found = {
+            "distance": frechet(moments(features), moments(real)),
+            "diverse": recall(real, features),
+            **_opinion(scores, labels),
+        }
     else:
         exact = drawn(torch.arange(len(x)) + EXACT, labels)
         effective, share = spread(x, labels)

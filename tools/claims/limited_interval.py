@@ -68,7 +68,13 @@ def _judge(cells: Cells) -> Finding:
             f"{plus_minus([a['evaluations'] for a, _ in pairs], 0)} and {plus_minus([b['evaluations'] for _, b in pairs], 0)}"
         )
         chosen[name] = [
-            {"cfg": a["scale"], "interval": b["scale"], "low": c["low"], "high": c["high"], "right": [a["right"], b["right"]]}
+            {
+                "cfg": a["scale"],
+                "interval": b["scale"],
+                "low": c["low"],
+                "high": c["high"],
+                "right": [a["right"], b["right"]],
+            }
             | {"unguided": line(c["cfg"], 1.0)["distance"], "diverse": [a["diverse"], b["diverse"]]}
             for (a, b), c in zip(pairs, runs.values(), strict=True)
         ]
@@ -78,7 +84,11 @@ def _judge(cells: Cells) -> Finding:
 def _panels(cells: Cells) -> list[dict[str, Any]]:
     names = {"digits": "Frechet distance (judge's features)", "mixture": "total variation"}
     return [
-        panel({key: [c[what] for c in runs.values()] for key, what in (("CFG", "cfg"), ("in the interval", "interval"))}, name, names[name])
+        panel(
+            {key: [c[what] for c in runs.values()] for key, what in (("CFG", "cfg"), ("in the interval", "interval"))},
+            name,
+            names[name],
+        )
         for name, runs in cells.items()
     ]
 

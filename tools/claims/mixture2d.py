@@ -15,7 +15,19 @@ from ...diffusion import Batch
 from ...diffusion.backbones.embedding import Conditioning
 from ...schedules.noise import Stream, gaussian, integers, uniform
 
-__all__ = ["ARMS", "COMPONENTS", "STD", "Arms", "PointNet", "centres", "drawn", "exact_noise", "nearest", "powered", "squared_lengths"]
+__all__ = [
+    "ARMS",
+    "COMPONENTS",
+    "STD",
+    "Arms",
+    "PointNet",
+    "centres",
+    "drawn",
+    "exact_noise",
+    "nearest",
+    "powered",
+    "squared_lengths",
+]
 
 # classes, Gaussians per class, their standard deviation in both directions
 ARMS, COMPONENTS, STD = 3, 8, 0.04

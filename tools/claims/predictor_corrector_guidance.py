@@ -76,9 +76,8 @@ def variance(sampler: Sampler, rule: CFG | Plain, steps: int) -> float:
         return z
 
     model = Field({"cond": Branch(Known(1.0)), "ref": Branch(Known(2.0))}, rule, rows)
-    for step in trajectory(on_path(sampler, schedule), model, levels, x, noise):
-        end = step.x
-    return float(end.square().sum())
+    *_, last = trajectory(on_path(sampler, schedule), model, levels, x, noise)
+    return float(last.x.square().sum())
 
 
 def laws(gamma: float) -> dict[str, float]:
@@ -144,7 +143,9 @@ def _measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
     steps, count, gaussian = (4, 60, (10, 20)) if small else (STEPS, POINTS, GAUSSIAN_STEPS)
     return {
         "gaussian": [
-            {"gamma": g, "steps": n, **{name: variance(s, r, n) for name, (s, r) in _samplers(g).items()}} for g in GAMMAS for n in gaussian
+            {"gamma": g, "steps": n, **{name: variance(s, r, n) for name, (s, r) in _samplers(g).items()}}
+            for g in GAMMAS
+            for n in gaussian
         ],
         "exact": _samples(exact_model(model), steps, count, recipe.seed, True),
         "trained": _samples(model, steps, count, recipe.seed, False),
@@ -161,7 +162,11 @@ def _judge(cells: Cells) -> Finding:
     last = [{g: next(r for r in c["gaussian"] if (r["gamma"], r["steps"]) == (g, most)) for g in GAMMAS} for c in runs]
     parts = {
         "Gaussians": [
-            min(math.log(abs(laws(g)["powered"] - r["ddpm"]) / max(abs(r["pcg"] - r["ddpm"]), 1e-12)) for g, r in of.items()) for of in last
+            min(
+                math.log(abs(laws(g)["powered"] - r["ddpm"]) / max(abs(r["pcg"] - r["ddpm"]), 1e-12))
+                for g, r in of.items()
+            )
+            for of in last
         ],
         "mixture, exact denoiser": [further(c["exact"], "powered") for c in runs],
         "mixture, trained": [further(c["trained"], "ddim") for c in runs],
@@ -172,10 +177,11 @@ def _judge(cells: Cells) -> Finding:
 
     two = last[0][2.0]
     ours = (
-        f"Gaussians, gamma 2, {most} steps: variance {two['ddpm']:.5f} by CFG with DDPM, {two['pcg']:.5f} by predictor-corrector guidance of 3 "
-        f"(limit {laws(2.0)['ddpm']:.5f}), powered {laws(2.0)['powered']:.5f}; mixture, 1000 x energy distance from CFG with DDPM: "
-        f"{text('exact', 'pcg')} predictor-corrector, {text('exact', 'powered')} powered law, {text('exact', 'same')} the same again; trained: "
-        f"{text('trained', 'pcg')} predictor-corrector, {text('trained', 'ddim')} CFG with DDIM, {text('trained', 'same')} the same again"
+        f"Gaussians, gamma 2, {most} steps: variance {two['ddpm']:.4f} by CFG with DDPM, {two['pcg']:.4f} by predictor-corrector guidance "
+        f"of 3 (limit {laws(2.0)['ddpm']:.4f}), powered {laws(2.0)['powered']:.4f}; mixture, 1000 x energy distance from CFG with "
+        f"DDPM: {text('exact', 'pcg')} predictor-corrector, {text('exact', 'powered')} powered law, {text('exact', 'same')} the same "
+        f"again; trained: {text('trained', 'pcg')} predictor-corrector, {text('trained', 'ddim')} CFG with DDIM, "
+        f"{text('trained', 'same')} the same again"
     )
     notes = {
         "same_again_over_pcg": [[r["same"] / max(r["pcg"], 1e-12) for r in c["exact"] + c["trained"]] for c in runs],
@@ -196,7 +202,16 @@ def _panels(cells: Cells) -> list[dict[str, Any]]:
         for k, g in enumerate(GAMMAS)
         for key, name, style in (("ddpm", "CFG with DDPM", "o-"), ("pcg", "predictor-corrector", "s--"))
     ]  # fmt: skip
-    panels = [{"title": "Gaussians", "x": "steps", "y": "error of the variance from the common limit", "log": "xy", "ticks": steps, "series": gaussian}]
+    panels = [
+        {
+            "title": "Gaussians",
+            "x": "steps",
+            "y": "error of the variance from the common limit",
+            "log": "xy",
+            "ticks": steps,
+            "series": gaussian,
+        }
+    ]
     names = {"pcg": "predictor-corrector", "same": "the same again", "ddim": "CFG with DDIM", "powered": "powered law"}
     for which, title in (("exact", "mixture, exact denoiser"), ("trained", "mixture, trained network")):
         series = [
@@ -208,7 +223,16 @@ def _panels(cells: Cells) -> list[dict[str, Any]]:
             for k, c in enumerate(runs)
             if what in c[which][0]
         ]  # fmt: skip
-        panels.append({"title": title, "x": "gamma", "y": "energy distance from CFG with DDPM", "log": "y", "ticks": GAMMAS, "series": series})
+        panels.append(
+            {
+                "title": title,
+                "x": "gamma",
+                "y": "energy distance from CFG with DDPM",
+                "log": "y",
+                "ticks": GAMMAS,
+                "series": series,
+            }
+        )
     return panels
 
 

@@ -21,7 +21,19 @@ from .guided import ends, in_turn, tiny, tiny_count
 from .guided_measures import measured
 from .scales import CHOSEN, JUDGED
 
-__all__ = ["SCALES", "SHOWN", "STEPS", "UNGUIDED", "gap", "guided_steps", "measure_savings", "panel_of", "sheet_of", "spent", "threshold_for"]
+__all__ = [
+    "SCALES",
+    "SHOWN",
+    "STEPS",
+    "UNGUIDED",
+    "gap",
+    "guided_steps",
+    "measure_savings",
+    "panel_of",
+    "sheet_of",
+    "spent",
+    "threshold_for",
+]
 
 # of CFG; of DPM-Solver++ of order 2; trajectories that thresholds and plans are fitted on; pictures that are compared
 SCALES, STEPS, FITTED, PICTURES = (2.0, 5.0), 20, 200, 500
@@ -70,7 +82,10 @@ def _alternates(steps: int, after: Kind) -> Any:
 
 def _plans(model: Model, scale: float, steps: int, seeds: Sequence[int]) -> dict[str, LinearFit]:
     """Both plans, fitted on the same trajectories."""
-    fits = {"LinearAG": LinearFit(scale, _alternates(steps, "replace")), "LinearAG, then unguided": LinearFit(scale, _alternates(steps, "plain"))}
+    fits = {
+        "LinearAG": LinearFit(scale, _alternates(steps, "replace")),
+        "LinearAG, then unguided": LinearFit(scale, _alternates(steps, "plain")),
+    }
     for fit in fits.values():
         ends(model, fit, steps, seeds, batch=len(seeds))
     return fits
@@ -79,13 +94,16 @@ def _plans(model: Model, scale: float, steps: int, seeds: Sequence[int]) -> dict
 def measure_savings(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """Every rule at every scale: evaluations per picture, and the distance of its pictures from full CFG's, both cut to [-1, 1]."""
     model, small = load(folder), tiny(recipe)
-    scales, steps, fitted, count = (SCALES[1:], 4, 10, tiny_count(PICTURES)) if small else (SCALES, STEPS, FITTED, PICTURES)
+    scales, steps, fitted, count = (
+        (SCALES[1:], 4, 10, tiny_count(PICTURES)) if small else (SCALES, STEPS, FITTED, PICTURES)
+    )
     labels = in_turn(model, count)
     rows: list[dict[str, Any]] = []
     pictures: dict[str, Any] = {}
     about: list[dict[str, Any]] = []
     levels = model.grid(model.denoiser.schedule, steps)
     half, quarter = steps // 2, steps // 4
+    middle = float(levels[half].ratio)
     for scale in scales:
         noted = _Cosines(CFG(scale))
         ends(model, noted, steps, range(CHOSEN, CHOSEN + fitted), batch=fitted)
@@ -99,14 +117,19 @@ def measure_savings(folder: Path, recipe: Recipe) -> dict[str, Any]:
             **{name: (LinearAdaptive(fit.plan()), steps) for name, fit in plans.items()},
             "CFG, 15 steps": (CFG(scale), steps * 3 // 4),
             "CFG, 13 steps": (CFG(scale), -(-steps * 5 // 8)),
-            "CFG in the first 10": (Interval(CFG(scale), low=levels[half].ratio), steps),
-            "CFG in the last 10": (Interval(CFG(scale), high=levels[half].ratio), steps),
+            "CFG in the first 10": (Interval(CFG(scale), low=middle), steps),
+            "CFG in the last 10": (Interval(CFG(scale), high=middle), steps),
             UNGUIDED: (Plain(), steps),
         }
         ends_of = {n: ends(model, rule, k, range(JUDGED, JUDGED + count)) for n, (rule, k) in rules.items()}
         full = ends_of[FULL][0].clamp(-1, 1)
         for name, (x, evaluations) in ends_of.items():
-            row = {"rule": name, "scale": scale, "evaluations": round(evaluations, 3), "rms": round(distance(x.clamp(-1, 1), full), 6)}
+            row = {
+                "rule": name,
+                "scale": scale,
+                "evaluations": round(evaluations, 3),
+                "rms": round(distance(x.clamp(-1, 1), full), 6),
+            }
             rows.append({**row, "rms_uncut": round(distance(x, ends_of[FULL][0]), 6), **measured(x, labels)})
             if scale == SHOWN and recipe.seed == 0:
                 pictures[name] = [[round(v, 2) for v in p] for p in x[:COLUMNS].clamp(-1, 1).flatten(1).tolist()]

@@ -21,7 +21,9 @@ CFG_SCALES = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
 CHOSEN, JUDGED = 1 << 20, 2 << 20  # where the seeds begin of what a setting is chosen by, and of what it is judged by
 
 
-def row(model: Model, name: str, rule: Guidance, block: int, small: bool, weak: Model | None = None) -> dict[str, float]:
+def row(
+    model: Model, name: str, rule: Guidance, block: int, small: bool, weak: Model | None = None
+) -> dict[str, float]:
     """The measures of one setting, and evaluations per picture.
 
     Args:
@@ -73,7 +75,9 @@ def at_same(rows: Sequence[Mapping[str, float]], what: str, wanted: float, read:
     return min(rows, key=lambda r: abs(r[what] - wanted))[read]
 
 
-def panel(curves: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], title: str, y: str, what: str = "distance") -> dict[str, Any]:
+def panel(
+    curves: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], title: str, y: str, what: str = "distance"
+) -> dict[str, Any]:
     """A panel of `what` against the scale: by name, one curve per seed; lines are means, bands from the least to the most."""
     series: list[dict[str, Any]] = []
     for color, (name, runs) in enumerate(curves.items()):
