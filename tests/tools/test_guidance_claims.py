@@ -13,6 +13,7 @@ from sfumato.samplers import DDIM, DDPM, Langevin, PredictorCorrector
 from sfumato.tools.claims import CLAIMS
 from sfumato.tools.claims.cfg_plus_plus import round_trip
 from sfumato.tools.claims.claim import FAILED, HELD, UNDECIDED
+from sfumato.tools.claims.gaussian_laws import laws, variance
 from sfumato.tools.claims.guided import ends, guided_recipe, in_turn
 from sfumato.tools.claims.guided_measures import BEYOND, apart, energy, measured, recall
 from sfumato.tools.claims.mixture2d import (
@@ -26,7 +27,7 @@ from sfumato.tools.claims.mixture2d import (
     powered,
     squared_lengths,
 )
-from sfumato.tools.claims.predictor_corrector_guidance import GAMMAS, exact_model, laws, variance
+from sfumato.tools.claims.predictor_corrector_guidance import GAMMAS, exact_model
 from sfumato.tools.claims.saved_evaluations import _Cosines, guided_steps, threshold_for
 from sfumato.tools.claims.scales import at_same, best
 from sfumato.tools.cli import main
