@@ -12,7 +12,7 @@ from .claim import Claim
 __all__ = ["as_markdown", "as_text"]
 
 _HEAD = ("claim", "paper", "promise", "paper's figure", "ours (mean ± std over seeds)", "verdict", "minutes", "command")
-_WIDTHS = (18, 14, 30, 18, 32, 12, 7, 33)
+_WIDTHS = (26, 14, 30, 18, 32, 12, 7, 26)
 
 
 def _row(claim: Claim, result: Mapping[str, Any] | None) -> list[str]:
