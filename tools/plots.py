@@ -146,19 +146,21 @@ def draw_sheet(sheet: Mapping[str, Any], path: Path) -> None:
     """Grey pictures in labelled rows, their pixels outside the range of the data in colour, as claims give them.
 
     Args:
-        sheet: title, columns (names), size (height and width of a picture), limit (above 1: a pixel beyond it is coloured) and
-            rows, name -> pictures, each a flat list of pixels, 1 white and -1 black.
+        sheet: title, columns (names), size (height and width of a picture), rows, name -> pictures, each a flat list of pixels, 1 white
+            and -1 black, and optionally limit (above 1: a pixel beyond it is coloured).
         path: of the PNG.
     """
-    rows, columns, size, limit = sheet["rows"], sheet["columns"], sheet["size"], sheet["limit"]
+    rows, columns, size, limit = sheet["rows"], sheet["columns"], sheet["size"], sheet.get("limit")
     figure = Figure(figsize=(2.0 + 0.8 * len(columns), 0.8 + 0.83 * len(rows)), layout="constrained")
-    figure.suptitle(f"{sheet['title']}; blue: below -{limit:g}, red: above {limit:g}", fontsize="medium")
+    colors = "" if limit is None else f"; blue: below -{limit:g}, red: above {limit:g}"
+    figure.suptitle(f"{sheet['title']}{colors}", fontsize="medium")
     for line, (name, pictures) in zip(
         figure.subplots(len(rows), len(columns), squeeze=False), rows.items(), strict=True
     ):
         x = np.array(pictures, dtype=float).reshape(-1, size, size)
         # one that is not a number is coloured as too high
-        low, high = x < -limit, ~(x <= limit)
+        beyond = float("inf") if limit is None else limit
+        low, high = x < -beyond, ~(x <= beyond)
         colored = np.repeat((np.clip(np.nan_to_num(x), -1, 1)[..., None] + 1) / 2, 3, axis=-1)
         colored[low], colored[high] = (0.15, 0.45, 1.0), (1.0, 0.2, 0.1)
         for axes, picture, column in zip(line, colored, columns, strict=True):
@@ -166,7 +168,7 @@ def draw_sheet(sheet: Mapping[str, Any], path: Path) -> None:
             axes.set(xticks=[], yticks=[])
             if name == next(iter(rows)):
                 axes.set_title(column, fontsize="small")
-        label = f"{name}\n{100 * (low | high).mean():.1f} % coloured"
+        label = name if limit is None else f"{name}\n{100 * (low | high).mean():.1f} % coloured"
         line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
     figure.savefig(path, dpi=100)
 
