@@ -253,7 +253,13 @@ def test_cfg_plus_plus_must_come_back_nearer_and_stay_more_diverse():
             "rows": [{"strength": 0.4, "scale": 3.0, "cfg": side(0.4, 0.5), "plus": side(back + k, diverse)}]
         }
 
-    assert _judged("cfg-plus-plus", cell(0.2, 0.6)).verdict == HELD
+    found = _judged("cfg-plus-plus", cell(0.2, 0.6))
+    assert found.verdict == HELD
+    assert found.notes["parts"]["digits, round trip"]["values"][0] == pytest.approx(math.log(2) / 2, abs=1e-4)
+    # where no CFG has the odds of CFG++ there is nothing of the same strength to compare with
+    assert found.notes["where_odds_are_equal"]["digits, round trip"]["values"][0] == pytest.approx(
+        math.log(2), abs=1e-4
+    )
     assert _judged("cfg-plus-plus", cell(0.2, 0.4)).verdict == FAILED
     assert _judged("cfg-plus-plus", cell(0.8, 0.6)).verdict == FAILED
 
