@@ -249,8 +249,12 @@ def test_cfg_plus_plus_must_come_back_nearer_and_stay_more_diverse():
         def side(b, d):
             return {"back": b, "diverse": d, "noise": 1.0, "right": 1.0, "odds": 9.0, "distance": 1.0}
 
+        def row(wanted, plus):
+            return {"strength": 0.4, "scale": 3.0, "wanted": wanted, "cfg": side(0.4, 0.5), "plus": plus}
+
         return lambda k: {
-            "rows": [{"strength": 0.4, "scale": 3.0, "cfg": side(0.4, 0.5), "plus": side(back + k, diverse)}]
+            "known": [{"odds": 1.0}, {"odds": 9.0}],
+            "rows": [row(5.0, side(back + k, diverse)), row(10.0, side(0.4, 0.5))],
         }
 
     found = _judged("cfg-plus-plus", cell(0.2, 0.6))

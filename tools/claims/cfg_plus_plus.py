@@ -8,8 +8,8 @@ before the data to the first; the median over pictures of the RMS error), and di
 effective share of the class's Gaussians). Effects are logarithms of ratios, means over the strengths, above 0 where CFG++ has the smaller
 error or the larger diversity; the smallest of the four (two models, two measures) counts.
 
-On the digits CFG++ of 0.4 and 0.6 turned out to have larger odds than CFG at any scale, so that CFG of the largest odds stood in for the
-match that there is none of. Those strengths are judged as was fixed; the effects where there is a match came after the result, as a control.
+On the digits CFG++ of 0.4 and 0.6 turned out to have larger odds than CFG at any scale, so CFG of the largest odds stood in for a
+match. Those strengths are judged as was fixed; the effects where there is a match came after the result, as a control.
 """
 
 from __future__ import annotations
