@@ -148,7 +148,7 @@ def _panels(cells: Cells) -> list[dict[str, Any]]:
                     "name": label if k == 0 else None, "x": [r["strength"] for r in c["rows"]], "y": [r[key][what] for r in c["rows"]],
                     "color": color, "style": "o-",
                 }
-                for color, (key, label) in enumerate((("cfg", "CFG as strong"), ("plus", "CFG++")))
+                for color, (key, label) in enumerate((("cfg", "CFG, as strong or nearest"), ("plus", "CFG++")))
                 for k, c in enumerate(runs.values())
             ]  # fmt: skip
             panels.append(
