@@ -71,7 +71,7 @@ def spread(x: Tensor, labels: Tensor) -> tuple[float, float]:
 def apart(x: Tensor, labels: Tensor) -> float:
     """Total variation between where points lie and where they should: in equal shares within BEYOND of their class's Gaussians.
 
-    0 to 1, the mean over the classes. Of exact samples about 0.25 sqrt(COMPONENTS / n) with n per class, from counting alone.
+    0 to 1, the mean over the classes. Of exact samples about 0.4 sqrt((COMPONENTS - 1) / n) with n per class, from counting alone.
     """
     total = 0.0
     for c in range(ARMS):
