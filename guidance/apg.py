@@ -81,7 +81,10 @@ class APG:
             step = step + self.momentum * memory[0]
             memory = (step,)
         if self.norm < math.inf:
-            step = step * (self.norm / _dot(step, step).sqrt()).clamp(max=1.0).to(step)
+            size = _dot(step, step)
+            # no root of what is not cut, whose slope at zero (branches that agree) is none
+            cut = self.norm / size.clamp_min(self.norm * self.norm).sqrt()
+            step = step * torch.where(size > self.norm * self.norm, cut, 1.0).to(step)
         own = _dot(cond, cond)
         along = (_dot(step, cond) / own.clamp_min(torch.finfo(own.dtype).tiny)).to(cond) * cond
         wanted = cond + (ask.each("APG.scale", self.scale) - 1.0) * (step - (1.0 - self.eta) * along)

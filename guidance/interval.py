@@ -23,8 +23,9 @@ __all__ = ["Interval"]
 class Interval:
     """A rule where low < sigma / alpha <= high, the conditional model elsewhere: two evaluations inside, one outside.
 
-    Decided by the level where the step began, as the authors do, so that the second stage of a step follows the first. Where each
-    sample has a level of its own (AdaptiveStep), that level decides, and the host waits for the device; levels per element are refused.
+    Decided by the level where the step began, as the authors do, so that the second stage of a step follows the first. Within a
+    step of AdaptiveStep each sample has a level of its own, and that level decides. Where levels are per sample the host waits for
+    the device; levels per element are refused.
 
     Args:
         rule: the rule inside.
@@ -74,7 +75,9 @@ class Interval:
         check_levels(self.rule, [level for level in levels if not level.is_scalar or self.inside(level)])
 
     def __call__(self, ask: Ask, memory: Tree) -> tuple[Prediction, Tree]:
-        inside = self.inside(ask.now if ask.level.is_scalar else ask.level)
+        # a step of one number within which samples are asked at levels of their own
+        own = ask.now.is_scalar and not ask.level.is_scalar
+        inside = self.inside(ask.level if own else ask.now)
         if not isinstance(inside, Tensor):
             if inside:
                 return self.rule(ask, memory)

@@ -101,7 +101,8 @@ class AdaptiveStep:
             second = self._stage(denoise, path, y + d / 2 * stage.slope, at + sign * tried / 2, view, x.dtype)
             third = self._stage(denoise, path, y + 3 * d / 4 * second.slope, at + 3 * sign * tried / 4, view, x.dtype)
             new = y + d / 9 * (2 * stage.slope + 3 * second.slope + 4 * third.slope)
-            apart = (new - y - d * second.slope).double().reshape(len(x), max(1, math.prod(x.shape[1:])))
+            # how long steps are is no part of a gradient, and the root of no error has none
+            apart = (new - y - d * second.slope).detach().double().reshape(len(x), max(1, math.prod(x.shape[1:])))
             error = apart.square().mean(1).sqrt() / self.tolerance
             if not bool(torch.isfinite(error).all()):
                 raise FloatingPointError(

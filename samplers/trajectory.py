@@ -153,6 +153,8 @@ def _by_table(table: Table, denoise: Denoise, x: Tensor, noise: Noise | None) ->
             item = next(loop)
         else:
             moved = item.x + by
+            if moved.dtype != x.dtype:  # of a network that answers in another
+                moved = moved.to(x.dtype)
             shown = item.prediction.toward or item.prediction
             yield Step(i, i == last, levels[i], levels[i + 1], moved, shown, denoise, noise)
             i += 1

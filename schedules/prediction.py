@@ -114,9 +114,16 @@ class Prediction:
         if self.toward is not None or other.toward is not None:  # who moves nowhere moves to itself
             own, theirs = self.steered(None), other.steered(None)
             toward = (self.toward or own).put(index, other.toward or theirs)
-        if self.raw and other.row == self.row and self.out is not None and other.out is not None:
+        if self.out is not None and other.out is not None and other.row == self.row and _same(self.level, other.level):
             return Prediction(self.x, self.level, into(self.out, other.out), self.row, variance, toward)
         return Prediction.pair(into(self.x0, other.x0), into(self.eps, other.eps), variance).steered(toward)
+
+
+def _same(a: Level | None, b: Level | None) -> bool:
+    """Whether outputs made at two levels are read alike, as far as plain numbers say it: to look at tensors would wait for the device."""
+    if a is None or b is None or not (a.is_scalar and b.is_scalar):
+        return False
+    return a.alpha == b.alpha and a.sigma == b.sigma
 
 
 def lerp(a: Prediction, b: Prediction, weight: Number) -> Prediction:
