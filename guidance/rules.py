@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from torch import Tensor
 
@@ -70,7 +71,8 @@ def check_scale(name: str, scale: float | Sequence[float]) -> None:
         ValueError: naming the rule.
     """
     scales = scale if isinstance(scale, Sequence) else [scale]
-    if not scales or isinstance(scale, str) or not all(math.isfinite(v) for v in scales):
+    numbers = all(isinstance(v, Real) and not isinstance(v, bool) and math.isfinite(v) for v in scales)
+    if not scales or isinstance(scale, str | bytes) or not numbers:
         raise ValueError(
             f"{name}.scale is {scale!r}; allowed: a finite number (1 is unguided, 3 is moderate), or one per picture"
         )

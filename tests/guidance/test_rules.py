@@ -60,7 +60,19 @@ def test_scales_of_pictures_that_are_not_all_in_the_batch():
         ask(CFG([1.0, 2.0, 3.0]), there, x)
     with pytest.raises(ValueError, match=r"APG.scale has 1 numbers for 2 picture"):
         ask(APG([2.0]), there, x)
-    for bad in ([], [1.0, math.inf], "3"):
+    for bad in (
+        [],
+        [1.0, math.inf],
+        "3",
+        b"3",
+        None,
+        True,
+        ["a"],
+        [[1.0]],
+        {},
+        torch.tensor(2.0),
+        torch.tensor([1.0, 2.0]),
+    ):
         with pytest.raises(ValueError, match="or one per picture"):
             CFG(bad)
 
