@@ -29,12 +29,13 @@ class CFGPlusPlus:
     The strength depends on the number of steps: with DDIM a step from g to g' (g = sigma / alpha) is that of CFG at scale / (1 - g' / g),
     see `equivalent_scale`. Ten times the steps are about ten times the guidance, there is no limit of small steps, and a scale that
     was found for 50 steps must be found again for 20. With per="noise" each step's share is scale (1 - g' / g) instead: the same strength
-    in any number of steps. It is then CFG's scale, and with DDIM it is CFG; methods that remember extrapolate the unconditional model
-    alone.
+    in any number of steps. With deterministic methods it is then CFG's scale, and with DDIM it is CFG; methods that remember extrapolate
+    the unconditional model alone. Methods that draw all their noise anew (DDPM, eta 1) take twice as much noise away in small steps,
+    so that there it acts as CFG at half the scale.
 
     Args:
         scale: per step in [0, 1]: 0 is the unconditional model at one evaluation; the paper has 0.2, 0.4, 0.6, 0.8 and 1 where CFG has
-            2, 5, 7.5, 9 and 12.5 (Stable Diffusion 1.5, DDIM, 50 steps). Per noise: as CFG's.
+            2, 5, 7.5, 9 and 12.5 (Stable Diffusion 1.5, DDIM, 50 steps). Per noise: as CFG's, see above.
         against: the branch that renoises.
         per: "step", as published, or "noise".
 

@@ -17,6 +17,7 @@ from sfumato.guidance import (
 )
 from sfumato.samplers import (
     DDIM,
+    DDPM,
     DPMSolverPP,
     DPMSolverPP2S,
     Euler,
@@ -209,3 +210,16 @@ def test_refusals():
     field.begin(level, Level(0.4, torch.tensor([0.7, 0.8]), torch.tensor([0.6, 0.5])))
     with pytest.raises(ValueError, match="one noise level per step"):
         field(x, level)
+
+
+def test_per_noise_acts_as_half_the_scale_where_all_noise_is_drawn_anew():
+    """A step of eta 1 is CFG at scale s with a share of s (1 - (g' / g)^2), twice 1 - g' / g in small steps."""
+    x = torch.linspace(-1.0, 1.0, 5, dtype=torch.float64)[:, None]
+    a, b = (RectifiedFlow().at_log_snr(-2 * math.log(g)) for g in (1.0, 1.0 - 1e-4))
+    zero = lambda i, d: torch.zeros_like(x)  # noqa: E731
+    for sampler, scale in ((DDIM(), 3.0), (DDIM(1.0), 1.5), (DDPM(), 1.5), (Euler(1.0), 1.5)):
+        found, plain, wanted = (
+            guided(sampler, rule, [a, b], x, Net(V(), MIXTURES), zero, m=0.3)[0]
+            for rule in (CFGPlusPlus(3.0, per="noise"), CFG(0.0), CFG(scale))
+        )
+        assert torch.allclose(found - plain, wanted - plain, rtol=1e-4, atol=0)
