@@ -89,3 +89,25 @@ def test_an_interval_of_levels_per_sample_is_decided_where_the_step_began(sample
     b, own = guided(sampler, rule, each, x, Net(V(), MIXTURES), m=0.3)
     assert torch.allclose(a, b, rtol=0, atol=1e-12)
     assert torch.equal(one.spent, own.spent)
+
+
+def test_branches_that_say_the_same_in_any_order():
+    """Named before "cond" or behind it, a branch that says what cond says is cond, and costs nothing."""
+    net, condition = Net(V(), MIXTURES), {"m": torch.full((3,), 0.3, dtype=torch.float64)}
+    x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for names in (("cond", "ref"), ("ref", "cond")):
+        field = Field({name: Branch(net, condition) for name in names}, CFG([1.0, 3.0, 1.0]), 3)
+        p = field(x, LEVEL)
+        assert torch.allclose(p.x0, net(x, LEVEL, condition).x0, rtol=0, atol=1e-12)
+        assert dict(zip(names, field.spent.T.tolist(), strict=True)) == {"cond": [1] * 3, "ref": [0] * 3}
+
+
+def test_what_a_network_says_nothing_about_is_refused_before_it_is_asked():
+    class Picky(Net):
+        def check(self, levels):
+            raise ValueError(f"none of {len(levels)} levels")
+
+    net, x = Picky(V()), torch.randn(2, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match="none of 4 levels"):
+        trajectory(DDIM(), Field(branches(net, 2), CFG(3.0), 2), trailing(LinearBeta(), 4), x)
+    assert net.calls == 0
