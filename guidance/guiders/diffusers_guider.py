@@ -63,6 +63,26 @@ class SfumatoGuider(BaseGuidance):
         self._like: Tensor | None = None  # and was, in the evaluation before
         self._running: tuple[str, ...] | None = None
 
+    @classmethod
+    def from_config(  # pyright: ignore[reportIncompatibleMethodOverride] (nothing here swallows keyword arguments)
+        cls, config: Any = None, return_unused_kwargs: bool = False, rule: Any = None, scheduler: object | None = None,
+        start: float | None = None, stop: float | None = None, enabled: bool | None = None, allow: Sequence[str] = (),
+    ) -> Any:  # fmt: skip
+        """A guider of a config. Packages and the scheduler are only ever the caller's: a config can't allow itself anything.
+
+        Args:
+            config: of a guider.
+            return_unused_kwargs: whether to return a pair, with the config's keys that this class does not read.
+            rule, start, stop, enabled: instead of the config's.
+            scheduler, allow: see the class.
+
+        Raises:
+            ValueError: see the class.
+        """
+        given = {"rule": rule, "start": start, "stop": stop, "enabled": enabled}
+        given = {k: v for k, v in given.items() if v is not None}
+        return super().from_config(config, return_unused_kwargs, scheduler=scheduler, allow=allow, **given)
+
     @property
     def scheduler(self) -> object | None:
         """The pipeline's scheduler, which knows the noise levels. It is not part of the config."""

@@ -626,6 +626,22 @@ def test_a_plug_in_needs_leave(tmp_path, monkeypatch):
     assert guider.new(stop=0.5).rule == Double(2.0)
 
 
+def test_a_config_cant_give_leave_to_itself(tmp_path, monkeypatch):
+    (tmp_path / "my_trap.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    as_guider(CFG(2.0)).save_pretrained(tmp_path)
+    file = tmp_path / "guider_config.json"
+    file.write_text(
+        json.dumps({**json.loads(file.read_text()), "allow": ["my_trap"], "rule": {"class_path": "my_trap.Rule"}})
+    )
+    for load in (
+        SfumatoGuider.from_pretrained,
+        lambda folder: SfumatoGuider.from_config(json.loads((folder / "guider_config.json").read_text())),
+    ):
+        with pytest.raises(ValueError, match=r"allow=\['my_trap'\]"):
+            load(tmp_path)
+
+
 def test_importing_guidance_does_not_import_diffusers():
     code = "import sys\nfrom sfumato.guidance import CFG, as_guider\nprint('diffusers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
