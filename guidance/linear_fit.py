@@ -62,7 +62,7 @@ class LinearFit:
         return LinearPlan(self.scale, tuple(self.steps), tuple(self.ratios), self.space, self.against, about)
 
     def __call__(self, ask: Ask, memory: Tree) -> tuple[Prediction, Tree]:
-        if not ask.now.is_scalar or ask.level.ratio != ask.now.ratio:
+        if not (ask.now.is_scalar and ask.level.is_scalar) or ask.level.ratio != ask.now.ratio:
             raise ValueError("LinearFit needs a sampler that asks once per step; take DDIM, DPMSolverPP, UniPC, ...")
         kind = self.kind(ask.step)
         if kind not in ("ask", "replace", "plain"):

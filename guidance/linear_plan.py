@@ -31,7 +31,7 @@ class LinearPlan:
         about: what it was fitted with, for people.
 
     Raises:
-        ValueError: for entries of a wrong length.
+        ValueError: for entries of a wrong length, and what are no numbers.
     """
 
     scale: float
@@ -42,14 +42,26 @@ class LinearPlan:
     about: str = ""
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.scale):
+        if not _finite(self.scale):
             raise ValueError(f"LinearPlan.scale is {self.scale}; allowed: a finite number")
+        if not isinstance(self.space, Row):
+            raise ValueError(f"LinearPlan.space is {self.space!r}; allowed: a row, such as Eps()")
+        if not all(isinstance(v, Sequence) and not isinstance(v, str) for v in (self.steps, self.ratios)):
+            raise ValueError("LinearPlan.steps and ratios are lists; one of these is none")
+        if not all(_finite(ratio) or ratio == math.inf for ratio in self.ratios):
+            raise ValueError(f"LinearPlan.ratios are {list(self.ratios)}; allowed: numbers, sigma / alpha of each step")
         if not self.steps or len(self.steps) != len(self.ratios):
             raise ValueError(
                 f"LinearPlan has {len(self.steps)} steps and {len(self.ratios)} ratios; allowed: one each per step"
             )
         for k, entry in enumerate(self.steps):
-            if entry is not None and len(entry) not in (0, 2 * k + 1):
+            if entry is None:
+                continue
+            if not isinstance(entry, Sequence) or not all(map(_finite, entry)):
+                raise ValueError(
+                    f"LinearPlan.steps[{k}] is {entry!r}; allowed: a list of finite numbers, or null (asks)"
+                )
+            if len(entry) not in (0, 2 * k + 1):
                 raise ValueError(
                     f"LinearPlan.steps[{k}] has {len(entry)} numbers; allowed: {2 * k + 1}, none (empty: not guided), or null (asks)"
                 )
@@ -77,10 +89,14 @@ class LinearPlan:
         try:
             found: Any = json.loads(Path(file).read_text())
             plan = build(found["linear_adaptive"], allow)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"{file} holds no plan of LinearAdaptive ({error}); `sfumato guidance RUN` writes one"
             ) from error
         if not isinstance(plan, cls):
             raise ValueError(f"{file} holds a {type(plan).__name__}, not a LinearPlan")
         return plan
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

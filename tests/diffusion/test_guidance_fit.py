@@ -8,7 +8,7 @@ from torch import nn
 
 from sfumato.diffusion import Cosines, Denoiser, LogSNRClock, Model, TimeClock, UNet, fit_linear, measure_cosines
 from sfumato.guidance import CFG, Adaptive, LinearAdaptive, Plain
-from sfumato.samplers import DDIM, Heun
+from sfumato.samplers import DDIM, AdaptiveStep, Heun
 from sfumato.samplers.refill import addressed
 from sfumato.schedules import EDM, X0, Cosine, RectifiedFlow, karras
 
@@ -141,5 +141,7 @@ def test_refusals_of_calibration(of, model):
 def test_refusals_of_the_fit(model):
     with pytest.raises(ValueError, match="sampler that asks once per step"):
         fit_linear(model, range(4), sampler=Heun())
+    with pytest.raises(ValueError, match="sampler that asks once per step"):
+        fit_linear(model, range(4), sampler=AdaptiveStep())
     with pytest.raises(ValueError, match="second_half is 'both'; allowed: 'replace', 'plain'"):
         fit_linear(model, range(4), second_half="both")

@@ -172,7 +172,8 @@ def test_saved_and_read_again(tmp_path):
     a, b = (guided(DDIM(), rule, LEVELS, x, Net(V(), MIXTURES), m=0.3)[0] for rule in rules)
     assert torch.equal(a, b)
     (tmp_path / "other.json").write_text("{}")
-    for file in ("other.json", "none.json"):
+    (tmp_path / "deep.json").write_text('{"linear_adaptive": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    for file in ("other.json", "none.json", "deep.json"):
         with pytest.raises(ValueError, match="holds no plan of LinearAdaptive"):
             LinearAdaptive(str(tmp_path / file))
 
@@ -196,6 +197,11 @@ def test_refusals():
         lambda: LinearPlan(2.0, [], []),
         lambda: LinearPlan(2.0, [None], [1.0, 2.0]),
         lambda: LinearPlan(2.0, [None, (1.0, 2.0)], [2.0, 1.0]),
+        lambda: LinearPlan("2", [None], [1.0]),
+        lambda: LinearPlan(2.0, [None], ["1"]),
+        lambda: LinearPlan(2.0, [None, ["a", "b", "c"]], [2.0, 1.0]),
+        lambda: LinearPlan(2.0, [None, (1.0, math.nan, 1.0)], [2.0, 1.0]),
+        lambda: LinearPlan(2.0, [None], [1.0], "Eps"),
     ):
         with pytest.raises(ValueError, match="allowed"):
             make()
