@@ -120,9 +120,9 @@ def _thresholds(cosines: Cosines, options: Calibrate) -> tuple[dict[str, float],
 def _same(argv: Sequence[str], folder: str, classes: int) -> list[str]:
     """The words that sample as was measured."""
     pairs = split(argv, flags_of(Calibrate))[1]
-    kept = [(k, v) for k, v in pairs if k.split(".")[0] in ("steps", "sampler", "grid", "allow")]
+    kept = [(k, v) for k, v in pairs if k.split(".")[0] in ("steps", "sampler", "grid", "ema", "allow")]
     start = ["sfumato", "sample", folder, "--labels", f"0-{classes - 1}"]
-    return [*start, *(word for k, v in kept for word in (f"--{k}", str(v)))]
+    return [*start, *(word for k, v in kept for word in (f"--{k}", "true" if v is True else str(v)))]
 
 
 def run(argv: Sequence[str]) -> int:

@@ -76,6 +76,6 @@ def table(rows: Sequence[Mapping[str, Any]], count: int) -> list[str]:
 def adaptive_words(scale: float, space: str, threshold: float, least: int) -> list[str]:
     """The words of `sfumato sample` for Adaptive over CFG."""
     return [
-        "--guidance", "Adaptive", "--guidance.rule", "CFG", "--guidance.rule.scale", f"{scale:g}", "--guidance.space",
+        "--guidance", "Adaptive", "--guidance.rule", "CFG", "--guidance.rule.scale", repr(scale), "--guidance.space",
         type(SPACES[space]).__name__, "--guidance.threshold", repr(threshold), "--guidance.least", str(least),
     ]  # fmt: skip

@@ -83,11 +83,13 @@ def test_a_run_may_be_trained_with_its_plan_and_resumed(a_run, capsys, tmp_path)
 
 def test_other_steps_and_grids_are_kept_in_the_commands(a_run, capsys, tmp_path):
     out = printed(
-        capsys, "guidance", a_run, "--scale", "2", "--steps", "5", "--grid", "Trailing", "--sampler", "DDIM", "--plain",
+        capsys, "guidance", a_run, "--scale", "2.12345678", "--ema", "false",
+        "--steps", "5", "--grid", "Trailing", "--sampler", "DDIM", "--plain",
         "--trajectories", "10", "--check", "5", "--out", tmp_path / "g",
     )  # fmt: skip
     assert "no threshold in eps: in the first step all networks say the same there" in out
-    assert out.count("--steps 5 --grid Trailing --sampler DDIM") == 2
+    assert out.count("--ema false --steps 5 --grid Trailing --sampler DDIM") == 2
+    assert "--guidance.rule.scale 2.12345678" in out
     plan = LinearPlan.load(tmp_path / "g" / "linear.json")
     assert plan.space == V()  # the path begins without data
     assert [entry is not None and not len(entry) for entry in plan.steps] == [False, False, False, True, True]
