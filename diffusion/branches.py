@@ -13,6 +13,7 @@ from ..guidance import Branch, Network
 from ..guidance.tree import Tree, take
 from ..schedules import Level, PairingError, Prediction, Schedule
 from ..schedules.parts import describe
+from .chunked import Chunked
 from .denoiser import Denoiser
 
 __all__ = ["OnItsPath", "Weak", "branches_of", "on_its_path"]
@@ -74,7 +75,7 @@ class OnItsPath:
     Its answer is a prediction at (x', level'), which x0 and eps are read from there.
     """
 
-    denoiser: Denoiser
+    denoiser: Denoiser | Chunked
 
     def own(self, level: Level) -> Level:
         """The level of the network's own path."""
@@ -102,14 +103,14 @@ class OnItsPath:
         return self.denoiser((there.alpha + there.sigma) / (here.alpha + here.sigma) * x, own, condition)
 
 
-def on_its_path(denoiser: Denoiser, schedule: Schedule) -> Network:
+def on_its_path(denoiser: Denoiser | Chunked, schedule: Schedule) -> Network:
     """The network as a model of `schedule` asks it: itself where that is its own path."""
     same = denoiser.schedule is schedule or describe(denoiser.schedule) == describe(schedule)
     return denoiser if same else OnItsPath(denoiser)
 
 
 def branches_of(
-    denoiser: Denoiser, weak: Network | None, conditions: Mapping[str, Tree], slots: Tensor
+    denoiser: Network, weak: Network | None, conditions: Mapping[str, Tree], slots: Tensor
 ) -> dict[str, Branch]:
     """The branches of some slots: one network under each condition, and the weak one under that of "cond".
 

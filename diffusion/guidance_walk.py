@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
 
 from ..guidance import Branch, Field, Guidance
-from ..guidance.tree import Tree, take
 from ..samplers import Sampler, on_path, tabulate, trajectory
 from ..samplers.refill import addressed
-from ..schedules import Grid, Level, Prediction, check_seeds
+from ..schedules import Grid, check_seeds
 from ..schedules.noise import Seeds
+from .chunked import Chunked
 from .conditions import Labels
-from .denoiser import Denoiser
 from .model import Model
 from .progress import progress_bar
 
 __all__ = ["check_guided", "walk_all"]
-
-
-@dataclass(frozen=True)
-class _Chunked:
-    """A network that never sees more than `most` samples at a time."""
-
-    denoiser: Denoiser
-    most: int
-
-    def check(self, levels: Sequence[Level]) -> None:
-        self.denoiser.check(levels)
-
-    def __call__(self, x: Tensor, level: Level, condition: Tree) -> Prediction:
-        cuts = [slice(i, i + self.most) for i in range(0, len(x), self.most)]
-        answers = [self.denoiser.answer(x[cut], level.rows(cut), take(condition, cut)) for cut in cuts]
-        variances = [a.variance for a in answers if a.variance is not None]
-        variance = torch.cat(variances) if variances else None
-        return Prediction(x, level, torch.cat([a.out for a in answers]), self.denoiser.row, variance)
 
 
 def check_guided(model: Model, scale: float, batch: int) -> None:
@@ -82,7 +59,7 @@ def walk_all(
     schedule, device = model.denoiser.schedule, model.device
     levels = (model.grid if grid is None else grid)(schedule, model.steps if steps is None else steps)
     walker = on_path(model.sampler if sampler is None else sampler, schedule)
-    network = _Chunked(model.denoiser, batch)
+    network = Chunked(model.denoiser, batch)
     field = Field({name: Branch(network, c) for name, c in conditions.items()}, rule, len(seed))
     noise = addressed(seed, torch.zeros_like(seed), model.shape, device=device)
     training = model.denoiser.training

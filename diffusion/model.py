@@ -21,6 +21,7 @@ from ..schedules import Grid, Trailing, check_seeds
 from ..schedules.noise import Seeds
 from ..schedules.parts import describe
 from .branches import Weak, branches_of, on_its_path
+from .chunked import Chunked
 from .conditions import Labels, conditions, label_lists
 from .denoiser import Denoiser
 from .probe import probe
@@ -126,7 +127,9 @@ class Model:
         network = None
         if other is not None:
             other.fits(self.shape, self.num_classes, self.device, None in lists.get("cond", []))
-            network = on_its_path(other.denoiser, self.denoiser.schedule)
+            network = on_its_path(
+                Chunked(other.denoiser, batch, True) if strict else other.denoiser, self.denoiser.schedule
+            )
         levels = grid(self.denoiser.schedule, steps)
         walker = on_path(sampler, self.denoiser.schedule)
         device, names = self.device, (*by_branch, *([] if weak is None else ["weak"]))
@@ -136,8 +139,10 @@ class Model:
         if idle:
             warnings.warn(f"{', '.join(idle)} was given, but {guidance} never asks for it", stacklevel=3)
 
+        main = Chunked(self.denoiser, batch, True) if strict else self.denoiser
+
         def denoise_for(slots: Tensor) -> Field:
-            branches = branches_of(self.denoiser, network, by_branch, slots)
+            branches = branches_of(main, network, by_branch, slots)
             return Field(branches, guidance, len(slots), slots, len(seed))
 
         settings = {

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato.diffusion import Denoiser, LogSNRClock, Model, TimeClock, UNet, load, train
+from sfumato.diffusion import Denoiser, LogSNRClock, Model, TimeClock, UNet, load, measure_cosines, train
 from sfumato.diffusion.branches import OnItsPath
 from sfumato.guidance import (
     APG,
     CFG,
+    Adaptive,
     Autoguidance,
     Branch,
     CFGPlusPlus,
@@ -225,6 +226,23 @@ def test_scales_per_picture_follow_their_slot(model):
             assert out.evaluations[i].tolist() == alone.evaluations[0].tolist()
             assert out.settings_of(i)["guidance"] == alone.settings_of(0)["guidance"]
     assert out.settings["guidance"]["init_args"]["scale"] == scales
+
+
+@pytest.mark.filterwarnings("ignore:weak was given")
+def test_strict_pictures_do_not_see_which_neighbours_are_guided(model):
+    scales = [3.0, 1.0, 2.0, 1.0, 1.0, 4.0]
+    cosines = measure_cosines(model, range(6), LABELS, scale=3.0)
+    adaptive = Adaptive(CFG(3.0), cosines.threshold("x0", 0.25))
+    labels = [*LABELS[:4], None, None]
+    for rules in ([CFG(v) for v in scales], [adaptive] * 6, [Autoguidance(v) for v in scales]):
+        whole = (
+            CFG(scales) if rules[0] == CFG(3.0) else Autoguidance(scales) if rules[0] == Autoguidance(3.0) else adaptive
+        )
+        weak = made(1, schedule=RectifiedFlow()) if isinstance(whole, Autoguidance) else None
+        out = model.sample(range(6), labels, guidance=whole, weak=weak, strict=True, batch=6)
+        for i in range(6):
+            alone = model.sample([i], [labels[i]], guidance=rules[i], weak=weak, strict=True, batch=6)
+            assert torch.equal(out.images[i], alone.images[0]), (whole, i)
 
 
 def test_a_rule_as_one_picture_sees_it():
