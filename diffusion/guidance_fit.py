@@ -17,6 +17,7 @@ from ..schedules import X0, Eps, Grid, PairingError, Prediction, Row, V
 from ..schedules.noise import Seeds
 from ..schedules.rows import check_pairing
 from .conditions import Labels
+from .fingerprint import fingerprint
 from .guidance_walk import check_guided, walk_all
 from .model import Model
 
@@ -164,4 +165,6 @@ def fit_linear(
         model, fit, seeds, labels, steps=steps, sampler=sampler, grid=grid, batch=batch, progress=progress,
         about="fitting",
     )  # fmt: skip
-    return fit.plan(f"CFG {scale:g}, {own} steps of {sampler or model.sampler} on {grid or model.grid}")
+    walker = sampler or model.sampler
+    about = f"CFG {scale:g}, {own} steps of {walker} on {grid or model.grid}"
+    return fit.plan(about, repr(walker), fingerprint(model.denoiser))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -20,11 +19,11 @@ from ..samplers.refill import fill
 from ..schedules import Grid, Trailing, check_seeds
 from ..schedules.noise import Seeds
 from ..schedules.parts import describe
+from .asked import ask_first
 from .branches import Weak, branches_of, on_its_path
 from .chunked import Chunked
 from .conditions import Labels, conditions, label_lists
 from .denoiser import Denoiser
-from .probe import probe
 from .progress import progress_bar
 from .samples import Samples, empty, own_settings
 
@@ -58,6 +57,17 @@ class Model:
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.denoiser.parameters()).device
+
+    @property
+    def _why_no_ref(self) -> str:
+        if self.num_classes == 0:
+            return "was trained without classes; use guidance Plain"
+        if not self.null_class:
+            return (
+                "was trained with label_dropout 0, so it knows no null class; use guidance Plain, or steer away from another class "
+                "(against: negative)"
+            )
+        return ""
 
     def conditions(
         self, labels: Labels | None, count: int, also: Mapping[str, Labels | int | None] | None = None
@@ -134,11 +144,10 @@ class Model:
         walker = on_path(sampler, self.denoiser.schedule)
         device, names = self.device, (*by_branch, *([] if weak is None else ["weak"]))
         self.denoiser.check(tabulate(walker, levels).asked)
-        asked = probe(guidance, names, walker, levels, self.shape, len(seed), learns=True)
-        idle = [name for name in names if name not in ("cond", "ref") and not asked[name]]
-        if idle:
-            warnings.warn(f"{', '.join(idle)} was given, but {guidance} never asks for it", stacklevel=3)
-
+        ask_first(
+            guidance, names, walker, sampler, levels, self.shape, len(seed), self.denoiser, None if other is None else other.denoiser,
+            self._why_no_ref, by_branch.get("ref", 0) is by_branch["cond"],
+        )  # fmt: skip
         main = Chunked(self.denoiser, batch, True) if strict else self.denoiser
 
         def denoise_for(slots: Tensor) -> Field:

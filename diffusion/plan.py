@@ -108,10 +108,10 @@ def _check_sampling(recipe: Recipe, levels: Sequence[Level], learns: bool) -> No
         asked = probe(recipe.guidance, names, sampler, levels, recipe.data.shape, many, learns)
     except MissingBranch as error:
         if error.name == "ref":
-            raise
+            raise MissingBranch("ref", names, "is trained without classes; set guidance: Plain") from error
         raise ValueError(
             f"guidance is {recipe.guidance}, but a recipe has no branch {error.name!r}, so neither previews nor samples could be drawn "
-            f"from it alone; set guidance: Plain (or CFG) here, and name this rule when sampling. {error}"
+            "from it alone; set guidance: Plain (or CFG) here, and name this rule when sampling"
         ) from error
     except WrongCount as error:
         raise ValueError(

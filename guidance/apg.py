@@ -13,7 +13,7 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from ..schedules.rows import X0, Row
 from .ask import Ask
-from .rules import check_scale
+from .checks import check_branch, check_number, check_scale, check_space_is_row
 from .space import check_space, read, write
 from .tree import Tree
 
@@ -54,6 +54,10 @@ class APG:
 
     def __post_init__(self) -> None:
         check_scale("APG", self.scale)
+        check_branch(self, self.against)
+        check_space_is_row(self, self.space)
+        for name in ("eta", "norm", "momentum"):
+            check_number(self, name, getattr(self, name), "a number")
         if not math.isfinite(self.eta):
             raise ValueError(
                 f"APG.eta is {self.eta}; allowed: a finite number (0 in the paper, 1 keeps CFG's direction)"

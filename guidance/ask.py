@@ -86,6 +86,11 @@ class Ask:
         assert self.answers is not None
         return self.answers.asked(name)
 
+    def same(self, name: str, other: str) -> bool:
+        """Whether two branches say the same: of an equal network, under the very same condition object."""
+        a, b = self.branches[name], self.branches[other]
+        return a.network == b.network and a.condition is b.condition
+
     def each(self, name: str, value: float | Sequence[float]) -> float | Tensor:
         """A rule's number as it multiplies x: itself, or of a sequence with one number per picture those of this batch, (B, 1, ...).
 
@@ -98,7 +103,7 @@ class Ask:
         """
         if not isinstance(value, Sequence):
             return value
-        return self._own(name, value).view(-1, *[1] * (self.x.ndim - 1)).to(self.x)
+        return self._own(name, value).view(-1, *[1] * (self.x.ndim - 1)).to(self.x, non_blocking=True)
 
     def where(self, name: str, value: float | Sequence[float], wanted: Callable[[float], bool]) -> Tensor | None:
         """Which samples have a number that is wanted, bool (B,) on the host; None: all. See `each`."""

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..schedules.prediction import Prediction
 from .ask import Ask
-from .rules import CFG, check_scale
+from .checks import check_scale
+from .rules import steer
 from .tree import Tree
 
 __all__ = ["Autoguidance"]
@@ -40,4 +41,4 @@ class Autoguidance:
         return ()
 
     def __call__(self, ask: Ask, memory: Tree) -> tuple[Prediction, Tree]:
-        return CFG(self.scale, "weak")(ask, memory)
+        return steer(ask, "Autoguidance.scale", self.scale, "weak"), memory

@@ -13,6 +13,7 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction, lerp
 from ..schedules.scalar import Number, divide
 from .ask import Ask
+from .checks import check_branch, check_scale
 from .tree import Tree
 
 __all__ = ["CFGPlusPlus", "equivalent_scale"]
@@ -34,8 +35,9 @@ class CFGPlusPlus:
     so that there it acts as CFG at half the scale.
 
     Args:
-        scale: per step in [0, 1]: 0 is the unconditional model at one evaluation; the paper has 0.2, 0.4, 0.6, 0.8 and 1 where CFG has
-            2, 5, 7.5, 9 and 12.5 (Stable Diffusion 1.5, DDIM, 50 steps). Per noise: as CFG's, see above.
+        scale: one number, or one per picture. Per step in [0, 1]: 0 is the unconditional model at one evaluation; the paper has 0.2, 0.4,
+            0.6, 0.8 and 1 where CFG has 2, 5, 7.5, 9 and 12.5 (Stable Diffusion 1.5, DDIM, 50 steps). Per noise: as CFG's, see above.
+            None: 0.6 per step, 3 per noise.
         against: the branch that renoises.
         per: "step", as published, or "noise".
 
@@ -45,20 +47,30 @@ class CFGPlusPlus:
     Source: Chung et al. 2024 (2406.08070).
     """
 
-    scale: float = 0.6
+    scale: float | Sequence[float] | None = None
     against: str = "ref"
     per: Literal["step", "noise"] = "step"
 
     def __post_init__(self) -> None:
         if self.per not in ("step", "noise"):
             raise ValueError(f"CFGPlusPlus.per is {self.per!r}; allowed: 'step', 'noise'")
-        if self.per == "step" and not 0.0 <= self.scale <= 1.0:
+        check_branch(self, self.against)
+        if self.scale is None:
+            object.__setattr__(self, "scale", 0.6 if self.per == "step" else 3.0)
+        check_scale("CFGPlusPlus", self._scale)
+        scales = self._scale if isinstance(self._scale, Sequence) else [self._scale]
+        if self.per == "step" and not all(0.0 <= v <= 1.0 for v in scales):
             raise ValueError(
                 f"CFGPlusPlus.scale is {self.scale}; allowed: 0 to 1 per step (0.6 in 50 steps is like 7.5 of CFG), or with per: noise any "
                 "scale of CFG"
             )
-        if self.per == "noise" and not 0.0 <= self.scale < float("inf"):
+        if self.per == "noise" and not all(v >= 0.0 for v in scales):
             raise ValueError(f"CFGPlusPlus.scale is {self.scale}; allowed with per: noise: 0 or more, as CFG's")
+
+    @property
+    def _scale(self) -> float | Sequence[float]:
+        assert self.scale is not None
+        return self.scale
 
     def init(self, x: Tensor) -> Tree:
         return ()
@@ -67,11 +79,11 @@ class CFGPlusPlus:
         if self.scale == 0.0:
             (ref,) = ask(self.against)
             return ref, memory
-        share: Number = self.scale
+        share = ask.each("CFGPlusPlus.scale", self._scale)
         if self.per == "noise":
             if ask.nxt is None:
                 raise ValueError("CFGPlusPlus per noise must know where a step leads, and nobody says; take per: step")
-            share = self.scale * length(ask.now, ask.nxt)
+            share = share * length(ask.now, ask.nxt)
         cond, ref = ask("cond", self.against)
         # walks by ref, with the conditional model's learned variance
         return ref.steered(lerp(ref, cond, share), cond.variance), memory

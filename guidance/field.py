@@ -29,7 +29,7 @@ class Field:
         rule: the guidance rule.
         size: samples in the batch, for counting.
         slots: int64 (size,) on the host: which of `count` pictures these are, for rules with a number per picture; None: 0 to size - 1.
-        count: pictures in all; None: as many as the batch has.
+        count: pictures in all; None: as many as the batch has, with slots one more than the largest of them.
 
     Raises:
         ValueError: without a branch "cond", and for a condition that has not one row per sample.
@@ -82,7 +82,7 @@ class Field:
             self.branches, x, level, self.now or level, self.spent, nxt=self.nxt, step=max(self.step, 0), slots=self.slots,
             count=self.count, first=not self._next,
         )  # fmt: skip
-        p, memory = self.rule(ask, self._memory[0])
+        p, memory = _answered(self.rule, self.rule(ask, self._memory[0]))
         if not self._next:
             self._next = [memory]
         return p
@@ -97,3 +97,20 @@ class Field:
         other.spent, other.step = self.spent, self.step
         self._others.append(other)
         return other
+
+
+def _answered(rule: Guidance, answer: object) -> tuple[Prediction, Tree]:
+    """What a rule returned, refused where it is not what a rule returns.
+
+    Raises:
+        ValueError: naming the rule and what it returned.
+    """
+    if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], Prediction):
+        return answer
+    name = type(rule).__name__
+    if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], tuple):
+        raise ValueError(
+            f'{name} answered with a tuple; it must answer with one prediction. ask(...) returns a tuple: (cond,) = ask("cond")'
+        )
+    shown = ", ".join(type(v).__name__ for v in answer) if isinstance(answer, tuple) else type(answer).__name__
+    raise ValueError(f"{name} returned ({shown}); a guidance rule returns (Prediction, memory), such as (p, memory)")

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from .ask import Ask, Guidance
+from .checks import check_number, check_rule
 from .rules import CFG
 from .space import check_levels
 from .tree import Tree, choose
@@ -48,6 +49,10 @@ class Interval:
     def __post_init__(self) -> None:
         if self.unit not in ("ratio", "log_snr"):
             raise ValueError(f"Interval.unit is {self.unit!r}; allowed: 'ratio' (sigma / alpha), 'log_snr'")
+        check_rule(self, self.rule)
+        for name in ("low", "high"):
+            if getattr(self, name) is not None:
+                check_number(self, name, getattr(self, name), "a number, or null for no end")
         low, high = self._ends()
         if not low <= high or (self.unit == "ratio" and not low >= 0.0):
             raise ValueError(

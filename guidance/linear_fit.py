@@ -57,9 +57,11 @@ class LinearFit:
     def check(self, levels: Sequence[Level]) -> None:
         check_space(self, self.space, levels)
 
-    def plan(self, about: str = "") -> LinearPlan:
-        """What was fitted. about: with what, for people."""
-        return LinearPlan(self.scale, tuple(self.steps), tuple(self.ratios), self.space, self.against, about)
+    def plan(self, about: str = "", sampler: str | None = None, model: str | None = None) -> LinearPlan:
+        """What was fitted; about, sampler, model: with what, see LinearPlan."""
+        return LinearPlan(
+            self.scale, tuple(self.steps), tuple(self.ratios), self.space, self.against, about, sampler, model
+        )
 
     def __call__(self, ask: Ask, memory: Tree) -> tuple[Prediction, Tree]:
         if not (ask.now.is_scalar and ask.level.is_scalar) or ask.level.ratio != ask.now.ratio:

@@ -29,6 +29,8 @@ class LinearPlan:
         space: in which the sum is taken.
         against: the branch that is replaced.
         about: what it was fitted with, for people.
+        sampler: what it was fitted with, as text (its repr); None: not known, and then not checked.
+        model: the fingerprint of the weights that it was fitted with; None: likewise.
 
     Raises:
         ValueError: for entries of a wrong length, and what are no numbers.
@@ -40,6 +42,8 @@ class LinearPlan:
     space: Row = field(default_factory=Eps)
     against: str = "ref"
     about: str = ""
+    sampler: str | None = None
+    model: str | None = None
 
     def __post_init__(self) -> None:
         if not _finite(self.scale):
@@ -90,8 +94,9 @@ class LinearPlan:
             found: Any = json.loads(Path(file).read_text())
             plan = build(found["linear_adaptive"], allow)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            why = "it has no key linear_adaptive" if isinstance(error, KeyError) else error
             raise ValueError(
-                f"{file} holds no plan of LinearAdaptive ({error}); `sfumato guidance RUN` writes one"
+                f"{file} holds no plan of LinearAdaptive ({why}); `sfumato guidance RUN` writes one, RUN/guidance/linear.json"
             ) from error
         if not isinstance(plan, cls):
             raise ValueError(f"{file} holds a {type(plan).__name__}, not a LinearPlan")

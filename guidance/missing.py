@@ -14,10 +14,11 @@ class MissingBranch(ValueError):
     Args:
         name: of the branch.
         there: the names of those that are.
+        why: why there is no reference, and what to do, where that is known.
     """
 
-    def __init__(self, name: str, there: Sequence[str]) -> None:
-        super().__init__(_words(name, list(there)))
+    def __init__(self, name: str, there: Sequence[str], why: str = "") -> None:
+        super().__init__(_REFERENCE + why if why else _words(name, list(there)))
         self.name = name
 
 
@@ -25,12 +26,12 @@ class WrongCount(ValueError):
     """A rule has a number per picture, but of another count than there are pictures."""
 
 
+_REFERENCE = "guidance steers away from 'ref', the model without a condition, and this model "
+
+
 def _words(name: str, there: list[str]) -> str:
     if name == "ref" and "ref" not in there:
-        return (
-            "guidance steers away from 'ref', the model without a condition, and this model has none: it was trained without classes, or "
-            "its labels were never dropped (label_dropout 0); use guidance Plain, or steer away from another branch (against: negative)"
-        )
+        return f"{_REFERENCE}has none: trained without classes, or with labels never dropped (label_dropout 0); use guidance Plain"
     hints = {
         "weak": "a weaker network is given as weak=load(...) to sample, or --weak RUN",
         "negative": 'a negative prompt is given as also={"negative": labels} to sample, or --also.negative 3',

@@ -35,9 +35,14 @@ class Mix:
     against: str = "ref"
 
     def __post_init__(self) -> None:
-        if not self.weights or not all(math.isfinite(w) for w in self.weights.values()):
+        if not isinstance(self.against, str) or not self.against:
             raise ValueError(
-                f'Mix.weights is {dict(self.weights)}; allowed: finite numbers by branch, such as {{"cond": 2, "second": 1.5}}'
+                f"Mix.against is {self.against!r}; allowed: the name of a branch, such as 'ref' or 'negative'"
+            )
+        named = isinstance(self.weights, Mapping) and all(isinstance(name, str) and name for name in self.weights)
+        if not named or not self.weights or not all(_finite(w) for w in self.weights.values()):
+            raise ValueError(
+                f'Mix.weights is {self.weights!r}; allowed: finite numbers by branch, such as {{"cond": 2, "second": 1.5}}'
             )
         if self.against in self.weights:
             raise ValueError(
@@ -54,3 +59,7 @@ class Mix:
             weights = {self.against: rest, **weights}
         names = sorted(weights, key=lambda name: name == "cond")  # "cond" last: a learned variance is the last one's
         return combine([weights[name] for name in names], ask(*names)), memory
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -11,8 +11,8 @@ __all__ = ["for_picture", "rules_within"]
 
 T = TypeVar("T")
 
-# how a rule declares a number that may be one per picture, see Ask.each
-PER_PICTURE = float | Sequence[float]
+# how a rule declares a number that may be one per picture, see Ask.each; None may stand beside them
+PER_PICTURE = {float, Sequence[float]}
 
 
 def rules_within(part: object, kind: type[T]) -> Iterator[tuple[T, tuple[object, ...]]]:
@@ -55,7 +55,7 @@ def for_picture(part: T, i: int) -> T:
     for f in dataclasses.fields(part):
         value = getattr(part, f.name)
         own = value
-        if hints.get(f.name) == PER_PICTURE:
+        if set(typing.get_args(hints.get(f.name))) - {type(None)} == PER_PICTURE:
             own = value[i] if isinstance(value, Sequence) else value
         elif dataclasses.is_dataclass(value):
             own = for_picture(value, i)

@@ -12,6 +12,7 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from ..schedules.rows import X0, Row
 from .ask import Ask, Guidance
+from .checks import check_number, check_rule, check_space_is_row
 from .rules import CFG
 from .space import check_levels, check_space, read, write
 from .tree import Tree
@@ -43,6 +44,9 @@ class Rescale:
     space: Row = field(default_factory=X0)
 
     def __post_init__(self) -> None:
+        check_rule(self, self.rule)
+        check_space_is_row(self, self.space)
+        check_number(self, "phi", self.phi, "0 (not at all) to 1 (wholly)")
         if not 0.0 <= self.phi <= 1.0:
             raise ValueError(f"Rescale.phi is {self.phi}; allowed: 0 (not at all) to 1 (wholly)")
 

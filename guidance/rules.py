@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 
 from torch import Tensor
 
 from ..schedules.prediction import Prediction, lerp
 from .ask import Ask
+from .checks import check_branch, check_scale
 from .tree import Tree
 
-__all__ = ["CFG", "Plain", "check_scale"]
+__all__ = ["CFG", "Plain", "steer"]
 
 
 @dataclass(frozen=True)
@@ -51,28 +50,27 @@ class CFG:
 
     def __post_init__(self) -> None:
         check_scale("CFG", self.scale)
+        check_branch(self, self.against)
 
     def init(self, x: Tensor) -> Tree:
         return ()
 
     def __call__(self, ask: Ask, memory: Tree) -> tuple[Prediction, Tree]:
-        if self.scale in (0.0, 1.0):
-            (only,) = ask("cond" if self.scale else self.against)
-            return only, memory
-        on = ask.where("CFG.scale", self.scale, lambda v: v != 1.0)
-        cond, ref = (ask if on is None else ask.only(on))("cond", self.against)
-        return lerp(ref, cond, ask.each("CFG.scale", self.scale)), memory
+        return steer(ask, "CFG.scale", self.scale, self.against), memory
 
 
-def check_scale(name: str, scale: float | Sequence[float]) -> None:
-    """Refuse a scale that is not finite, or an empty sequence of them.
+def steer(ask: Ask, name: str, scale: float | Sequence[float], against: str) -> Prediction:
+    """against + scale * (cond - against); scales 1 and 0 ask one branch.
 
-    Raises:
-        ValueError: naming the rule.
+    Args:
+        ask: where.
+        name: of the scale, for messages.
+        scale: one number, or one per picture.
+        against: the branch to steer away from.
     """
-    scales = scale if isinstance(scale, Sequence) else [scale]
-    numbers = all(isinstance(v, Real) and not isinstance(v, bool) and math.isfinite(v) for v in scales)
-    if not scales or isinstance(scale, str | bytes) or not numbers:
-        raise ValueError(
-            f"{name}.scale is {scale!r}; allowed: a finite number (1 is unguided, 3 is moderate), or one per picture"
-        )
+    if not isinstance(scale, Sequence) and scale in (0.0, 1.0):
+        (only,) = ask("cond" if scale else against)
+        return only
+    on = ask.where(name, scale, lambda v: v != 1.0)
+    cond, ref = (ask if on is None else ask.only(on))("cond", against)
+    return lerp(ref, cond, ask.each(name, scale))

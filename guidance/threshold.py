@@ -13,6 +13,7 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from ..schedules.rows import X0
 from .ask import Ask, Guidance
+from .checks import check_number, check_rule
 from .rules import CFG
 from .space import check_levels, check_space, write
 from .tree import Tree
@@ -44,6 +45,9 @@ class Threshold:
     quantile: float | None = None
 
     def __post_init__(self) -> None:
+        check_rule(self, self.rule)
+        for name, value in (("limit", self.limit), ("quantile", 1.0 if self.quantile is None else self.quantile)):
+            check_number(self, name, value, "a number above 0")
         if not 0.0 < self.limit < math.inf:
             raise ValueError(f"Threshold.limit is {self.limit}; allowed: above 0 (1 for data in [-1, 1])")
         if self.quantile is not None and not 0.0 < self.quantile <= 1.0:

@@ -68,7 +68,7 @@ def map_tree(f: Callable[..., Tensor], *trees: Tree) -> Tree:
 
 def take(tree: Tree, index: Tensor | slice) -> Tree:
     """The samples at `index` (host int64, or a slice) of every tensor."""
-    return map_tree(lambda v: v[index.to(v.device) if isinstance(index, Tensor) else index], tree)
+    return map_tree(lambda v: v[index.to(v.device, non_blocking=True) if isinstance(index, Tensor) else index], tree)
 
 
 def cat(*trees: Tree) -> Tree:
@@ -78,4 +78,6 @@ def cat(*trees: Tree) -> Tree:
 
 def choose(on: Tensor, a: Tree, b: Tree) -> Tree:
     """Per sample a where `on` (bool (B,)) is set, else b."""
-    return map_tree(lambda u, v: torch.where(on.to(u.device).view(-1, *[1] * (u.ndim - 1)), u, v), a, b)
+    return map_tree(
+        lambda u, v: torch.where(on.to(u.device, non_blocking=True).view(-1, *[1] * (u.ndim - 1)), u, v), a, b
+    )

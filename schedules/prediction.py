@@ -95,6 +95,8 @@ class Prediction:
 
     def rows(self, index: slice | Tensor) -> Prediction:
         """The prediction for some samples of the batch."""
+        if isinstance(index, Tensor):  # once, without waiting for the device
+            index = index.to((self.x if self.x is not None else self.x0).device, non_blocking=True)
         variance = None if self.variance is None else self.variance[index]
         toward = None if self.toward is None else self.toward.rows(index)
         if self.x is None or self.out is None or self.level is None:
@@ -105,7 +107,7 @@ class Prediction:
         """This prediction with `other` (len(index) samples) in place of the samples at `index` (host int64)."""
 
         def into(a: Tensor, b: Tensor) -> Tensor:
-            return a.index_copy(0, index.to(a.device), b.to(a.dtype))
+            return a.index_copy(0, index.to(a.device, non_blocking=True), b.to(a.dtype))
 
         variance = None
         if self.variance is not None and other.variance is not None:
@@ -123,7 +125,7 @@ def _same(a: Level | None, b: Level | None) -> bool:
     """Whether outputs made at two levels are read alike, as far as plain numbers say it: to look at tensors would wait for the device."""
     if a is None or b is None or not (a.is_scalar and b.is_scalar):
         return False
-    return a.alpha == b.alpha and a.sigma == b.sigma
+    return bool(a.alpha == b.alpha and a.sigma == b.sigma)
 
 
 def lerp(a: Prediction, b: Prediction, weight: Number) -> Prediction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from ..schedules import Grid, Row
 from ..schedules.parts import describe
 from .arguments import split
 from .command import flags_of, help_text, parse
-from .guidance_report import SPACES, adaptive_words, draw, spread_of, table
+from .guidance_report import SPACES, adaptive_words, does_not_pay, draw, nearest, spread_of, table
 from .sample import own_parts
 
 __all__ = ["Calibrate", "run"]
@@ -75,7 +76,7 @@ class Calibrate:
                 raise ValueError(f"{name} is {value}; allowed: >= {least}")
         if not 0.0 < self.save < 0.5:
             raise ValueError(
-                f"save is {self.save}; allowed: above 0 and below 0.5, the share of the reference's evaluations"
+                f"save is {self.save}; allowed: above 0 and below 0.5 (the reference's are half of all evaluations)"
             )
         if self.scale is not None and not math.isfinite(self.scale):
             raise ValueError(f"scale is {self.scale}; allowed: a finite number")
@@ -95,11 +96,13 @@ def _verify(model: Model, options: Calibrate, rules: Mapping[str, tuple[Guidance
     full: Tensor | None = None
     for name, (rule, steps) in rules.items():
         found = model.sample(
-            seeds, labels, steps=steps, sampler=options.sampler, grid=options.grid, guidance=rule, batch=options.batch, progress=True
+            seeds, labels, steps=steps, sampler=options.sampler, grid=options.grid, guidance=rule, batch=options.batch, progress=True,
+            brownian=bool((options.sampler or model.sampler).draws),  # else other steps would draw other noise
         )  # fmt: skip
         full = found.images if full is None else full
+        cost = found.evaluations.sum(1)
         rows.append({
-            "rule": name, "steps": steps, "evaluations": float(found.evaluations.sum(1).double().mean()),
+            "rule": name, "steps": steps, "evaluations": float(cost.double().mean()), "least": int(cost.min()), "most": int(cost.max()),
             "rms": float((found.images - full).double().square().mean().sqrt()),
         })  # fmt: skip
     return rows
@@ -137,6 +140,19 @@ def run(argv: Sequence[str]) -> int:
     if out.is_file():
         raise ValueError(f"out is {str(out)!r}, which is a file; give a folder")
     model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
+    # found out before the work, not after it; what was not there is taken away again if nothing is made
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        return _calibrate(options, model, out, argv)
+    except BaseException:
+        for folder in made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        raise
+
+
+def _calibrate(options: Calibrate, model: Model, out: Path, argv: Sequence[str]) -> int:
     scale = _own_scale(model) if options.scale is None else options.scale
     steps = model.steps if options.steps is None else options.steps
     if not options.save < (steps - options.least) / (2 * steps):
@@ -165,10 +181,11 @@ def run(argv: Sequence[str]) -> int:
         fewer = round(plan.evaluations / 2)
         rules[f"CFG {scale:g}, {fewer} steps"] = (CFG(scale), fewer)
     rows = _verify(model, options, rules)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "linear.json").unlink(missing_ok=True)  # of another calibration
-    if plan is not None:
-        plan.save(out / "linear.json")
+    if plan is None:
+        (out / "linear.json").unlink(missing_ok=True)  # of another calibration
+    else:
+        plan.save(out / ".linear.json")
+        os.replace(out / ".linear.json", out / "linear.json")
     title = (
         f"{options.run}: cond and ref along {options.trajectories} trajectories under CFG {scale:g} in {steps} steps"
     )
@@ -182,15 +199,19 @@ def run(argv: Sequence[str]) -> int:
         },
         "verified": rows, "notes": notes,
     }  # fmt: skip
-    (out / "guidance.json").write_text(json.dumps(result, indent=1))
+    (out / ".guidance.json").write_text(json.dumps(result, indent=1))
+    os.replace(out / ".guidance.json", out / "guidance.json")
     print("\n".join([*table(rows, options.check), *notes]))
-    same = _same(argv, options.run, model.num_classes)
-    if thresholds:
-        best = min(thresholds, key=lambda name: next(r["rms"] for r in rows if r["rule"] == f"Adaptive in {name}"))
-        print("use it: " + shlex.join([*same, *adaptive_words(scale, best, thresholds[best], options.least)]))
+    same, poor = _same(argv, options.run, model.num_classes), does_not_pay(rows)
+    best = nearest(rows)
+    words: dict[str, list[str]] = {}
+    if best:
+        space = best.removeprefix("Adaptive in ")
+        words[best] = adaptive_words(scale, space, thresholds[space], options.least)
     if plan is not None:
-        words = ["--guidance", "LinearAdaptive", "--guidance.plan", str(out / "linear.json")]
-        print("use it: " + shlex.join([*same, *words]))
+        words["LinearAdaptive"] = ["--guidance", "LinearAdaptive", "--guidance.plan", str(out / "linear.json")]
+    for name, own in words.items():
+        print(f"{f'{name}, all the same' if name in poor else f'use {name}'}: {shlex.join([*same, *own])}")
     print(
         f"figure: {out / 'cosines.png'}"
         if drawn

@@ -10,7 +10,7 @@ from typing import Any
 from ..diffusion import Cosines
 from ..schedules import X0, Eps, Row, V
 
-__all__ = ["SPACES", "adaptive_words", "draw", "spread_of", "table"]
+__all__ = ["SPACES", "adaptive_words", "does_not_pay", "draw", "nearest", "spread_of", "table"]
 
 SPACES: Mapping[str, Row] = {"x0": X0(), "eps": Eps(), "v": V()}
 
@@ -59,18 +59,47 @@ def table(rows: Sequence[Mapping[str, Any]], count: int) -> list[str]:
         rows: each with rule, steps, evaluations and rms; the first is full guidance.
         count: pictures that it was verified on.
     """
-    lines = [f"{'rule':<22}{'evaluations':>12}{'distance to full guidance (RMS)':>34}"]
-    lines += [f"{row['rule']:<22}{row['evaluations']:>12.4g}{row['rms']:>34.4f}" for row in rows]
+    lines = [f"{'rule':<22}{'evaluations':>12}{'per picture':>14}{'distance to full guidance (RMS)':>34}"]
+    lines += [f"{row['rule']:<22}{row['evaluations']:>12.4g}{_from_to(row):>14}{row['rms']:>34.4f}" for row in rows]
     lines += [f"verified on {count} pictures of other seeds; distances in units of the data, which are in [-1, 1]"]
+    lines += [
+        f"{name} does not pay here: {other} cost no more and came nearer" for name, other in does_not_pay(rows).items()
+    ]
+    for row in rows:
+        if "Adaptive in" in row["rule"] and row["least"] <= row["steps"] + 1:
+            lines.append(
+                f"{row['rule']} leaves some pictures after their first step; guide more steps at the least: --least"
+            )
+    return lines
+
+
+def _from_to(row: Mapping[str, Any]) -> str:
+    return str(row["least"]) if row["least"] == row["most"] else f"{row['least']} to {row['most']}"
+
+
+def does_not_pay(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The rules that save evaluations and are beaten by CFG in fewer steps, which cost no more and came nearer, each with the best such.
+
+    rows: see `table`.
+    """
     fewer = [row for row in rows if row["steps"] != rows[0]["steps"]]
+    found: dict[str, str] = {}
     for row in rows:
         if "Adaptive" in row["rule"]:
             # half an evaluation is the rounding of the thresholds and of steps
             better = [f for f in fewer if f["evaluations"] <= row["evaluations"] + 0.5 and f["rms"] < row["rms"]]
             if better:
-                nearest = min(better, key=lambda f: f["rms"])
-                lines.append(f"{row['rule']} does not pay here: {nearest['rule']} cost no more and came nearer")
-    return lines
+                found[row["rule"]] = min(better, key=lambda f: f["rms"])["rule"]
+    return found
+
+
+def nearest(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Which Adaptive came nearest to full guidance, of those that saved something; None: none did.
+
+    rows: see `table`.
+    """
+    saved = [r for r in rows if "Adaptive in" in r["rule"] and r["evaluations"] < rows[0]["evaluations"] - 0.5]
+    return min(saved, key=lambda r: r["rms"])["rule"] if saved else None
 
 
 def adaptive_words(scale: float, space: str, threshold: float, least: int) -> list[str]:

@@ -52,7 +52,7 @@ def _says(hint: Any) -> str:
         kinds = [_says(a) for a in args] + (["null"] if type(None) in get_args(hint) else [])
         return ", or ".join(kinds)
     if _is_mapping(hint):
-        return "names with values, such as {cond: 2, second: 1.5}"
+        return "names with values, such as {negative: 3}"
     if get_origin(hint) is not None and args:
         return f"a list of {_says(args[0]).removeprefix('a ')}s, such as [1, 2]"
     return str(getattr(hint, "__name__", hint))

@@ -135,17 +135,26 @@ def strengths(guidance: Guidance, levels: Sequence[Level]) -> list[str]:
     """
     lines: list[str] = []
     for rule, around in rules_within(guidance, CFGPlusPlus):
+        assert rule.scale is not None
         intervals = [outer for outer in around if isinstance(outer, Interval)]
-        scales = [
-            scale for now, scale in zip(levels[:-2], equivalent_scale(rule.scale, levels)[:-1], strict=True)
-            if all(bool(interval.inside(now)) for interval in intervals)
-        ]  # fmt: skip
-        if rule.per == "step" and rule.scale and scales:
-            lines.append(
-                f"CFG++ at {rule.scale:g} per step was CFG at {min(scales):.3g} to {max(scales):.3g} in these {len(levels) - 1} steps "
-                "(with DDIM; the last, to data, left out); in another number of steps it is another strength"
-            )
+        for own in rule.scale if isinstance(rule.scale, Sequence) else [rule.scale]:
+            scales = [
+                scale for now, scale in zip(levels[:-2], equivalent_scale(own, levels)[:-1], strict=True)
+                if all(bool(interval.inside(now)) for interval in intervals)
+            ]  # fmt: skip
+            if rule.per == "step" and own and scales:
+                weak = "; below 1 is weaker than unguided" if min(scales) < 1.0 else ""
+                lines.append(
+                    f"CFG++ at {own:g} per step was CFG at {min(scales):.3g} to {max(scales):.3g} in these {len(levels) - 1} steps "
+                    f"(with DDIM; the last, to data, left out{weak}); in another number of steps it is another strength"
+                )
     return lines
+
+
+def _many(values: Sequence[int]) -> str:
+    """The mean of numbers, and from where to where they go if they differ."""
+    mean = f"{sum(values) / len(values):g}"
+    return mean if min(values) == max(values) else f"{mean} ({min(values)} to {max(values)})"
 
 
 def run(argv: Sequence[str]) -> int:
@@ -179,17 +188,18 @@ def run(argv: Sequence[str]) -> int:
             raise ValueError(f"weak: {error}") from error
     labels = None if options.labels is None else _in_turn(options.labels, "labels", len(seeds))
     also = None if options.also is None else _also(options.also, len(seeds))
-    found = out.is_dir()
-    out.mkdir(parents=True, exist_ok=True)  # found out before the work, not after it
+    # found out before the work, not after it; what was not there is taken away again if nothing is made
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
     try:
         samples = model.sample(
             seeds, labels, also=also, weak=weak, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
             filters=options.filters, retries=options.retries, batch=options.batch, strict=options.strict,
             brownian=options.brownian, progress=True,
         )  # fmt: skip
-    except ValueError:
-        if not found:  # nothing was made
-            out.rmdir()
+    except BaseException:
+        for folder in made:
+            folder.rmdir()
         raise
     paths = samples.save(out)
     samples.save_sheet(out / "sheet.png", options.columns)
@@ -198,10 +208,8 @@ def run(argv: Sequence[str]) -> int:
     lost = int((~samples.kept).sum())
     if lost:
         print(f"{lost} of {len(samples)} slots ran out of retries and are crossed out on the sheet")
-    per_slot = samples.evaluations.double().mean(0).tolist()
-    print(
-        "evaluations per picture: " + ", ".join(f"{n} {v:g}" for n, v in zip(samples.branches, per_slot, strict=True))
-    )
+    columns = zip(samples.branches, samples.evaluations.T.tolist(), strict=True)
+    print("evaluations per picture: " + ", ".join(f"{name} {_many(values)}" for name, values in columns))
     grid, steps = options.grid or model.grid, options.steps or model.steps
     for line in strengths(options.guidance or model.guidance, grid(model.denoiser.schedule, steps)):
         print(line)

@@ -87,7 +87,7 @@ def test_mix_of_one_condition_is_cfg(row):
         assert torch.allclose(ask(Mix({"cond": w}), there, x).x0, ask(CFG(w), there, x).x0, atol=1e-12)
     # away from a negative: ref + 3 (cond - ref) - 1 (negative - ref)
     there["negative"] = branches(there["cond"].network, 3, 1.0)["cond"]
-    one = [ask(CFG(1.0 if k == "cond" else 0.0, against=k), there, x).x0 for k in ("cond", "ref", "negative")]
+    one = [ask(rule, there, x).x0 for rule in (Plain(), CFG(0.0), CFG(0.0, against="negative"))]
     found = ask(Mix({"cond": 3.0, "negative": -1.0}), there, x).x0
     assert torch.allclose(found, one[1] + 3 * (one[0] - one[1]) - (one[2] - one[1]), atol=1e-12)
 

@@ -73,7 +73,7 @@ def test_scales_of_pictures_that_are_not_all_in_the_batch():
         torch.tensor(2.0),
         torch.tensor([1.0, 2.0]),
     ):
-        with pytest.raises(ValueError, match="or one per picture"):
+        with pytest.raises(ValueError, match="or a list with one per picture"):
             CFG(bad)
 
 

@@ -304,7 +304,7 @@ def test_labels_that_are_never_dropped_leave_nothing_to_guide_away_from(capsys, 
     argv = ["train", "digits", *SMALL, "--label_dropout", "0", "--guidance", "Plain", "--out", str(tmp_path / "y")]
     assert main(argv) == 0
     err = fails(capsys, "sample", tmp_path / "y", "--labels", "1", "--guidance", "CFG", "--out", tmp_path / "z")
-    assert "never dropped (label_dropout 0); use guidance Plain" in err
+    assert "label_dropout 0, so it knows no null class; use guidance Plain" in err
     assert "give every seed a label" in fails(capsys, "sample", tmp_path / "y", "--out", tmp_path / "z")
 
 

@@ -44,7 +44,7 @@ def test_calibration_and_the_commands_that_it_prints(a_run, capsys, tmp_path):
     assert set(found["thresholds"]) == {"x0", "eps", "v"}
     assert [len(found["cosines"][name]) for name in ("x0", "eps", "v")] == [6, 6, 6]
     rows = {row["rule"]: row for row in found["verified"]}
-    assert rows["CFG 3"] == {"rule": "CFG 3", "steps": 6, "evaluations": 12.0, "rms": 0.0}
+    assert rows["CFG 3"] == {"rule": "CFG 3", "steps": 6, "evaluations": 12.0, "least": 12, "most": 12, "rms": 0.0}
     assert rows["unguided"]["evaluations"] == 6.0
     assert rows["LinearAdaptive"]["evaluations"] == 8.0
     assert rows["CFG 3, 4 steps"]["evaluations"] == 8.0
@@ -56,7 +56,7 @@ def test_calibration_and_the_commands_that_it_prints(a_run, capsys, tmp_path):
     linear = LinearAdaptive(str(a_run / "guidance" / "linear.json"))
     images = model.sample(range(20, 30), labels, guidance=linear).images
     assert float((images - full).square().mean().sqrt()) == pytest.approx(rows["LinearAdaptive"]["rms"], rel=1e-3)
-    commands = re.findall(r"use it: sfumato (.*)", out)
+    commands = re.findall(r": sfumato (sample .*)", out)
     assert len(commands) == 2
     for n, command in enumerate(commands):
         said = printed(capsys, *shlex.split(command), "--seeds", "0-9", "--out", tmp_path / str(n))
@@ -95,7 +95,7 @@ def test_other_steps_and_grids_are_kept_in_the_commands(a_run, capsys, tmp_path)
     assert [entry is not None and not len(entry) for entry in plan.steps] == [False, False, False, True, True]
     found = json.loads((tmp_path / "g" / "guidance.json").read_text())
     assert found["cosines"]["eps"][0] == {"mean": None, "low": None, "high": None}
-    command = shlex.split(re.findall(r"use it: sfumato (.*)", out)[-1])
+    command = shlex.split(re.findall(r": sfumato (sample .*)", out)[-1])
     assert "cond 5, ref 2" in printed(capsys, *command, "--seeds", "0", "--out", tmp_path / "x")
 
 
@@ -106,7 +106,7 @@ def test_samplers_that_ask_twice_get_thresholds_and_no_plan(a_run, capsys, tmp_p
     out = printed(capsys, "guidance", a_run, *words)
     assert "no LinearAdaptive: LinearFit needs a sampler that asks once per step" in out
     assert not (tmp_path / "g" / "linear.json").exists()
-    assert out.count("use it:") == 1
+    assert out.count(": sfumato sample") == 1
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_model_without_classes_has_nothing_to_calibrate(capsys, tmp_path):
     for words, said in (
         (["--labels", "1"], "trained without classes; leave labels out"),
         (["--also.negative", "1"], "trained without classes; leave also out"),
-        (["--guidance", "CFG", "--guidance.scale", "3"], "it was trained without classes"),
+        (["--guidance", "CFG", "--guidance.scale", "3"], "this model was trained without classes; use guidance Plain"),
     ):
         assert said in fails(capsys, "sample", tmp_path / "x", "--out", tmp_path / "y", *words)
 
@@ -147,7 +147,7 @@ def test_a_model_without_classes_has_nothing_to_calibrate(capsys, tmp_path):
         ("--guidance Mix --guidance.weights '{cond: 2, second: 1.5}' --also '{second: 5-9}'", "cond 6, ref 6, second 6"),
         ("--guidance Mix --guidance.weights.cond 2 --guidance.weights.second 1.5 --also.second 3,5", "cond 6, ref 6, second 6"),
         ("--guidance Autoguidance --weak RUN --weak_step 6", "cond 6, ref 0, weak 6"),
-        ("--guidance CFG --guidance.scale [1,2,4,8]", "cond 6, ref 4.5"),
+        ("--guidance CFG --guidance.scale [1,2,4,8]", "cond 6, ref 4.5 (0 to 6)"),
         ("--guidance CFG --guidance.against negative --also.negative null", "cond 6, ref 6, negative 0"),
         ("--guidance Rescale", "cond 6, ref 6"),
         ("--guidance Rescale --guidance.space V --guidance.phi 0.5", "cond 6, ref 6"),
@@ -191,7 +191,7 @@ def test_pictures_say_their_own(a_run, capsys, tmp_path):
         ("--also.negative 10", "also['negative']: label 10; allowed: 0 to 9"),
         ("--also.negative x", "also.negative is 'x'; allowed: whole numbers and ranges"),
         ("--also.cond 3", "also names 'cond'"),
-        ("--also 7", "also is '7'; allowed: names with values, such as {cond: 2, second: 1.5}, or null"),
+        ("--also 7", "also is '7'; allowed: names with values, such as {negative: 3}, or null"),
         ("--also '{x: {class_path: os.X}}'", "also names a class"),
         ("--guidance Mix --guidance.weights 3", "guidance.weights is '3'; allowed: names with values"),
         ("--guidance Mix --guidance.weights.ref 3", "Mix.weights names 'ref'"),
@@ -218,7 +218,7 @@ def test_mistakes_of_sample(a_run, words, said, capsys, tmp_path):
         ("--guidance CFG --guidance.scale [1,2]", "a recipe's guidance serves any number of pictures"),
         ("--guidance APG --guidance.scale [1.5]", "a recipe's guidance serves any number of pictures"),
         ("--guidance Adaptive --label_dropout 0", "label_dropout is 0, but Adaptive"),
-        ("--guidance Rescale --backbone.num_classes 0", "it was trained without classes"),
+        ("--guidance Rescale --backbone.num_classes 0", "this model is trained without classes; set guidance: Plain"),
         ("--guidance Rescale --guidance.space Eps --row V --grid Trailing", "Rescale.space is Eps()"),
     ],
 )  # fmt: skip
