@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato.diffusion import Denoiser, LogSNRClock, Model, TimeClock, UNet, load, measure_cosines, train
+from sfumato.diffusion import Denoiser, LogSNRClock, Model, TimeClock, UNet, fit_linear, load, measure_cosines, train
 from sfumato.diffusion.branches import OnItsPath
+from sfumato.diffusion.fingerprint import fingerprint
 from sfumato.guidance import (
     APG,
     CFG,
@@ -356,3 +357,50 @@ def test_an_early_checkpoint_is_a_weak_network(tmp_path):
     assert out.settings["checkpoint"] == 4
     assert out.settings["weak"]["checkpoint"] == 2
     assert out.evaluations.tolist() == [[20, 0, 20]] * 2
+
+
+def test_a_plan_is_of_its_sampler_and_its_weights(model):
+    plan = fit_linear(model, range(8), scale=2.0, steps=4, sampler=DPMSolverPP(2), batch=4)
+    rule = LinearAdaptive(plan)
+    model.sample(range(2), [1, 2], steps=4, sampler=DPMSolverPP(2), guidance=rule)
+    for sampler in (DDIM(), DPMSolverPP(2, 1.0)):
+        with pytest.raises(ValueError, match=r"fitted with the sampler DPMSolverPP\(order=2, eta=0.0.*, and this is D"):
+            model.sample(range(2), [1, 2], steps=4, sampler=sampler, guidance=Rescale(rule))
+    with torch.no_grad():
+        weight = next(model.denoiser.parameters())
+        weight.add_(1e-3)
+        with pytest.raises(ValueError, match="was fitted with other weights than these"):
+            model.sample(range(2), [1, 2], steps=4, sampler=DPMSolverPP(2), guidance=rule)
+        weight.sub_(1e-3)
+    assert fingerprint(nn.Linear(2, 2)) != fingerprint(nn.Linear(2, 2))
+    one = nn.Linear(2, 2)
+    other = nn.Linear(2, 2)
+    other.load_state_dict(one.state_dict())
+    assert fingerprint(one) == fingerprint(other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"guidance": CFG(3.0)}, "no labels were given, so cond and ref say the same"),
+        ({"guidance": Interval(CFG(3.0), 500.0, 600.0), "labels": [1, 2]}, "nothing is guided: no step begins within Interval"),
+    ],
+)  # fmt: skip
+def test_guidance_that_does_nothing_is_said(model, arguments, words):
+    with pytest.warns(UserWarning, match=words):
+        out = model.sample(range(2), steps=3, **arguments)
+    assert int(out.evaluations[:, 1].sum()) == 0
+
+
+def test_a_weak_network_of_the_same_weights_is_said(model):
+    twin = Denoiser(
+        UNet(**model.denoiser.backbone.config), model.denoiser.schedule, model.denoiser.row, model.denoiser.clock
+    )
+    twin.load_state_dict(model.denoiser.state_dict())
+    with pytest.warns(UserWarning, match="weak has the very weights of the model"):
+        model.sample(range(2), [1, 2], steps=3, guidance=Autoguidance(2.0), weak=twin)
+    with torch.no_grad():
+        next(twin.parameters()).add_(1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.sample(range(2), [1, 2], steps=3, guidance=Autoguidance(2.0), weak=twin)

@@ -7,8 +7,20 @@ import torch
 from guided import MIXTURES, Net, branches, guided
 from oracles import log_grid
 
-from sfumato.guidance import CFG, Adaptive, Branch, Field, Interval, cosine
-from sfumato.samplers import DDIM, DPMSolverPP, Heun
+from sfumato.guidance import (
+    APG,
+    CFG,
+    Adaptive,
+    Autoguidance,
+    Branch,
+    Field,
+    Interval,
+    LinearAdaptive,
+    LinearPlan,
+    Mix,
+    cosine,
+)
+from sfumato.samplers import DDIM, DPMSolverPP, Heun, trajectory
 from sfumato.schedules import EDM, X0, Eps, Level, LinearBeta, RectifiedFlow, V, trailing
 from sfumato.schedules.prediction import from_x0
 
@@ -169,3 +181,48 @@ def test_refusals():
     assert Adaptive(CFG(2.0), 2.0).least == 1
     with pytest.raises(ValueError, match="asks for branch"):
         guided(DDIM(), Adaptive(CFG(2.0, "other")), trailing(RectifiedFlow(), 3), picture(), Net(V()))
+
+
+@pytest.mark.parametrize(
+    "rule", [Autoguidance(2.0), CFG(3.0, "weak"), APG(3.0, against="weak", eta=1.0)], ids=lambda r: type(r).__name__
+)
+def test_without_a_name_cond_is_compared_with_what_the_rule_asks(rule):
+    """The weak network says what cond says: it stops after the first step, and "ref" is never asked."""
+    x, levels = torch.randn(3, 2, dtype=torch.float64), trailing(RectifiedFlow(), 5)
+    there = branches(Net(V()), 3, 0.5)
+    there["weak"] = Branch(Net(V()), there["cond"].condition)  # another network, of the same answers
+    field = Field(there, Adaptive(rule, 0.999), 3)
+    with torch.no_grad():
+        list(trajectory(DDIM(), field, levels, x))
+    assert field.spent.tolist() == [[5, 0, 1]] * 3
+
+
+def test_several_references_must_be_named():
+    x = torch.randn(2, 2, dtype=torch.float64)
+    there = branches(Net(V()), 2)
+    there["second"] = Branch(there["cond"].network, {"m": torch.full_like(there["cond"].condition["m"], 0.7)})
+    mixed = Mix({"cond": 2.0, "second": 1.0})
+    with pytest.raises(ValueError, match="asks 'ref' and 'second'; say which: against"):
+        Field(there, Adaptive(mixed), 2)(x, Level(0.5, 0.6, 0.8))
+    Field(there, Adaptive(mixed, against="second"), 2)(x, Level(0.5, 0.6, 0.8))
+
+
+def test_a_rule_whose_memory_grows_may_be_stopped():
+    """LinearAdaptive's memory is longer in every step; some samples have stopped, others go on."""
+    x, levels = torch.randn(4, 2, dtype=torch.float64), trailing(LinearBeta(), 4)
+    means = torch.tensor([0.0, 2.0, 0.0, 2.0])
+    net = Net(V())
+    there = {"cond": Branch(net, {"m": means}), "ref": Branch(net, {"m": torch.full((4,), math.nan)})}
+    plan = LinearPlan(2.0, [None] * 4, [level.ratio for level in levels[:-1]])
+    spent = []
+    for threshold in (2.0, 0.97):
+        field = Field(there, Adaptive(LinearAdaptive(plan), threshold), 4)
+        with torch.no_grad():
+            *_, last = trajectory(DDIM(), field, levels, x)
+        spent.append(field.spent[:, 1].tolist())
+        if threshold > 1:
+            whole = last.x
+    assert spent[0] == [4] * 4
+    assert min(spent[1]) < max(spent[1])
+    stayed = torch.tensor(spent[1]) == 4
+    assert torch.allclose(last.x[stayed], whole[stayed], atol=1e-12)

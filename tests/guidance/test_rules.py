@@ -16,10 +16,11 @@ from sfumato.guidance import (
     Field,
     Interval,
     Mix,
+    Plain,
     Rescale,
     Threshold,
 )
-from sfumato.samplers import DDIM, DPMSolverPP
+from sfumato.samplers import DDIM, DPMSolverPP, Langevin, PredictorCorrector, trajectory
 from sfumato.schedules import (
     X0,
     Eps,
@@ -155,3 +156,35 @@ def test_every_rule_at_zero_snr(row):
                 p.x0, torch.tensor([[3.6216, 4.1045, 7.7262, 8.2091]], dtype=torch.float64), atol=5e-5
             )
         assert torch.allclose(p.eps, at, atol=1e-12)
+
+
+@pytest.mark.parametrize("per", ["step", "noise"])
+def test_cfg_plus_plus_per_picture_is_that_of_each(per):
+    scales, x = [0.1, 0.6, 1.0], torch.randn(3, 2, dtype=torch.float64)
+    levels = trailing(LinearBeta(), 5)
+
+    def end(scale, rows):
+        there = branches(Net(V()), len(rows), 0.4)
+        with torch.no_grad():
+            *_, last = trajectory(DPMSolverPP(2), Field(there, CFGPlusPlus(scale, per=per), len(rows)), levels, rows)
+        return last.x
+
+    together = end(scales, x)
+    for i, scale in enumerate(scales):
+        assert torch.allclose(together[i : i + 1], end(scale, x[i : i + 1]), atol=1e-12)
+
+
+def test_a_correctors_scales_follow_their_pictures():
+    """A corrector's rule has one number per picture too, and the batch holds pictures 3 and 1 of four."""
+    x, levels = torch.randn(2, 2, dtype=torch.float64), trailing(LinearBeta(), 4)
+
+    def end(rule, slots=None, count=None):
+        field = Field(branches(Net(V()), 2, 0.4), Plain(), 2, slots, count)
+        sampler = PredictorCorrector(DDIM(), Langevin(), rule=rule)
+        with torch.no_grad():
+            *_, last = trajectory(sampler, field, levels, x, lambda step, draw: 0 * x)
+        return last.x
+
+    found = end(CFG([9.0, 2.0, 9.0, 5.0]), torch.tensor([3, 1]), 4)
+    assert torch.allclose(found, end(CFG([5.0, 2.0])), atol=1e-12)
+    assert torch.allclose(found[0], end(CFG(5.0))[0], atol=1e-12)
