@@ -145,3 +145,13 @@ def test_refusals_of_the_fit(model):
         fit_linear(model, range(4), sampler=AdaptiveStep())
     with pytest.raises(ValueError, match="second_half is 'both'; allowed: 'replace', 'plain'"):
         fit_linear(model, range(4), second_half="both")
+
+
+def test_cosines_are_one_per_step_and_the_network_is_left_as_it_was():
+    torch.manual_seed(0)
+    net = UNet(channels=1, size=8, num_classes=3, width=8, multipliers=(1, 2), blocks=1, attention=())
+    model = Model(Denoiser(net, RectifiedFlow(), EDM(0.75), LogSNRClock()), (1, 8, 8), 3, steps=4, grid=karras)
+    model.denoiser.train()
+    found = measure_cosines(model, range(5), scale=2.0, steps=4, sampler=Heun())
+    assert found.values["v"].shape == (4, 5)
+    assert model.denoiser.training
