@@ -89,6 +89,11 @@ def resolve_class(name: str, wanted: type, allow: Sequence[str]) -> type:
         ValueError: with the allowed names and the nearest spelling; for a class that lacks what the part needs.
     """
     known = choices(wanted)
+    if "(" in name:
+        raise ValueError(
+            f"{name!r} is Python; here a part is a name and its arguments are dotted, such as --guidance Interval --guidance.rule CFG "
+            "--guidance.rule.scale 3, or in YAML {class_path: CFG, init_args: {scale: 3}}"
+        )
     if "." not in name:
         if name not in known:
             raise ValueError(

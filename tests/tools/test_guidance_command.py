@@ -263,3 +263,18 @@ def test_cfg_plus_plus_says_its_scale(a_run, capsys, tmp_path):
     (line,) = strengths(Interval(Threshold(CFGPlusPlus(0.5)), low=low), levels)
     assert f"CFG at {min(inside):.3g} to {max(inside):.3g}" in line
     assert strengths(CFGPlusPlus(2.0, per="noise"), levels) == strengths(CFG(2.0), levels) == []
+
+
+def test_python_on_the_command_line_is_told_how_parts_are_written(a_run, capsys):
+    err = fails(capsys, "sample", a_run, "--guidance", "Interval(CFG(3),0.2,2)")
+    assert "is Python; here a part is a name and its arguments are dotted, such as --guidance Interval" in err
+    assert "--allow" not in err
+
+
+def test_a_folder_that_was_there_stays(a_run, capsys, tmp_path):
+    """Nothing is made: what was not there is taken away again, and only that."""
+    (tmp_path / "mine").mkdir()
+    for out in (tmp_path / "mine", tmp_path / "mine" / "a" / "b"):
+        assert "asks for branch 'weak'" in fails(capsys, "sample", a_run, "--guidance", "Autoguidance", "--out", out)
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
+    assert not list((tmp_path / "mine").iterdir())
