@@ -121,6 +121,16 @@ def resolve(
     return resolved
 
 
+def _named(value: Any, default: Any) -> Any:
+    """A part of which only arguments are given, as the default part with those arguments, where there is one."""
+    if not isinstance(value, Mapping) or "class_path" in value or not isinstance(value.get("init_args"), Mapping):
+        return value
+    own = describe(default) if dataclasses.is_dataclass(default) and not isinstance(default, type) else None
+    if own is None:
+        return value
+    return {"class_path": own["class_path"], "init_args": {**own.get("init_args", {}), **value["init_args"]}}
+
+
 def _arguments(
     values: Mapping[str, Any], cls: type, allow: Sequence[str], at: str, problems: list[str], also: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -149,7 +159,7 @@ def _arguments(
             resolved[name] = ""
             continue
         try:
-            resolved[name] = _value(values[name], hint, allow, here, problems)
+            resolved[name] = _value(_named(values[name], default), hint, allow, here, problems)
         except ValueError as error:
             problems.append(str(error))
     return resolved

@@ -278,3 +278,25 @@ def test_a_folder_that_was_there_stays(a_run, capsys, tmp_path):
         assert "asks for branch 'weak'" in fails(capsys, "sample", a_run, "--guidance", "Autoguidance", "--out", out)
     assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
     assert not list((tmp_path / "mine").iterdir())
+
+
+def test_arguments_of_a_part_that_is_there_by_default_need_no_name(a_run, capsys, tmp_path):
+    words = [
+        "--guidance",
+        "Interval",
+        "--guidance.rule.scale",
+        "4",
+        "--sampler",
+        "HeavyBall",
+        "--sampler.base.order",
+        "3",
+    ]
+    printed(capsys, "sample", a_run, "--seeds", "0", "--labels", "1", *words, "--out", tmp_path / "x")
+    settings = json.loads((tmp_path / "x" / "samples.json").read_text())[0]
+    assert settings["guidance"]["init_args"]["rule"] == {
+        "class_path": "sfumato.guidance.CFG",
+        "init_args": {"scale": 4, "against": "ref"},
+    }
+    assert settings["sampler"]["init_args"]["base"]["init_args"]["order"] == 3
+    err = fails(capsys, "sample", a_run, "--guidance", "Interval", "--guidance.rule.scal", "4")
+    assert "guidance.rule.scal: unknown key of CFG" in err

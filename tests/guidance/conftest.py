@@ -1,0 +1,5 @@
+"""Fixtures of the tests of guidance."""
+
+from guiding import unet
+
+__all__ = ["unet"]
