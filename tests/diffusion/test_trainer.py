@@ -212,7 +212,7 @@ class Failing(Digits):
 
 
 def test_what_the_guidance_asks_for_is_checked_before_the_first_step(tmp_path):
-    with pytest.raises(ValueError, match="asks for branch 'weak'"):
+    with pytest.raises(ValueError, match="a recipe has no branch 'weak'"):
         train(
             recipe(guidance=Interval(CFG(2.0, against="weak"), 0.1, 1.0), sampling_steps=20), tmp_path, progress=False
         )
