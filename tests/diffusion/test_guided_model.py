@@ -8,6 +8,7 @@ from torch import nn
 
 from sfumato.diffusion import Denoiser, LogSNRClock, Model, TimeClock, UNet, fit_linear, load, measure_cosines, train
 from sfumato.diffusion.branches import OnItsPath
+from sfumato.diffusion.chunked import Chunked
 from sfumato.diffusion.fingerprint import fingerprint
 from sfumato.guidance import (
     APG,
@@ -383,6 +384,8 @@ def test_a_plan_is_of_its_sampler_and_its_weights(model):
     ("arguments", "words"),
     [
         ({"guidance": CFG(3.0)}, "no labels were given, so cond and ref say the same"),
+        # the grid ends within it, but no step begins there
+        ({"guidance": Interval(CFG(3.0), None, 1e-6), "labels": [1, 2]}, "nothing is guided: no step begins within Interval"),
         ({"guidance": Interval(CFG(3.0), 500.0, 600.0), "labels": [1, 2]}, "nothing is guided: no step begins within Interval"),
     ],
 )  # fmt: skip
@@ -404,3 +407,22 @@ def test_a_weak_network_of_the_same_weights_is_said(model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.sample(range(2), [1, 2], steps=3, guidance=Autoguidance(2.0), weak=twin)
+
+
+def test_a_filled_network_sees_the_next_multiple_of_eight():
+    sizes = []
+
+    class Counted(Denoiser):
+        def answer(self, x, level, condition=None):
+            sizes.append(len(x))
+            return super().answer(x, level, condition)
+
+    counted = Counted(network(0, 10), RectifiedFlow(), EDM(0.75), LogSNRClock())
+    x, level = torch.randn(11, 1, 8, 8), RectifiedFlow()(0.5)
+    condition = {"labels": torch.arange(11) % 10}
+    with torch.no_grad():
+        for most, fill, seen in ((6, True, [8, 8]), (8, True, [8, 8]), (16, True, [16]), (6, False, [6, 5])):
+            sizes.clear()
+            said = Chunked(counted, most, fill)(x, level, condition)
+            assert sizes == seen
+            assert torch.allclose(said.out, counted.answer(x, level, condition).out, atol=1e-5)

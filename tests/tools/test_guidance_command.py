@@ -7,7 +7,7 @@ import shlex
 import pytest
 from PIL import Image
 
-from sfumato.diffusion import load
+from sfumato.diffusion import Model, load
 from sfumato.diffusion.images import read_settings
 from sfumato.guidance import CFG, CFGPlusPlus, Interval, LinearAdaptive, LinearPlan, Threshold, equivalent_scale
 from sfumato.schedules import V
@@ -298,5 +298,27 @@ def test_arguments_of_a_part_that_is_there_by_default_need_no_name(a_run, capsys
         "init_args": {"scale": 4, "against": "ref"},
     }
     assert settings["sampler"]["init_args"]["base"]["init_args"]["order"] == 3
+    words = ["--guidance", "Rescale", "--guidance.rule.against", "negative", "--also.negative", "2"]
+    printed(capsys, "sample", a_run, "--seeds", "0", "--labels", "1", *words, "--out", tmp_path / "y")
+    rule = json.loads((tmp_path / "y" / "samples.json").read_text())[0]["guidance"]["init_args"]["rule"]
+    assert rule["init_args"] == {"scale": 7.5, "against": "negative"}  # Rescale's own CFG, not CFG's own scale
     err = fails(capsys, "sample", a_run, "--guidance", "Interval", "--guidance.rule.scal", "4")
     assert "guidance.rule.scal: unknown key of CFG" in err
+
+
+def test_noise_of_a_stochastic_sampler_is_the_same_in_any_number_of_steps(a_run, capsys, tmp_path, monkeypatch):
+    """Else distances between numbers of steps would be those of the noise."""
+    said = []
+    sample = Model.sample
+
+    def watched(self, *args, **settings):
+        said.append((settings["steps"], settings["brownian"]))
+        return sample(self, *args, **settings)
+
+    monkeypatch.setattr(Model, "sample", watched)
+    for name, brownian in (("DDPM", True), ("DDIM", False)):
+        said.clear()
+        words = ["--sampler", name, "--trajectories", "4", "--check", "2", "--out", tmp_path / name]
+        printed(capsys, "guidance", a_run, *words)
+        assert len({steps for steps, _ in said}) > 1
+        assert {b for _, b in said} == {brownian}
