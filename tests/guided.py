@@ -106,3 +106,9 @@ def data(z, g, m):
     ]
     means = [(mean * g * g + z * d * d) / (d * d + g * g) for _, mean, d in parts]
     return sum(p * mean for p, mean in zip(density, means, strict=True)) / sum(density)
+
+
+def grid(path, steps=9):
+    """Levels of a path with finite ratios, uneven, then data."""
+    ratios = [40 * (0.02 / 40) ** ((i / steps) ** 1.3) for i in range(steps + 1)]
+    return [path.at_log_snr(-2 * math.log(g)) for g in ratios] + [path(0.0)._replace(sigma=0.0)]

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from guided import MIXTURES, Net, branches, data, guided
+from guided import MIXTURES, Net, branches, data, grid, guided
 from oracles import log_grid
 
 from sfumato.guidance import (
@@ -41,12 +41,6 @@ from sfumato.schedules import (
 )
 
 PATHS = [LinearBeta(), RectifiedFlow(), VarianceExploding(0.002, 80.0, 7.0)]
-
-
-def grid(path, steps=9):
-    """Levels of a path with finite ratios, uneven, then data."""
-    ratios = [40 * (0.02 / 40) ** ((i / steps) ** 1.3) for i in range(steps + 1)]
-    return [path.at_log_snr(-2 * math.log(g)) for g in ratios] + [path(0.0)._replace(sigma=0.0)]
 
 
 def published(method, z, ratios, lam, xi, m=0.3):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from guided import MIXTURES, Net, branches, data, guided
+from guided import MIXTURES, Net, branches, data, grid, guided
 from oracles import log_grid
 
 import sfumato.samplers as samplers
@@ -49,13 +49,6 @@ from sfumato.schedules import (
     ZeroTerminalSNR,
     trailing,
 )
-
-
-def grid(path, steps=9):
-    """Levels of a path with finite ratios, uneven, then data."""
-    ratios = [40 * (0.02 / 40) ** ((i / steps) ** 1.3) for i in range(steps + 1)]
-    return [path.at_log_snr(-2 * math.log(g)) for g in ratios] + [path(0.0)._replace(sigma=0.0)]
-
 
 EVERY = [
     make()

@@ -26,6 +26,7 @@ from sfumato.schedules import (
     Eps,
     Flow,
     LinearBeta,
+    PairingError,
     Prediction,
     V,
     ZeroTerminalSNR,
@@ -188,3 +189,16 @@ def test_a_correctors_scales_follow_their_pictures():
     found = end(CFG([9.0, 2.0, 9.0, 5.0]), torch.tensor([3, 1]), 4)
     assert torch.allclose(found, end(CFG([5.0, 2.0])), atol=1e-12)
     assert torch.allclose(found[0], end(CFG(5.0))[0], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "outer", [Rescale, Threshold, Adaptive, Interval, lambda rule: Rescale(Threshold(Adaptive(rule)))]
+)
+def test_a_space_that_says_nothing_is_found_within_other_rules(outer):
+    """Before any network is asked: eps says nothing where there is no data."""
+    levels = trailing(ZeroTerminalSNR(LinearBeta()), 3)[:-1]
+    field = Field(branches(Net(V()), 2), outer(APG(2.0, space=Eps())), 2)
+    with pytest.raises(PairingError, match=r"APG.space is Eps\(\), and at t = 1 \(no data\)"):
+        field.check(levels)
+    Field(branches(Net(V()), 2), outer(APG(2.0, space=V())), 2).check(levels)
+    Field(branches(Net(V()), 2), Interval(outer(APG(2.0, space=Eps())), high=5.0), 2).check(levels)
