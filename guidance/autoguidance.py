@@ -29,7 +29,7 @@ class Autoguidance:
     Raises:
         ValueError: for a scale that is not finite.
 
-    Source: Karras et al. 2024 (2406.02507), section 3.
+    Source: Karras et al. 2024 (2406.02507).
     """
 
     scale: float | Sequence[float] = 2.0

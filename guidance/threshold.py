@@ -37,7 +37,7 @@ class Threshold:
         ValueError: for values out of range.
         PairingError: for a level without noise, where x0 is x itself and nothing of eps would be left.
 
-    Source: Saharia et al. 2022 (2205.11487), section 2.3.
+    Source: Saharia et al. 2022 (2205.11487).
     """
 
     rule: Guidance = field(default_factory=CFG)
