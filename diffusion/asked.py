@@ -65,7 +65,7 @@ def ask_first(
 
 
 def _warn(words: str) -> None:
-    warnings.warn(words, stacklevel=4)
+    warnings.warn(words, stacklevel=5)  # who called Model.sample, through its no_grad
 
 
 def _equal(a: nn.Module, b: nn.Module) -> bool:

@@ -221,6 +221,6 @@ class SfumatoGuider(BaseGuidance):
                 self._field = self._new_field(loop, len(x))
             out, self._like = answer(self._field, loop.place, loop.row, x, pred_cond, pred_uncond), x
             if loop.ends:  # of no more use, and perhaps large
-                self._field, self._like = None, None
+                self._field, self._like, self._x = None, None, None
         self._running, self._open = None, False
         return GuiderOutput(pred=out, pred_cond=pred_cond, pred_uncond=pred_uncond)

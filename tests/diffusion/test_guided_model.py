@@ -1,5 +1,8 @@
 """Guidance through the sampling API: further branches, a weaker network, scales per picture."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import pytest
 import torch
 from modelled import LABELS, made, network, same
@@ -217,12 +220,21 @@ def test_strict_pictures_do_not_see_which_neighbours_are_guided(model):
             assert torch.equal(out.images[i], alone.images[0]), (whole, i)
 
 
+@dataclass(frozen=True)
+class Mine:
+    """A plug-in whose numbers are not one per picture."""
+
+    knots: Sequence[float]
+
+
 def test_a_rule_as_one_picture_sees_it():
     nested = Interval(Rescale(APG([1.0, 2.0])), 0.2)
     assert for_picture(nested, 1) == Interval(Rescale(APG(2.0)), 0.2)
     assert for_picture(PredictorCorrector(rule=CFG([1.0, 2.0])), 0) == PredictorCorrector(rule=CFG(1.0))
     rule = LinearAdaptive(LinearPlan(2.0, (None, (0.5, 0.5, 1.0)), (2.0, 1.0)))
     assert for_picture(rule, 1) is rule  # a list that is no list of pictures
+    mine = Mine((1.0, 2.0))
+    assert for_picture(mine, 1) is mine
 
 
 def test_cfg_plus_plus_per_noise_is_cfg_under_ddim(model):

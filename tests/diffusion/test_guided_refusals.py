@@ -152,8 +152,9 @@ def test_a_plan_is_of_its_sampler_and_its_weights(model):
     ],
 )  # fmt: skip
 def test_guidance_that_does_nothing_is_said(model, arguments, words):
-    with pytest.warns(UserWarning, match=words):
+    with pytest.warns(UserWarning, match=words) as seen:
         out = model.sample(range(2), steps=3, **arguments)
+    assert [w.filename for w in seen] == [__file__]  # where it was asked for
     assert int(out.evaluations[:, 1].sum()) == 0
 
 

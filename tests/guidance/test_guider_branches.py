@@ -1,5 +1,7 @@
 """Which branches a guider runs, and what it remembers."""
 
+import gc
+import weakref
 from dataclasses import dataclass
 
 import diffusers
@@ -200,3 +202,15 @@ def test_start_and_stop_are_shares_of_the_steps(unet):
     assert run(unet, heun, guider, 4)[1] == [1] * 7
     guider.enable()
     assert guider.num_conditions == 2
+
+
+def test_nothing_of_a_run_is_kept_when_it_is_over(unet):
+    """What the network was fed, and what rules remember, may be large."""
+    guider, fed = as_guider(APG(5.0, momentum=-0.7), EULER), []
+    handle = unet.register_forward_hook(lambda module, args, out: fed.append(weakref.ref(args[0])))
+    run(unet, EULER, guider, 3)
+    handle.remove()
+    gc.collect()
+    assert len(fed) == 6
+    assert [ref() for ref in fed] == [None] * 6
+    assert guider._field is None
