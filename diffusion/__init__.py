@@ -1,9 +1,11 @@
 """The product: backbones, denoiser, training, checkpoints and the sampling API."""
 
 from .backbones import DiT, UNet
+from .calibrate import Found, calibrate
 from .clocks import Clock, LogSNRClock, TimeClock
 from .data import Batch, Digits, ImageFolder, Source
 from .denoiser import Denoiser
+from .filtered import Filtered, Try
 from .guidance_fit import Cosines, fit_linear, measure_cosines
 from .interrupt import Interrupted
 from .learned_variance import Hybrid, VariationalBound
@@ -12,6 +14,7 @@ from .model import Model
 from .objective import Losses, Noised, Objective, Regression
 from .recipe import Recipe
 from .samples import Samples
+from .split import Split
 from .trainer import train
 from .uncertainty import LearnedUncertainty
 
@@ -22,6 +25,8 @@ __all__ = [
     "Denoiser",
     "DiT",
     "Digits",
+    "Filtered",
+    "Found",
     "Hybrid",
     "ImageFolder",
     "Interrupted",
@@ -35,9 +40,12 @@ __all__ = [
     "Regression",
     "Samples",
     "Source",
+    "Split",
     "TimeClock",
+    "Try",
     "UNet",
     "VariationalBound",
+    "calibrate",
     "fit_linear",
     "load",
     "measure_cosines",

@@ -10,11 +10,12 @@ from torch import nn
 
 from ..guidance import Guidance, Interval, LinearAdaptive, MissingBranch, Plain, rules_within
 from ..samplers import Sampler
+from ..samplers.filters import Filter, Sampling
 from ..schedules import Level
 from .fingerprint import fingerprint
 from .probe import probe
 
-__all__ = ["ask_first"]
+__all__ = ["all_or_none", "ask_first", "check_filters"]
 
 
 def ask_first(
@@ -62,6 +63,25 @@ def ask_first(
     if weak is not None and asked.get("weak") and _equal(network, weak):
         _warn("weak has the very weights of the model, so steering away from it changes nothing; take an earlier step")
     return asked
+
+
+def check_filters(filters: Sequence[Filter], sampling: Sampling) -> None:
+    """Let every filter that has a method `check` refuse what it was not made for (ValueError)."""
+    for each in filters:
+        check = getattr(each, "check", None)
+        if check is not None:
+            check(sampling)
+
+
+def all_or_none(labels: Sequence[int | None] | None) -> bool | None:
+    """Whether all have a label (True) or none has (False); None for some, and for a model without classes.
+
+    labels: one per slot, None: no classes.
+    """
+    if labels is None:
+        return None
+    without = sum(label is None for label in labels)
+    return True if not without else False if without == len(labels) else None
 
 
 def _warn(words: str) -> None:

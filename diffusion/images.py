@@ -75,7 +75,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def contact_sheet(
     rows: Sequence[Tensor], titles: Sequence[str] = (), captions: Sequence[Sequence[str]] = (), tile: int = 64,
-    kept: Sequence[Tensor] = (), groups: Sequence[tuple[str, int]] = (),
+    kept: Sequence[Tensor] = (), groups: Sequence[tuple[str, int]] = (), marked: Sequence[Tensor] = (),
 ) -> Image.Image:  # fmt: skip
     """Images in labelled rows.
 
@@ -86,6 +86,7 @@ def contact_sheet(
         tile: size of an image on the sheet in pixels; small images are enlarged by whole pixels.
         kept: per row bool (N,); an image that was not kept is drawn as a crossed box.
         groups: (heading, columns) from the left, set apart by a gap.
+        marked: per row bool (N,); an image that is marked gets a red frame.
     """
     height = rows[0].shape[-2]
     zoom = max(1, tile // height)
@@ -109,6 +110,8 @@ def contact_sheet(
         for j, x in enumerate(x_of[: len(row)]):
             if good[j]:
                 sheet.paste(_image(pixels[j]).resize((w, h), Image.Resampling.NEAREST).convert("RGB"), (x, y))
+                if marked and marked[i][j]:
+                    draw.rectangle((x - 2, y - 2, x + w + 1, y + h + 1), outline="firebrick", width=2)
             else:
                 draw.rectangle((x, y, x + w - 1, y + h - 1), fill="lightgrey")
                 draw.line((x, y, x + w - 1, y + h - 1), fill="firebrick")

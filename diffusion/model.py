@@ -14,16 +14,18 @@ from torch import Tensor
 from ..guidance import Field, Guidance, Plain
 from ..guidance.tree import Tree
 from ..samplers import DPMSolverPP, Sampler, on_path, tabulate
-from ..samplers.filters import Filter
+from ..samplers.filters import Filter, Sampling
 from ..samplers.refill import fill
 from ..schedules import Grid, Trailing, check_seeds
 from ..schedules.noise import Seeds
 from ..schedules.parts import describe
-from .asked import ask_first
+from .asked import all_or_none, ask_first, check_filters
 from .branches import Weak, branches_of, on_its_path
 from .chunked import Chunked
 from .conditions import Labels, conditions, label_lists
 from .denoiser import Denoiser
+from .filtered import Record
+from .fingerprint import fingerprint
 from .progress import progress_bar
 from .samples import Samples, empty, own_settings
 
@@ -91,7 +93,7 @@ class Model:
         also: Mapping[str, Labels | int | None] | None = None, weak: Model | Denoiser | None = None,
         steps: int | None = None, sampler: Sampler | None = None, grid: Grid | None = None,
         guidance: Guidance | None = None, filters: Sequence[Filter] = (), retries: int = 8, batch: int = 64,
-        strict: bool = False, brownian: bool = False, progress: bool = False,
+        strict: bool = False, brownian: bool = False, progress: bool = False, mark: bool = False,
     ) -> Samples:  # fmt: skip
         """Pictures, one per seed; picture i depends on its seed and label only, not on what is sampled beside it.
 
@@ -102,17 +104,18 @@ class Model:
                 {"second": [...]} for Mix({"cond": 2, "second": 1.5}). One per seed, or one number for all.
             weak: a weaker network, for Autoguidance: the branch "weak", under the same labels. It may be of another path.
             steps, sampler, grid, guidance: None: the model's own.
-            filters: a picture that one of them rejects is tried again.
-            retries: how often, >= 0; a slot that runs out is marked in `kept`.
+            filters: a picture that one of them rejects is tried again, so that every slot ends with one that all of them keep.
+            retries: how often, >= 0; a slot that runs out holds no picture (see `kept`), and a warning says how much was rejected.
             batch: pictures at a time, >= 1.
             strict: always the same batch shape for the network, so that a picture is the same to the last bit in any batch.
                 Without it networks round differently for other batch shapes, by about 1e-6.
             brownian: a stochastic sampler follows one Brownian motion per attempt, so that its pictures converge as steps are added;
                 without it every number of steps draws noise of its own.
             progress: show a bar.
+            mark: nothing is tried again: rejected pictures stay, and `kept`, `scores` and `reasons` say which they are.
 
         Raises:
-            ValueError: for values out of range.
+            ValueError: for values out of range, and what a filter refuses (a threshold of another model).
             PairingError: where the grid asks the network at a level that its row, or a rule's space, says nothing about.
             FloatingPointError: when the network returns numbers that are not finite.
         """
@@ -148,6 +151,10 @@ class Model:
             guidance, names, walker, sampler, levels, self.shape, len(seed), self.denoiser, None if other is None else other.denoiser,
             self._why_no_ref, by_branch.get("ref", 0) is by_branch["cond"],
         )  # fmt: skip
+        watching = on_path(tuple(filters), self.denoiser.schedule)
+        check_filters(watching, Sampling(
+            repr(sampler), repr(guidance), levels, lambda: fingerprint(self.denoiser), all_or_none(lists.get("cond")),
+        ))  # fmt: skip
         main = Chunked(self.denoiser, batch, True) if strict else self.denoiser
 
         def denoise_for(slots: Tensor) -> Field:
@@ -157,7 +164,7 @@ class Model:
         settings = {
             "version": version("sfumato"), **self.source, "steps": steps, "sampler": describe(sampler), "grid": describe(grid),
             "guidance": describe(guidance), "schedule": describe(self.denoiser.schedule), "row": describe(self.denoiser.row),
-            "filters": describe(list(filters)), "strict": strict, "brownian": brownian, "batch": batch, "device": str(device),
+            "filters": describe(list(filters)), "mark": mark, "strict": strict, "brownian": brownian, "batch": batch, "device": str(device),
             "null_class": self.num_classes if self.num_classes else None,
             "also": None if not also else {name: lists[name] for name in also},
             "weak": None if other is None else other.settings(),
@@ -165,7 +172,7 @@ class Model:
         images = empty(len(seed), self.shape, device)
         attempts, kept = torch.zeros_like(seed), torch.zeros(len(seed), dtype=torch.bool)
         spent = torch.zeros(len(seed), len(names), dtype=torch.int64)
-        scores = tuple(torch.full((len(seed),), math.nan) for _ in filters)
+        scores, record = tuple(torch.full((len(seed),), math.nan) for _ in filters), Record(filters)
         networks = [self.denoiser, *([] if other is None else [other.denoiser])]
         training = [network.training for network in networks]
         for each in networks:
@@ -173,7 +180,7 @@ class Model:
         bar = progress_bar(len(seed) * steps, 0, "sampling", progress, leave=False)
         try:
             for done in fill(
-                walker, denoise_for, levels, seed, self.shape, filters=filters, retries=retries, batch=batch,
+                walker, denoise_for, levels, seed, self.shape, filters=watching, retries=0 if mark else retries, batch=batch,
                 strict=strict, brownian=brownian, device=device, on_step=lambda moved: bar.update(moved),
             ):  # fmt: skip
                 finite = torch.isfinite(done.x).flatten(1).all(1).cpu()
@@ -186,9 +193,11 @@ class Model:
                 spent[done.slots] += done.evaluations
                 attempts[done.slots] = done.attempts
                 kept[done.slots] = done.keep
-                good = done.slots[done.keep]
                 # a path with scaled data ends at x = alpha x0
-                images[good.to(device)] = (done.x[done.keep.to(device)] / levels[-1].alpha).clamp(-1, 1)
+                made = (done.x / levels[-1].alpha).clamp(-1, 1)
+                shown = done.keep | mark
+                images[done.slots[shown].to(device)] = made[shown.to(device)]
+                record.add(done, made)
                 for score, verdict in zip(scores, done.verdicts, strict=True):
                     score[done.slots] = verdict.score.float()
         finally:
@@ -197,7 +206,11 @@ class Model:
                 each.train(before)
         used = by_branch["cond"]["labels"].cpu() if self.num_classes else None
         own = own_settings(len(seed), {name: lists[name] for name in also or {}}, guidance=guidance, sampler=sampler)
-        return Samples(images, seed, used, attempts, kept, spent, names, scores, settings, own)
+        filtered = record.result()
+        filtered.warn(
+            0 if mark else int((~kept).sum()), len(seed), retries, stacklevel=3
+        )  # who called, through no_grad
+        return Samples(images, seed, used, attempts, kept, spent, names, scores, settings, own, filtered)
 
 
 def _weak(given: Model | Denoiser) -> Weak:

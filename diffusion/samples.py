@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from ..guidance import Guidance, for_picture
 from ..samplers import Sampler
 from ..schedules.parts import describe
+from .filtered import Filtered
 from .images import contact_sheet, save_png
 
 __all__ = ["Samples"]
@@ -24,11 +26,12 @@ __all__ = ["Samples"]
 class Samples:
     """One entry per asked-for slot, in order.
 
-    images: (N, C, H, W) in [-1, 1]; a slot that no filter would keep holds nan. seeds: int64 (N,). labels: int64 (N,), the null
-    class where there was no label, or None. attempts: int64 (N,), how many attempts before this one were rejected.
-    kept: bool (N,). evaluations: int64 (N, branches), of the network, lost attempts included. branches: their names.
-    scores: one (N,) tensor per filter. settings: everything else that made these pictures, JSON-able. own: what of the settings is
-    another for each picture, one mapping per picture; () where nothing is.
+    images: (N, C, H, W) in [-1, 1]; a slot that no filter would keep holds nan (with mark=True its picture). seeds: int64 (N,).
+    labels: int64 (N,), the null class where there was no label, or None. attempts: int64 (N,), how many attempts before this one were
+    rejected. kept: bool (N,). evaluations: int64 (N, branches), of the network, lost attempts and filters included. branches: their
+    names. scores: one (N,) tensor per filter, of the last attempt. settings: everything else that made these pictures, JSON-able.
+    own: what of the settings is another for each picture, one mapping per picture; () where nothing is. filtered: every attempt, with
+    scores and reasons, and what was rejected.
     """
 
     images: Tensor
@@ -41,6 +44,7 @@ class Samples:
     scores: tuple[Tensor, ...]
     settings: dict[str, Any]
     own: tuple[dict[str, Any], ...] = ()
+    filtered: Filtered = field(default_factory=Filtered)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -54,18 +58,32 @@ class Samples:
             "label": None if self.labels is None else int(self.labels[i]),
             "attempt": int(self.attempts[i]),
             "evaluations": dict(zip(self.branches, self.evaluations[i].tolist(), strict=True)),
-            "scores": [float(s[i]) for s in self.scores],
+            "scores": {name: float(s[i]) for name, s in zip(self.filtered.names, self.scores, strict=True)},
+            "kept": bool(self.kept[i]),
+            "reason": self.reasons[i],
         }
 
-    def save(self, folder: str | Path) -> list[Path]:
-        """One PNG per kept picture, `seed-00000007.png`, with its settings in the metadata; returns the paths.
+    @cached_property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the last attempt at each slot was rejected; "" where it was kept."""
+        last = {t.slot: t.reason for t in self.filtered.tries}  # in the order of attempts
+        return tuple(last.get(i, "") for i in range(len(self)))
 
-        Two slots of one seed (other labels) are told apart by their place: `seed-00000007-12.png`.
+    @property
+    def pictured(self) -> Tensor:
+        """Which slots hold a picture, bool (N,): those that were kept, and with mark=True all."""
+        return self.kept | torch.full_like(self.kept, bool(self.settings.get("mark")))
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """One PNG per picture, `seed-00000007.png`, with its settings, scores and verdict in the metadata; returns the paths.
+
+        Two slots of one seed (other labels) are told apart by their place: `seed-00000007-12.png`. Of attempts, every one of which is in
+        the table of `save_scores`, only the one that was kept becomes a file.
         """
         seeds = self.seeds.tolist()
         times = Counter(seeds)
         paths: list[Path] = []
-        for i in self.kept.nonzero().flatten().tolist():
+        for i in self.pictured.nonzero().flatten().tolist():
             name = f"seed-{seeds[i]:08d}" + (f"-{i}" if times[seeds[i]] > 1 else "")
             paths.append(Path(folder) / f"{name}.png")
             save_png(paths[-1], self.images[i], self.settings_of(i))
@@ -80,8 +98,49 @@ class Samples:
         cut = [slice(i, i + columns) for i in range(0, len(self), columns)]
         return contact_sheet(
             [self.images[c] for c in cut], captions=[captions[c] for c in cut], tile=tile,
-            kept=[self.kept[c] for c in cut], groups=groups,
+            kept=[self.pictured[c] for c in cut], groups=groups, marked=[~self.kept[c] for c in cut],
         )  # fmt: skip
+
+    def filter_sheet(self, columns: int = 8, tile: int = 64, most: int = 64) -> Image.Image:
+        """What was kept above what was rejected, each with its score of the first filter and its seed (and attempt), worst first.
+
+        Args:
+            columns: pictures per row.
+            tile: size of a picture in pixels.
+            most: of each kind, those with the highest scores.
+
+        Raises:
+            ValueError: where no filter was asked.
+        """
+        if not self.filtered.names:
+            raise ValueError("no filter was asked, so there is no score; give filters=[...]")
+        seeds = self.seeds.tolist()
+        good = [
+            (float(self.scores[0][i]), f"{seeds[i]}", self.images[i].cpu())
+            for i in self.kept.nonzero().flatten().tolist()
+        ]
+        bad = []
+        for place, picture in zip(self.filtered.shown, self.filtered.pictures, strict=True):
+            t = self.filtered.tries[place]
+            bad.append((t.scores[0], f"{seeds[t.slot]}" + (f"/{t.attempt}" if t.attempt else ""), picture))
+        rows: list[Tensor] = []
+        titles: list[str] = []
+        captions: list[list[str]] = []
+        for name, found in (("kept", good), ("rejected", bad)):
+            worst = sorted(found, key=lambda f: -f[0])[:most]
+            for i in range(0, len(worst), columns):
+                part = worst[i : i + columns]
+                rows.append(torch.stack([p for *_, p in part]))
+                titles.append(name if i == 0 else "")
+                captions.append([f"{score:.3g}: {seed}" for score, seed, _ in part])
+        return contact_sheet(
+            rows, titles, captions, tile,
+            groups=[(f"below each: {self.filtered.names[0]}'s score: seed" + "/attempt" * any("/" in b[1] for b in bad), columns)],
+        )  # fmt: skip
+
+    def save_scores(self, path: str | Path) -> None:
+        """A CSV with a line per attempt: slot, seed, label, attempt, kept, a score per filter, reason."""
+        self.filtered.save_csv(path, self.seeds.tolist(), None if self.labels is None else self.labels.tolist())
 
     def _captions(self) -> list[str]:
         seeds = [str(s) for s in self.seeds.tolist()]

@@ -11,6 +11,7 @@ from ..schedules.level import Level
 from ..schedules.prediction import Prediction
 from .ask import Ask, Guidance
 from .branch import Branch
+from .rules import Plain
 from .space import check_levels
 from .tree import Tree, check_batch
 
@@ -86,6 +87,11 @@ class Field:
         if not self._next:
             self._next = [memory]
         return p
+
+    @property
+    def plain(self) -> Field:
+        """The conditional model alone, for filters that look again: what guidance makes of a picture is no reconstruction of it."""
+        return self.under(Plain())
 
     def under(self, rule: Guidance) -> Field:
         """The same branches and count under another rule, for a corrector with a guidance of its own: it decides by its own level, and

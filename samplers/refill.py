@@ -14,7 +14,7 @@ from ..schedules.brownian import Brownian
 from ..schedules.level import Level
 from ..schedules.noise import Noise, Seeds, check_seeds, gaussian
 from ..schedules.prediction import Prediction
-from .filters.filter import Filter, Verdict
+from .filters.filter import Filter, Verdict, check_verdict
 from .state import Denoise, Sampler
 from .trajectory import tabulate, trajectory
 
@@ -127,15 +127,15 @@ def _fill(
         if not hasattr(denoise, "spent"):
             denoise = _Counted(denoise, len(slots))
         x = levels[0].sigma * noise(-1, 0)
-        memories = [f.init(x) for f in filters]
+        memories = [f.init(x, levels) for f in filters]
         for step in trajectory(sampler, denoise, levels, x, path, table=table):
             own = [replace(step, noise=_apart(noise, j)) for j in range(len(filters))]
             memories = [f.update(m, s) for f, m, s in zip(filters, memories, own, strict=True)]
             on_step(real)
             x = step.x
             del step, own  # what a step shows is written over in the next one only when nobody holds it
-        verdicts = [f.verdict(m) for f, m in zip(filters, memories, strict=True)]
-        verdicts = tuple(Verdict(v.keep.cpu()[:real], v.score.cpu()[:real]) for v in verdicts)
+        verdicts = [check_verdict(f, f.verdict(m), len(x)) for f, m in zip(filters, memories, strict=True)]
+        verdicts = tuple(Verdict(v.keep[:real], v.score[:real], v.reasons[:real]) for v in verdicts)
         keep = torch.ones(real, dtype=torch.bool)
         for verdict in verdicts:
             keep &= verdict.keep

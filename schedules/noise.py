@@ -41,6 +41,7 @@ class Stream(IntEnum):
     BOUND = 7
     BOUND_STEP = 8
     BROWNIAN = 9
+    CALIBRATION = 10
 
 
 class Noise(Protocol):

@@ -1,0 +1,193 @@
+"""What filters did: every attempt with its scores, and the pictures that were rejected."""
+
+from __future__ import annotations
+
+import csv
+import math
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..samplers.filters import Calibrated, Filter
+from ..samplers.refill import Finished
+
+__all__ = ["MOST", "Filtered", "Record", "Try", "filter_names"]
+
+MOST = 64
+"""Rejected pictures that are kept to be looked at: those of the first slots, so that they do not depend on the batch."""
+
+# share of attempts above which the model should be mended rather than filtered, and attempts before anything is said about it
+TOO_MANY, ENOUGH = 0.2, 10
+
+
+class Try(NamedTuple):
+    """One attempt at a slot: which, whether it was kept, a score per filter, and why it was rejected ("" where it was not)."""
+
+    slot: int
+    attempt: int
+    kept: bool
+    scores: tuple[float, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What filters did to a batch of slots.
+
+    names: of the filters, each once. tries: every attempt, by slot. alphas: per filter the share of real pictures that its calibration
+    lets it reject, None where it has none. pictures: (M, C, H, W) in [-1, 1], of the first rejected attempts; shown: which of `tries`
+    they are.
+    """
+
+    names: tuple[str, ...] = ()
+    tries: tuple[Try, ...] = ()
+    alphas: tuple[float | None, ...] = ()
+    pictures: Tensor = field(default_factory=lambda: torch.zeros(0))
+    shown: tuple[int, ...] = ()
+
+    @property
+    def rejected(self) -> int:
+        """How many attempts were rejected."""
+        return sum(not t.kept for t in self.tries)
+
+    @property
+    def rate(self) -> float:
+        """The share of attempts that were rejected; nan without any."""
+        return self.rejected / len(self.tries) if self.tries else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where that share lies with 95 % confidence (Wilson's interval)."""
+        n, z = len(self.tries), 1.96
+        if not n:
+            return 0.0, 1.0
+        middle = (self.rate + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(self.rate * (1 - self.rate) / n + z * z / (4 * n * n))
+        return max(middle - half, 0.0), min(middle + half, 1.0)
+
+    @property
+    def estimate(self) -> float | None:
+        """About which share of what the model makes is no data, (rate - alpha) / (1 - alpha): too much rather than too little, since a
+        model's good pictures are wider spread than the data. None unless the one filter is calibrated."""
+        if len(self.alphas) != 1 or self.alphas[0] is None or not self.tries:
+            return None
+        return max(self.rate - self.alphas[0], 0.0) / (1 - self.alphas[0])
+
+    def words(self) -> list[str]:
+        """What there is to say, in lines."""
+        if not self.names or not self.tries:
+            return []
+        low, high = self.interval
+        lines = [
+            f"{self.rejected} of {len(self.tries)} attempts rejected by {', '.join(self.names)} ({self.rate:.1%}; 95 % confidence "
+            f"{low:.1%} to {high:.1%})"
+        ]
+        if self.estimate is not None:
+            lines.append(
+                f"real pictures would be rejected in at most {self.alphas[0]:.1%}, so about {self.estimate:.1%} of what the model makes "
+                "is none, or less"
+            )
+        return lines
+
+    def warn(self, lost: int, slots: int, retries: int, stacklevel: int) -> None:
+        """Say that slots were lost, or that so much is rejected that the model should be mended.
+
+        Args:
+            lost: slots without a picture, of `slots` in all.
+            retries: that each had.
+            stacklevel: of the warning.
+        """
+        many = len(self.tries) >= ENOUGH and self.rate > TOO_MANY
+        if not lost and not many:
+            return
+        low, high = self.interval
+        said = (
+            f"filters rejected {self.rate:.0%} of {len(self.tries)} attempts (95 % confidence {low:.0%} to {high:.0%})"
+        )
+        gone = (
+            f"{lost} of {slots} slots have no picture: all {retries + 1} attempts at each were rejected; "
+            if lost
+            else ""
+        )
+        fix = (
+            "mend the model (more training, more steps, less guidance) rather than filter it, or calibrate again; mark=True shows what was "
+            "rejected"
+        )
+        warnings.warn(f"{gone}{said}; {fix}", stacklevel=stacklevel + 1)
+
+    def save_csv(self, path: str | Path, seeds: Sequence[int], labels: Sequence[int] | None) -> None:
+        """A line per attempt: slot, seed, label, attempt, kept, a score per filter, reason.
+
+        Args:
+            path: of the file.
+            seeds, labels: one per slot; labels None: no column.
+        """
+        with Path(path).open("w", newline="") as file:
+            lines = csv.writer(file)
+            own = [] if labels is None else ["label"]
+            lines.writerow(["slot", "seed", *own, "attempt", "kept", *self.names, "reason"])
+            for t in self.tries:
+                label = [] if labels is None else [labels[t.slot]]
+                scores = [f"{s:.9g}" for s in t.scores]
+                lines.writerow([t.slot, seeds[t.slot], *label, t.attempt, int(t.kept), *scores, t.reason])
+
+
+class Record:
+    """Collects what filters do while batches finish.
+
+    Args:
+        filters: their filters.
+    """
+
+    def __init__(self, filters: Sequence[Filter]) -> None:
+        self._filters = filters
+        self._tries: list[Try] = []
+        self._pictures: list[tuple[int, int, Tensor]] = []
+
+    def add(self, done: Finished, images: Tensor) -> None:
+        """A batch has finished.
+
+        Args:
+            done: the batch.
+            images: (B, C, H, W) in [-1, 1], what it made.
+        """
+        if not self._filters:
+            return
+        slots, attempts = done.slots.tolist(), done.attempts.tolist()
+        columns = [v.score.tolist() for v in done.verdicts]
+        for i, (slot, attempt, kept) in enumerate(zip(slots, attempts, done.keep.tolist(), strict=True)):
+            reason = "; ".join(filter(None, (v.reasons[i] for v in done.verdicts)))
+            self._tries.append(Try(slot, attempt, kept, tuple(c[i] for c in columns), reason))
+            if not kept:
+                self._pictures.append((slot, attempt, images[i].cpu()))
+        self._pictures = sorted(self._pictures, key=lambda p: p[:2])[:MOST]
+
+    def result(self) -> Filtered:
+        """All of it."""
+        tries = tuple(sorted(self._tries))
+        place = {(t.slot, t.attempt): i for i, t in enumerate(tries)}
+        pictures = torch.stack([p[2] for p in self._pictures]) if self._pictures else torch.zeros(0)
+        alphas = tuple(
+            f.calibration.alpha if isinstance(f, Calibrated) and not isinstance(f.calibration, str) else None
+            for f in self._filters
+        )
+        return Filtered(
+            filter_names(self._filters), tries, alphas, pictures, tuple(place[p[:2]] for p in self._pictures)
+        )
+
+
+def filter_names(filters: Sequence[Filter]) -> tuple[str, ...]:
+    """A name for each filter: its class, that of the filter that was calibrated, and a number where there are several."""
+    names = [type(f.filter if isinstance(f, Calibrated) else f).__name__ for f in filters]
+    seen: Counter[str] = Counter()
+    found: list[str] = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return tuple(found)

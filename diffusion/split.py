@@ -1,0 +1,81 @@
+"""Samples that a model is not trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from torch import Tensor
+
+from ..schedules.noise import permutation
+from .data import Batch, Source
+
+__all__ = ["Split", "held_out"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Part of a data set: what is trained on, or the rest, held out for `sfumato calibrate` and measurements.
+
+    Args:
+        source: the data set.
+        part: "train", or "held_out".
+        share: of the samples that are held out, above 0 and below 1; which ones depends on the seed alone.
+        seed: of the choice.
+
+    Raises:
+        ValueError: for another part or share.
+    """
+
+    source: Source
+    part: Literal["train", "held_out"] = "train"
+    share: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.part not in ("train", "held_out"):
+            raise ValueError(f"Split.part is {self.part!r}; allowed: 'train', 'held_out'")
+        if not 0.0 < self.share < 1.0:
+            raise ValueError(f"Split.share is {self.share}; allowed: above 0 and below 1")
+
+    @cached_property
+    def _index(self) -> Tensor:
+        order = permutation(self.seed, 0, len(self.source))
+        held = round(self.share * len(order))
+        if not 0 < held < len(order):
+            raise ValueError(
+                f"Split.share is {self.share}, which leaves nothing of one part of {len(order)} samples; allowed: a share of at least one "
+                "sample, and not of all"
+            )
+        return (order[held:] if self.part == "train" else order[:held]).sort().values
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.source.shape
+
+    @property
+    def num_classes(self) -> int:
+        return self.source.num_classes
+
+    @property
+    def bins(self) -> int | None:
+        """Values that a number of the data can take, over [-1, 1]; None where the source does not say."""
+        return getattr(self.source, "bins", None)
+
+    @property
+    def fingerprint(self) -> str:
+        text = f"{self.source.fingerprint} {self.part} {self.share!r} {self.seed}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def batch(self, index: Tensor) -> Batch:
+        return self.source.batch(self._index[index])
+
+
+def held_out(data: Source) -> Source | None:
+    """The samples that were held out of a training set; None where there are none."""
+    return replace(data, part="held_out") if isinstance(data, Split) and data.part == "train" else None

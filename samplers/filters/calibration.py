@@ -1,0 +1,189 @@
+"""A filter whose thresholds were found from real data, and what they hold for."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from ...schedules.level import Level
+from ...schedules.parts import build, describe
+from ...schedules.plain_json import from_json, to_json
+from ..trajectory import Step
+from .conformal import Sides
+from .filter import Filter, Sampling, Verdict
+
+__all__ = ["Calibrated", "Calibration"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A filter with its thresholds, and what they hold for; made by `calibrate`.
+
+    Args:
+        filter: with level and thresholds in it.
+        alpha: a real sample, exchangeable with those of the calibration, is rejected with probability <= alpha; no more is promised.
+        count: real samples that it was calibrated on.
+        sides: "upper", or "both".
+        model: the fingerprint of the weights.
+        data: the fingerprint of the data that the samples are from.
+        held_out: whether the model was not trained on them; if it was, alpha holds for them and not for new ones.
+        condition: whether the model saw the "labels" of the samples, or the null class ("none").
+        sampler, guidance: that the trajectories were walked with, as text; None: the filter looks at the finished sample alone.
+        log_snrs: of the levels that the trajectories were walked along; None: likewise.
+
+    Raises:
+        ValueError: for a filter that is none.
+    """
+
+    filter: Filter
+    alpha: float
+    count: int
+    sides: Sides
+    model: str
+    data: str
+    held_out: bool
+    condition: Literal["labels", "none"] = "none"
+    sampler: str | None = None
+    guidance: str | None = None
+    log_snrs: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.filter, type) or not isinstance(self.filter, Filter):
+            raise ValueError(f"Calibration.filter is {self.filter!r}; allowed: a filter, such as RenoiseProbe()")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest score that is kept."""
+        return float(getattr(self.filter, "least", -math.inf)), float(getattr(self.filter, "threshold", math.inf))
+
+    def save(self, file: str | Path, report: dict[str, Any] | None = None) -> None:
+        """Write it as JSON, which `Calibrated(file)` and `load` read.
+
+        Args:
+            file: where to.
+            report: of how it was found, for people; JSON-able.
+        """
+        whole = {"calibration": to_json(describe(self)), **to_json(report or {})}
+        Path(file).write_text(json.dumps(whole, indent=1, allow_nan=False))
+
+    @classmethod
+    def load(cls, file: str | Path, allow: Sequence[str] = ()) -> Calibration:
+        """Read what `save` wrote.
+
+        Args:
+            file: the JSON.
+            allow: packages whose classes it may name (a filter of your own), beside Sfumato's.
+
+        Raises:
+            ValueError: for a file that is none.
+        """
+        try:
+            found: Any = json.loads(Path(file).read_text())
+            made = build(from_json(found["calibration"]), allow)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            why = "it has no key calibration" if isinstance(error, KeyError) else error
+            raise ValueError(
+                f"{file} holds no calibration ({why}); `sfumato calibrate RUN` writes one, RUN/filters/RenoiseProbe.json"
+            ) from error
+        if not isinstance(made, cls):
+            raise ValueError(f"{file} holds a {type(made).__name__}, not a Calibration")
+        return made
+
+    def check(self, sampling: Sampling) -> None:
+        """Refuse to judge what the thresholds do not hold for.
+
+        Raises:
+            ValueError: naming what was calibrated, what is sampled, and the fix.
+        """
+        name = type(self.filter).__name__
+        if sampling.model() != self.model:
+            raise ValueError(
+                f"the calibration of {name} is of other weights than these (another run, checkpoint, or not the averaged ones); calibrate "
+                "again: sfumato calibrate RUN"
+            )
+        if sampling.labelled is not None and sampling.labelled != (self.condition == "labels"):
+            now, own = ("with", "none") if sampling.labelled else ("without", "labels")
+            was = "without labels" if own == "none" else "with their labels"
+            raise ValueError(
+                f"the calibration of {name} is of real samples {was}, and these are sampled {now} labels; calibrate again: sfumato "
+                f"calibrate RUN --condition {'labels' if sampling.labelled else 'none'}"
+            )
+        if self.sampler is None:
+            return
+        for what, was, now in (
+            ("sampler", self.sampler, sampling.sampler),
+            ("guidance", self.guidance, sampling.guidance),
+        ):
+            if was != now:
+                raise ValueError(
+                    f"the calibration of {name} is of the {what} {was}, and this is {now}; a statistic of the trajectory means another "
+                    f"thing there: calibrate again, sfumato calibrate RUN --filter {name} --{what} ... "
+                    "(RenoiseProbe holds for every sampler)"
+                )
+        own, here = list(self.log_snrs or ()), [float(level.log_snr) for level in sampling.levels]
+        if len(own) != len(here) or not all(map(_close, own, here)):
+            raise ValueError(
+                f"the calibration of {name} is of {len(own) - 1} steps that end with log-SNR {_ends(own)}, and these are "
+                f"{len(here) - 1} that end with {_ends(here)}; a statistic of the trajectory means another thing there: "
+                f"calibrate again, sfumato calibrate RUN --filter {name} --steps {len(here) - 1}"
+            )
+
+
+def _close(a: float, b: float) -> bool:
+    return a == b or math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6)
+
+
+def _ends(log_snrs: Sequence[float]) -> str:
+    return ", ".join(f"{v:.3g}" for v in log_snrs[-3:])
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A filter with the thresholds that `sfumato calibrate` found; it refuses other models, and what else they do not hold for.
+
+    Args:
+        calibration: what was found, or the file that it was saved to.
+
+    Raises:
+        ValueError: for a file that holds none; before sampling, for what the calibration does not hold for.
+    """
+
+    calibration: str | Calibration
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.calibration, Calibration):
+            object.__setattr__(
+                self, "calibration", Calibration.load(self.calibration)
+            )  # the numbers, not where they were
+
+    @property
+    def _known(self) -> Calibration:
+        assert isinstance(self.calibration, Calibration)
+        return self.calibration
+
+    @property
+    def filter(self) -> Filter:
+        """The filter itself."""
+        return self._known.filter
+
+    def check(self, sampling: Sampling) -> None:
+        """Refuse what the calibration does not hold for (ValueError), and what the filter itself refuses."""
+        self._known.check(sampling)
+        own = getattr(self.filter, "check", None)
+        if own is not None:
+            own(sampling)
+
+    def init(self, x: Tensor, levels: Sequence[Level]) -> Any:
+        return self.filter.init(x, levels)
+
+    def update(self, memory: Any, step: Step) -> Any:
+        return self.filter.update(memory, step)
+
+    def verdict(self, memory: Any) -> Verdict:
+        return self.filter.verdict(memory)
