@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ..guidance import Branch, Field, Guidance, Plain
-from ..samplers import Denoise, Sampler, on_path, trajectory
+from ..samplers import Denoise, Sampler, State, on_path, trajectory
 from ..samplers.filters import Calibration, Filter, RenoiseProbe, Scores, conformal_bounds
 from ..samplers.filters.conformal import Sides
-from ..schedules import Grid, Level
+from ..schedules import Grid, Level, Prediction
 from ..schedules.noise import Noise, Stream, gaussian, permutation
 from .chunked import Chunked
 from .data import Source
@@ -29,6 +29,9 @@ Condition = Literal["labels", "none"]
 
 # noisings per sample while the level is looked for
 LOOK = 4
+
+# steps before the window in which a method that remembers gathers what it would remember
+WARM = 4
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ def calibrate(
     """Find a filter's level and thresholds from real samples, so that a real one is rejected with probability <= alpha.
 
     A filter that judges finished pictures judges the samples themselves; its thresholds hold for every sampler of the model. One that
-    watches trajectories is shown each sample noised to where its window begins, and walked back; its thresholds hold for this sampler,
-    grid, steps and guidance. A method that remembers begins there without a memory.
+    watches trajectories is shown each sample noised to where its window begins, and walked back (four steps earlier for a method that
+    remembers, so that it has something to remember); its thresholds hold for this sampler, grid, steps and guidance.
 
     Args:
         model: the model.
@@ -103,7 +106,7 @@ def calibrate(
             own, rule = model.sampler if sampler is None else sampler, model.guidance if guidance is None else guidance
             walked = {"sampler": repr(own), "guidance": repr(rule), "log_snrs": [float(v.log_snr) for v in levels]}
             walker = on_path(own, model.denoiser.schedule)
-            tail = levels[_begins(watching, levels) :]
+            tail = levels[max(_begins(watching, levels) - (WARM if _remembers(walker, levels) else 0), 0) :]
 
             def walk(x: Tensor, field: Field, noise: Noise) -> Tensor:
                 return _walked(watching, walker, tail, x, field, noise)
@@ -155,6 +158,15 @@ def _check(
 
 def _begins(watching: object, levels: Sequence[Level]) -> int:
     return int(watching.begins(levels))  # pyright: ignore[reportAttributeAccessIssue] (checked)
+
+
+def _remembers(walker: Sampler, levels: Sequence[Level]) -> bool:
+    """Whether a method carries anything but x from step to step."""
+    x = torch.zeros(1, 1)
+    state, _ = walker.step(
+        State(x), lambda x, level: Prediction.pair(x, x, x), list(levels[:2]), tuple(x for _ in range(walker.draws))
+    )
+    return bool(state.memory)
 
 
 @dataclass

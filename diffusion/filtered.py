@@ -146,7 +146,7 @@ class Record:
     """
 
     def __init__(self, filters: Sequence[Filter]) -> None:
-        self._filters = filters
+        self._filters, self._names = filters, filter_names(filters)
         self._tries: list[Try] = []
         self._pictures: list[tuple[int, int, Tensor]] = []
 
@@ -162,7 +162,8 @@ class Record:
         slots, attempts = done.slots.tolist(), done.attempts.tolist()
         columns = [v.score.tolist() for v in done.verdicts]
         for i, (slot, attempt, kept) in enumerate(zip(slots, attempts, done.keep.tolist(), strict=True)):
-            reason = "; ".join(filter(None, (v.reasons[i] for v in done.verdicts)))
+            said = [(n, v.reasons[i]) for n, v in zip(self._names, done.verdicts, strict=True)]
+            reason = "; ".join(f"{name}: {why}" for name, why in said if why)
             self._tries.append(Try(slot, attempt, kept, tuple(c[i] for c in columns), reason))
             if not kept:
                 self._pictures.append((slot, attempt, images[i].cpu()))
@@ -177,9 +178,7 @@ class Record:
             f.calibration.alpha if isinstance(f, Calibrated) and not isinstance(f.calibration, str) else None
             for f in self._filters
         )
-        return Filtered(
-            filter_names(self._filters), tries, alphas, pictures, tuple(place[p[:2]] for p in self._pictures)
-        )
+        return Filtered(self._names, tries, alphas, pictures, tuple(place[p[:2]] for p in self._pictures))
 
 
 def filter_names(filters: Sequence[Filter]) -> tuple[str, ...]:

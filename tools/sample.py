@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..diffusion import load
+from ..diffusion import Samples, load
 from ..guidance import CFGPlusPlus, Guidance, Interval, equivalent_scale, rules_within
 from ..samplers import Sampler
 from ..samplers.filters import Filter
@@ -38,8 +38,10 @@ class Sample:
         sampler: the method; null: the run's own.
         grid: the levels; null: the run's own.
         guidance: the rule; null: the run's own.
-        filters: rejected pictures are tried again; may be given several times.
+        filters: rejected pictures are tried again; may be given several times. --filters Calibrated --filters.calibration FILE takes what
+            `sfumato calibrate` found.
         retries: how often a rejected picture is tried again.
+        mark: rejected pictures are kept and marked, and nothing is tried again.
         batch: pictures at a time.
         strict: the same picture to the last bit, however many are asked for at once.
         brownian: a stochastic sampler follows one Brownian motion, so its pictures converge as steps are added.
@@ -63,6 +65,7 @@ class Sample:
     guidance: Guidance | None = None
     filters: Sequence[Filter] = ()
     retries: int = 8
+    mark: bool = False
     batch: int = 64
     strict: bool = False
     brownian: bool = False
@@ -157,6 +160,19 @@ def _many(values: Sequence[int]) -> str:
     return mean if min(values) == max(values) else f"{mean} ({min(values)} to {max(values)})"
 
 
+def _filtered(samples: Samples, out: Path) -> list[str]:
+    """What filters did: scores as CSV, a sheet of kept and rejected, and lines that say so."""
+    if not samples.filtered.names:
+        return []
+    samples.save_scores(out / "scores.csv")
+    samples.filter_sheet().save(out / "filtered.png")
+    said = samples.filtered.words()
+    lost = int((~samples.pictured).sum())
+    if lost:
+        said.append(f"{lost} of {len(samples)} slots ran out of retries and are crossed out on the sheet")
+    return [*said, f"every attempt: {out / 'scores.csv'}, kept and rejected side by side: {out / 'filtered.png'}"]
+
+
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
@@ -195,7 +211,7 @@ def run(argv: Sequence[str]) -> int:
         samples = model.sample(
             seeds, labels, also=also, weak=weak, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
             filters=options.filters, retries=options.retries, batch=options.batch, strict=options.strict,
-            brownian=options.brownian, progress=True,
+            brownian=options.brownian, progress=True, mark=options.mark,
         )  # fmt: skip
     except BaseException:
         for folder in made:
@@ -205,9 +221,8 @@ def run(argv: Sequence[str]) -> int:
     samples.save_sheet(out / "sheet.png", options.columns)
     (out / "samples.json").write_text(json.dumps([samples.settings_of(i) for i in range(len(samples))], indent=1))
     print(f"{len(paths)} pictures in {out}, all of them in {out / 'sheet.png'}")
-    lost = int((~samples.kept).sum())
-    if lost:
-        print(f"{lost} of {len(samples)} slots ran out of retries and are crossed out on the sheet")
+    for line in _filtered(samples, out):
+        print(line)
     columns = zip(samples.branches, samples.evaluations.T.tolist(), strict=True)
     print("evaluations per picture: " + ", ".join(f"{name} {_many(values)}" for name, values in columns))
     grid, steps = options.grid or model.grid, options.steps or model.steps

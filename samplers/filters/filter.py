@@ -119,4 +119,4 @@ def check_verdict(judge: object, verdict: object, count: int) -> Verdict:
         raise ValueError(f"{name}.verdict returned {len(reasons)} reasons for {count} samples; give one each, or ()")
     if not reasons:
         reasons = ["" if k else f"score {s:.4g}" for s, k in zip(score.tolist(), keep.tolist(), strict=True)]
-    return Verdict(keep, score, [r and f"{name}: {r}" for r in reasons])
+    return Verdict(keep, score, reasons)

@@ -13,7 +13,7 @@ from ...schedules.level import Level
 from ...schedules.schedule import Schedule
 from ..state import Denoise
 from ..trajectory import Step
-from .filter import Verdict, bounded
+from .filter import Sampling, Verdict, bounded
 
 __all__ = ["RenoiseProbe"]
 
@@ -70,6 +70,10 @@ class RenoiseProbe:
         if self.path is None:
             raise ValueError("RenoiseProbe needs the schedule of the model: RenoiseProbe(..., path=Cosine())")
         return self.path.at_log_snr(self.level)
+
+    def check(self, sampling: Sampling) -> None:
+        """Refuse to be asked without a level (ValueError)."""
+        _ = self.at
 
     def score(self, x0: Tensor, denoise: Denoise, noise: Callable[[int], Tensor]) -> Tensor:
         """The mean squared round-trip error, float (B,).
