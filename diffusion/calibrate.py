@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -14,8 +15,9 @@ from ..guidance import Branch, Field, Guidance, Plain
 from ..samplers import Denoise, Sampler, State, on_path, trajectory
 from ..samplers.filters import Calibration, Filter, RenoiseProbe, Scores, conformal_bounds
 from ..samplers.filters.conformal import Sides
+from ..samplers.refill import apart
 from ..schedules import Grid, Level, Prediction
-from ..schedules.noise import Noise, Stream, gaussian, permutation
+from ..schedules.noise import Noise, Stream, check_seeds, gaussian, permutation
 from .chunked import Chunked
 from .data import Source
 from .fingerprint import fingerprint
@@ -79,7 +81,7 @@ def calibrate(
         ValueError: for values out of range, data of another shape, a filter that can't be calibrated, and where no level will do.
     """
     condition = ("labels" if model.num_classes else "none") if condition is None else condition
-    _check(model, judge, data, sides, count, condition, batch)
+    _check(model, judge, data, sides, count, condition, batch, seed)
     conformal_bounds(torch.zeros(min(count, len(data))), alpha, sides)  # refused before the work
     chosen = permutation(seed, 0, len(data))[:count]
     watching = on_path(judge, model.denoiser.schedule)
@@ -115,7 +117,12 @@ def calibrate(
     finally:
         model.denoiser.train(training)
     least, most = conformal_bounds(scores, alpha, sides)
-    found = dataclasses.replace(cast(Any, judge), threshold=most, **({"least": least} if sides == "both" else {}))
+    bounds = {"threshold": most}
+    for field in dataclasses.fields(cast(Any, judge)):
+        if field.name == "least":  # one that was there before would reject real samples that alpha does not count
+            free = -math.inf if field.default is dataclasses.MISSING else field.default
+            bounds["least"] = least if sides == "both" else free
+    found = dataclasses.replace(cast(Any, judge), **bounds)
     spent = real.spent / len(chosen)
     look = float(LOOK * len(curve))
     made = Calibration(
@@ -126,7 +133,7 @@ def calibrate(
 
 
 def _check(
-    model: Model, judge: Filter, data: Source, sides: Sides, count: int, condition: Condition, batch: int
+    model: Model, judge: Filter, data: Source, sides: Sides, count: int, condition: Condition, batch: int, seed: int
 ) -> None:
     name = type(judge).__name__
     if isinstance(judge, type) or not isinstance(judge, Filter):
@@ -141,6 +148,8 @@ def _check(
             f"{name} can't be calibrated: it has neither score(x0, denoise, noise), for finished pictures, nor begins(levels), the step "
             "from which it watches"
         )
+    if isinstance(data, type) or not isinstance(data, Source):
+        raise ValueError(f"data is {data!r}; allowed: a data set, such as Split(Digits(), 'held_out')")
     if tuple(data.shape) != tuple(model.shape):
         raise ValueError(f"data are {tuple(data.shape)}, the model makes {tuple(model.shape)}; allowed: the same shape")
     if condition not in ("labels", "none"):
@@ -152,8 +161,9 @@ def _check(
     if condition == "labels" and model.num_classes == 0:
         raise ValueError("condition is 'labels', but this model was trained without classes; give 'none'")
     for what, value in (("count", count), ("batch", batch)):
-        if value < 1:
-            raise ValueError(f"{what} is {value}; allowed: >= 1")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{what} is {value!r}; allowed: a whole number >= 1")
+    check_seeds([seed])
 
 
 def _begins(watching: object, levels: Sequence[Level]) -> int:
@@ -245,5 +255,5 @@ def _walked(
     x = tail[0].alpha * x + tail[0].sigma * noise(-1, 0)
     memory = watching.init(x, tail)
     for step in trajectory(walker, field, tail, x, noise):
-        memory = watching.update(memory, step)
+        memory = watching.update(memory, dataclasses.replace(step, noise=apart(noise, 0)))
     return watching.verdict(memory).score

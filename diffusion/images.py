@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ..schedules.plain_json import from_json, to_json
+
 __all__ = ["KEY", "contact_sheet", "read_settings", "save_png", "to_pixels"]
 
 KEY = "sfumato"
@@ -55,7 +57,7 @@ def save_png(path: Path, image: Image.Image | Tensor, settings: Mapping[str, Any
     if isinstance(image, Tensor):
         image = _image(to_pixels(image))
     info = PngInfo()
-    info.add_itxt(KEY, json.dumps(settings, sort_keys=True))
+    info.add_itxt(KEY, json.dumps(to_json(settings), sort_keys=True, allow_nan=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, pnginfo=info)
 
@@ -70,7 +72,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         text = getattr(image, "text", {}).get(KEY)
     if text is None:
         raise ValueError(f"{path} carries no settings of Sfumato")
-    return json.loads(text)
+    return from_json(json.loads(text))
 
 
 def contact_sheet(

@@ -65,12 +65,19 @@ def find_level(
         log_snrs: falling.
         cut: see above, > 1.
 
+    Raises:
+        ValueError: for errors that are no numbers.
+
     Returns:
         The level, None where there is none (the cleanest is too noisy already, or no ratio ever crosses), and what was seen.
     """
     curve: list[LevelPoint] = []
     for at in log_snrs:
         errors = errors_at(at).double()
+        if bool(errors.isnan().any()):
+            raise ValueError(
+                f"the round-trip error of real samples at log-SNR {at:.3g} is nan; the weights hold nan, or the data do"
+            )
         median, high = torch.quantile(
             errors, torch.tensor([0.5, 0.99], dtype=errors.dtype, device=errors.device)
         ).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -127,7 +128,8 @@ class Samples:
         titles: list[str] = []
         captions: list[list[str]] = []
         for name, found in (("kept", good), ("rejected", bad)):
-            worst = sorted(found, key=lambda f: -f[0])[:most]
+            # nan is worse than any number, and can't be ordered
+            worst = sorted(found, key=lambda f: -math.inf if math.isnan(f[0]) else -f[0])[:most]
             for i in range(0, len(worst), columns):
                 part = worst[i : i + columns]
                 rows.append(torch.stack([p for *_, p in part]))

@@ -18,7 +18,7 @@ from .filters.filter import Filter, Verdict, check_verdict
 from .state import Denoise, Sampler
 from .trajectory import tabulate, trajectory
 
-__all__ = ["Finished", "addressed", "fill"]
+__all__ = ["Finished", "addressed", "apart", "fill"]
 
 
 def addressed(
@@ -62,8 +62,13 @@ class _Counted:
         return self._denoise(x, level)
 
 
-def _apart(noise: Noise, place: int) -> Noise:
-    """The noise source of the filter at a place: draws that neither the sampler nor another filter takes."""
+def apart(noise: Noise, place: int) -> Noise:
+    """The noise source of the filter at a place: draws that neither the sampler nor another filter takes.
+
+    Args:
+        noise: of the sampler.
+        place: among the filters, 0, 1, ...
+    """
     return lambda step, draw: noise(step, (place + 1 << 16) + draw)
 
 
@@ -129,7 +134,7 @@ def _fill(
         x = levels[0].sigma * noise(-1, 0)
         memories = [f.init(x, levels) for f in filters]
         for step in trajectory(sampler, denoise, levels, x, path, table=table):
-            own = [replace(step, noise=_apart(noise, j)) for j in range(len(filters))]
+            own = [replace(step, noise=apart(noise, j)) for j in range(len(filters))]
             memories = [f.update(m, s) for f, m, s in zip(filters, memories, own, strict=True)]
             on_step(real)
             x = step.x

@@ -41,7 +41,7 @@ def conformal_bounds(scores: Tensor, alpha: float, sides: Sides = "upper") -> tu
         )
     n, share = len(scores), alpha if sides == "upper" else alpha / 2
     # 1e-9: (n + 1)(1 - alpha) is often whole, and must not be rounded past it
-    rank = math.ceil((n + 1) * (1 - share) - 1e-9)
+    rank = max(math.ceil((n + 1) * (1 - share) - 1e-9), 1)
     if rank > n:
         raise ValueError(
             f"{n} real samples are too few for alpha {alpha:g}{' on both sides' * (sides == 'both')}; allowed: at least "

@@ -117,6 +117,5 @@ def check_verdict(judge: object, verdict: object, count: int) -> Verdict:
     keep, score, reasons = verdict.keep.cpu(), verdict.score.detach().float().cpu(), list(verdict.reasons)
     if reasons and len(reasons) != count:
         raise ValueError(f"{name}.verdict returned {len(reasons)} reasons for {count} samples; give one each, or ()")
-    if not reasons:
-        reasons = ["" if k else f"score {s:.4g}" for s, k in zip(score.tolist(), keep.tolist(), strict=True)]
-    return Verdict(keep, score, reasons)
+    each = zip(score.tolist(), keep.tolist(), reasons or [""] * count, strict=True)
+    return Verdict(keep, score, ["" if k else r or f"score {s:.4g}" for s, k, r in each])
