@@ -72,7 +72,9 @@ def test_help_says_what_each_key_means(capsys):
         parts = known.split(", ")
         lists = [names.split(", ") for names in re.findall(r"One of ([\w, ]+)\.", out)]
         assert any(set(parts) <= set(names) for names in lists), known
-    assert "One of Calibrated, Judged, PathLength, RenoiseProbe, TrajectoryVariance" in " ".join(printed(capsys, "sample", "--help").split())
+    assert "One of Calibrated, Judged, PathLength, RenoiseProbe, TrajectoryVariance" in " ".join(
+        printed(capsys, "sample", "--help").split()
+    )
 
 
 def test_help_lists_the_arguments_of_a_named_part(capsys):
@@ -343,7 +345,10 @@ def test_labelled_data_train_without_classes(capsys, tmp_path):
         (["--threads", "0"], "threads is 0"),
         (["--columns", "0"], "columns is 0"),
         (["--filters.low", "3"], "name the part before its arguments"),
-        (["--filters", "Nothing"], "is no Filter; allowed: Calibrated, Judged, PathLength, RenoiseProbe, TrajectoryVariance"),
+        (
+            ["--filters", "Nothing"],
+            "is no Filter; allowed: Calibrated, Judged, PathLength, RenoiseProbe, TrajectoryVariance",
+        ),
         (["--guidance", "CFG", "--guidance.against", "weak"], "asks for branch 'weak'"),
         (["--smapler", "DDIM"], "did you mean sampler?"),
     ],
