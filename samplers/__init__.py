@@ -18,6 +18,7 @@ from .gradient_estimation import GradientEstimation
 from .heavy_ball import HeavyBall
 from .heun import Heun
 from .langevin import Corrector, Langevin
+from .network_denoise import network_denoise
 from .path import on_path
 from .plms import PLMS
 from .predictor_corrector import PredictorCorrector
@@ -52,6 +53,7 @@ __all__ = [
     "as_diffusers",
     "from_diffusers",
     "move",
+    "network_denoise",
     "on_path",
     "tabulate",
     "trajectory",

@@ -27,6 +27,7 @@ from .evaluations import Evaluations
 from .network_time import network_time
 from .state import Sampler
 from .timesteps import Timesteps
+from .trajectory import Step
 
 __all__ = ["SfumatoOutput", "SfumatoScheduler"]
 
@@ -240,6 +241,27 @@ class SfumatoScheduler(SchedulerMixin, ConfigMixin):
         x, x0 = walk.answer(index, sample, model_output, normals)
         self._step_index = index + 1
         return SfumatoOutput(x, x0) if return_dict else (x, x0)
+
+    def made(self, latents: Tensor | None = None) -> Step | None:
+        """The sampler's step that the last evaluation ended, for who watches; None where it ended none (Heun's first of two).
+
+        Args:
+            latents: where the pipeline stands now, for it may have changed what it was given (inpainting); None: it has not.
+
+        Raises:
+            ValueError: for latents of another shape.
+        """
+        return None if self._walk is None else self._walk.step(latents)
+
+    @property
+    def levels(self) -> list[Level]:
+        """The levels that the walk under way goes along, from where it began to data; before its first evaluation, all.
+
+        Raises:
+            ValueError: before set_timesteps.
+        """
+        walk = self._ready("levels")
+        return list(walk.levels[walk.begun :])
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """alpha x0 + sigma noise, at the levels of some timesteps.

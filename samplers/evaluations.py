@@ -16,6 +16,7 @@ from ..schedules.schedule import Schedule
 from .path import on_path
 from .replay import asks, replay
 from .state import Sampler
+from .trajectory import Step
 from .walk import Made, Request, Table, tabulate, walk
 
 __all__ = ["Evaluations"]
@@ -33,7 +34,8 @@ class Evaluations:
         ValueError: for a sampler whose evaluations depend on the data.
         PairingError: for a level at which the row says nothing.
 
-    asked: the level of each evaluation. starts: at which evaluation each step begins. levels: as given.
+    asked: the level of each evaluation. starts: at which evaluation each step begins. levels: as given. begun: the step that the walk
+    under way began with.
     """
 
     def __init__(self, sampler: Sampler, schedule: Schedule, row: Row, levels: Sequence[Level]) -> None:
@@ -44,7 +46,8 @@ class Evaluations:
         self.asked = [level for step in self._steps for level, _ in step]
         self.starts = [0, *itertools.accumulate(len(step) for step in self._steps)][:-1]
         self._loop: Generator[Request | Made, Any, None] | None = None
-        self._made = 0  # steps
+        self._made, self.begun = 0, 0  # steps
+        self._shown: Made | None = None  # the step that the last answer ended, until the next answer
         self._request: Request | None = None  # None: the next step begins with where the last one led, as it is then
         self._x = self._given = torch.empty(0)  # where it is, and what was returned for that
         self._version: int | None = None  # of what was returned, which tells whether it was written to
@@ -56,7 +59,7 @@ class Evaluations:
         state = self.__dict__.copy()
         if self._loop is not None:
             state |= {"_loop": None, "_request": None, "_lost": "is a copy that was made within a walk"}
-        return state | {"_draw": None}
+        return state | {"_draw": None, "_shown": None}
 
     def begins(self, index: int) -> tuple[int, Table, dict[str, float]]:
         """The step that begins with an evaluation, the table of the walk from there, and the form of the x that is asked first.
@@ -107,7 +110,7 @@ class Evaluations:
 
         written = table.programs is None or torch.is_grad_enabled()
         source = noise if self._sampler.draws else None
-        self._made, self._loop = made, (replay if written else walk)(table, x, source)
+        self._made, self.begun, self._loop = made, made, (replay if written else walk)(table, x, source)
         first = next(self._loop)
         assert isinstance(first, Request)
         self._request, self._x = first, first.x
@@ -151,7 +154,7 @@ class Evaluations:
             raise ValueError(
                 f"sample has shape {tuple(sample.shape)}; allowed: that of the last step, {tuple(self._x.shape)}"
             )
-        self._draw = normals
+        self._draw, self._shown = normals, None
         work = sample.dtype if sample.dtype in (torch.float32, torch.float64) else torch.float32
         try:
             return self._go_on(index, sample, out, variance, work)
@@ -182,6 +185,33 @@ class Evaluations:
         self._version, self._next = _version(self._given), index + 1
         return self._given, p.x0.to(sample.dtype, copy=True)
 
+    def step(self, sample: Tensor | None) -> Step | None:
+        """The step that the last answer ended; None where it ended none, and before the first. Its index counts from where the walk began.
+
+        It has no source of noise, and its `denoise` refuses: who asks knows the network.
+
+        Args:
+            sample: where the caller stands now, if it may have put another tensor in place of the one it was given; None: it has not.
+
+        Raises:
+            ValueError: for a sample of another shape.
+        """
+        if self._shown is None:
+            return None
+        x, p, now, level = self._shown.x, self._shown.prediction, self.levels[self._made - 1], self.levels[self._made]
+        if sample is not None and sample is not self._given:
+            if sample.shape != x.shape:
+                raise ValueError(
+                    f"latents have shape {tuple(sample.shape)}; allowed: that of the step, {tuple(x.shape)}"
+                )
+            # what was not changed is the state itself: it keeps its digits, and is not yet moved to where the next step asks first
+            scale = level.alpha if level.sigma == 0 else 1.0
+            x = torch.where(sample == self._given, x, sample.to(x.dtype) * scale)
+        elif _version(self._given) != self._version:
+            x = self._given.to(x.dtype) * (level.alpha if level.sigma == 0 else 1.0)
+        last = self._made == len(self.starts)
+        return Step(self._made - 1 - self.begun, last, now, level, x, p.toward or p, _nobody, None)
+
     def _met(self, sample: Tensor) -> Tensor:
         """Where the network was asked: our own tensor, unless the caller has put another in its place."""
         if sample.dtype == self._x.dtype:
@@ -197,7 +227,7 @@ class Evaluations:
         if isinstance(item, Request):
             self._request, self._x = item, item.x
             return
-        self._made, self._request, self._x = self._made + 1, None, item.x
+        self._made, self._request, self._x, self._shown = self._made + 1, None, item.x, item
         if self._made == len(self.starts):
             end = self.levels[-1]
             if end.sigma == 0 and end.alpha != 1:  # a path with scaled data ends at x = alpha x0
@@ -214,6 +244,12 @@ class Evaluations:
             del item
             assert self._loop is not None
             self._follow(next(self._loop))
+
+
+def _nobody(x: Tensor, level: Level) -> Prediction:
+    raise ValueError(
+        "a pipeline asks its network itself; give who looks again the network: FilterCallback(..., denoise=...)"
+    )
 
 
 def _version(tensor: Tensor) -> int | None:

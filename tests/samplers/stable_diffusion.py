@@ -279,9 +279,130 @@ def flow():
         FOUND[f"Stable Diffusion 3, {type(sampler).__name__}"] = torch.equal(found, last.x)
 
 
+def filters():
+    """Filters through the callback of each pipeline, against our own loop with the same filters."""
+    from sfumato.samplers import network_denoise
+    from sfumato.samplers.filters import FilterCallback, PathLength, RenoiseProbe, TrajectoryVariance, judge_pictures
+
+    judges = [TrajectoryVariance(low=-6.0), PathLength(low=-6.0)]
+    probe = RenoiseProbe(level=1.0, k=2)
+    sizes = []
+
+    def network(x, t):
+        sizes.append(len(x))
+        return UNET(x, t, encoder_hidden_states=TEXT.expand(len(x), -1, -1)).sample
+
+    plain = network_denoise(network, LIKE)
+
+    def own(sampler, levels, x, g=None):
+        memories = [j.init(x, levels) for j in judges]
+        for step in trajectory(sampler, denoise, levels, x, lambda step, draw: randn_tensor(x.shape, generator=g)):
+            memories = [j.update(m, step) for j, m in zip(judges, memories, strict=True)]
+        return step.x, [j.verdict(m).score for j, m in zip(judges, memories, strict=True)]
+
+    def all_of(name, watch, found, scores, atol=0.0):
+        FOUND[f"filters, {name}: the trajectory's"] = all(
+            torch.allclose(a, b, rtol=1e-4 if atol else 0.0, atol=atol) and bool((b > 0).all())
+            for a, b in zip(watch.scores, scores, strict=False)
+        )
+        after = judge_pictures(RenoiseProbe(1.0, k=2, path=SCHEDULE), found, plain).verdicts[0].score
+        # the probe stands third here, and at the first place there: its noise is that of its place
+        only = FilterCallback([probe], plain)
+        return only, after
+
+    for sampler in (DDIM(eta=1.0), DPMSolverPP(), Heun(), UniPC()):
+        pipe = pipeline(StableDiffusionPipeline, as_diffusers(sampler, like=LIKE))
+        watch = FilterCallback([*judges, probe], plain)
+        sizes.clear()
+        g = torch.Generator().manual_seed(1)
+        found = pipe(num_inference_steps=4, generator=g, callback_on_step_end=watch, **ASK).images
+        asked = list(sizes)
+        g = torch.Generator().manual_seed(1)
+        levels = Trailing()(SCHEDULE, 4)
+        x = randn_tensor((1, 4, 8, 8), generator=g) * levels[0].sigma
+        end, scores = own(sampler, levels, x, g)
+        name = type(sampler).__name__
+        only, after = all_of(f"text to image, {name}", watch, found, scores)
+        FOUND[f"filters, {name}: k evaluations, unguided"] = asked == [1, 1] and torch.equal(end, found)
+        pipe(num_inference_steps=4, generator=torch.Generator().manual_seed(1), callback_on_step_end=only, **ASK)
+        FOUND[f"filters, {name}: after the pipeline as through the callback"] = torch.equal(only.scores[0], after)
+    # several pictures per prompt, with a generator each: in the pipeline's order, each as alone; the callback is used again
+    pipe = pipeline(StableDiffusionPipeline, as_diffusers(DPMSolverPP(), like=LIKE))
+    watch = FilterCallback([*judges, probe], plain)
+
+    def several(seeds):
+        g = [torch.Generator().manual_seed(s) for s in seeds]
+        pipe(num_inference_steps=4, num_images_per_prompt=len(seeds), generator=g, callback_on_step_end=watch, **ASK)
+        return watch.scores
+
+    three = several([1, 2, 3])
+    FOUND["filters, several pictures per prompt"] = all(len(v) == 3 for v in three) and all(
+        torch.allclose(torch.cat(one), v, rtol=1e-3)
+        for v, one in zip(three, zip(*(several([s]) for s in (1, 2, 3)), strict=True), strict=True)
+    )
+    pair = several([3, 1])
+    FOUND["filters, in any order"] = all(
+        torch.allclose(a, b[[2, 0]], rtol=1e-3) for a, b in zip(pair, three, strict=True)
+    )
+
+    # interrupted, as diffusers' users do it
+    def stop(pipe, i, t, tensors):
+        pipe._interrupt = i == 1
+        return watch(pipe, i, t, tensors)
+
+    pipe(num_inference_steps=4, generator=torch.Generator().manual_seed(1), callback_on_step_end=stop, **ASK)
+    try:
+        FOUND["filters, interrupted"] = bool(watch.keep.all()) and False
+    except ValueError as error:
+        FOUND["filters, interrupted"] = "stopped after step 2 of 4" in str(error)
+    pipe.scheduler = LIKE
+    try:
+        pipe(num_inference_steps=4, callback_on_step_end=watch, **ASK)
+    except ValueError as error:
+        FOUND["filters, a scheduler that is none of ours"] = "pipe.scheduler is PNDMScheduler" in str(error)
+    # image to image: from within the schedule
+    ask = {k: v for k, v in ASK.items() if k not in ("height", "width")}
+    image = torch.rand(1, 3, 16, 16)
+    for sampler in (DPMSolverPP(), Heun()):
+        pipe = pipeline(StableDiffusionImg2ImgPipeline, as_diffusers(sampler, like=LIKE))
+        watch = FilterCallback([*judges, probe], plain)
+        found = pipe(
+            image=image, strength=0.6, num_inference_steps=5, generator=torch.Generator().manual_seed(1),
+            callback_on_step_end=watch, **ask,
+        ).images  # fmt: skip
+        g = torch.Generator().manual_seed(1)
+        z0 = VAE.encode(2 * image - 1).latent_dist.sample(g) * VAE.config.scaling_factor
+        levels = Trailing()(SCHEDULE, 5)[2:]
+        x = levels[0].alpha * z0 + levels[0].sigma * randn_tensor(z0.shape, generator=g)
+        _, scores = own(sampler, levels, x)
+        all_of(f"image to image, {type(sampler).__name__}", watch, found, scores, atol=1e-5)
+    # inpainting: what the pipeline painted over is what is probed
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., 8:] = 1.0
+    pipe = pipeline(StableDiffusionInpaintPipeline, as_diffusers(DDIM(), like=LIKE))
+    watch = FilterCallback([probe], plain)
+    found = pipe(
+        image=image, mask_image=mask, strength=1.0, num_inference_steps=5, generator=torch.Generator().manual_seed(1),
+        callback_on_step_end=watch, **ASK,
+    ).images  # fmt: skip
+    after = judge_pictures(RenoiseProbe(1.0, k=2, path=SCHEDULE), found, plain).verdicts[0].score
+    FOUND["filters, inpainting"] = torch.equal(after, watch.scores[0])
+    # pictures after the decoder, in the data's own units, by a judge of pictures
+    from sfumato.samplers.filters import Judged
+
+    class Dark:
+        def rate(self, x0):
+            return -x0.flatten(1).mean(1)
+
+    pictures = VAE.decode(found / VAE.config.scaling_factor).sample
+    said = judge_pictures(Judged(Dark()), pictures).verdicts[0].score
+    FOUND["filters, decoded pictures"] = torch.allclose(said, -pictures.flatten(1).mean(1))
+
+
 with torch.no_grad():
     for part in sys.argv[1:]:
-        {"text": text_to_image, "image": image_to_image, "inpaint": inpainting, "modular": modular, "flow": flow}[
-            part
-        ]()
+        {
+            "text": text_to_image, "image": image_to_image, "inpaint": inpainting, "modular": modular, "flow": flow,
+            "filters": filters,
+        }[part]()  # fmt: skip
 print("FOUND " + json.dumps(FOUND))
