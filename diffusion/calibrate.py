@@ -240,10 +240,11 @@ def _with_level(
     level, curve = find_level(errors_at, candidates(real.model.denoiser.schedule), cut)
     if level is None:
         shown = ", ".join(f"{p.log_snr:.1f}: {p.ratio:.1f}" for p in curve)
+        first = bool(curve) and curve[0].ratio > cut
         raise ValueError(
-            f"no level was found: the round-trip error's 99th percentile is {'more' if curve and curve[0].ratio > cut else 'nowhere more'} "
-            f"than {cut:g} times its median {'already at the cleanest level' if curve and curve[0].ratio > cut else ''} (log-SNR: ratio "
-            f"{shown}); give a level, such as RenoiseProbe(level=4), or another cut"
+            f"no level was found: the round-trip error's 99th percentile is {'more' if first else 'nowhere more'} than {cut:g} times its "
+            f"median{' already at the cleanest level' if first else ''} (log-SNR: ratio {shown}); give a level, such as "
+            "RenoiseProbe(level=4), or another cut"
         )
     return dataclasses.replace(watching, level=level), curve
 
