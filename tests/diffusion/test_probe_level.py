@@ -1,5 +1,6 @@
 """At which level the probe looks: the last before the first crossing."""
 
+import itertools
 import math
 
 import pytest
@@ -69,7 +70,7 @@ def test_levels_are_half_a_unit_apart_within_what_the_model_knows(path, top, bot
     found = candidates(path)
     assert found[0] == pytest.approx(top)
     assert bottom <= found[-1] < bottom + 0.5 + 1e-9
-    assert [a - b for a, b in zip(found, found[1:], strict=False)] == pytest.approx([0.5] * (len(found) - 1))
+    assert [a - b for a, b in itertools.pairwise(found)] == pytest.approx([0.5] * (len(found) - 1))
 
 
 def test_levels_of_a_table_are_entries_not_closer_than_a_quarter():

@@ -118,9 +118,10 @@ class Diary:
         return Verdict(torch.ones(n, dtype=torch.bool), torch.zeros(n))
 
 
-def diaries(
-    sampler, schedule, steps, begin=0, dtype=torch.float64, network=torch.tanh, repaint=None, row=Eps(), **rest
-):  # noqa: B008
+EPS = Eps()
+
+
+def diaries(sampler, schedule, steps, begin=0, dtype=torch.float64, network=torch.tanh, repaint=None, row=EPS, **rest):
     """What the callback showed, and what our own loop shows: [levels, steps] each."""
     scheduler = as_diffusers(sampler, schedule, row, **rest)
     x = torch.randn(3, 2, 4, 4, dtype=dtype, generator=torch.Generator().manual_seed(1))
