@@ -293,6 +293,7 @@ def test_labels_of_a_model_without_classes_and_weights_that_are_nan(model):
         found_by(broken, RenoiseProbe(k=2))
 
 
+@pytest.mark.filterwarnings("ignore:filters rejected")
 def test_a_calibration_judges_samples_and_refuses_other_weights(model):
     """Rejected are those above the threshold; a picture of the same weights under another path is refused by level, not by chance."""
     calibration = found_by(model, alpha=0.5).calibration
