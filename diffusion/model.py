@@ -125,8 +125,7 @@ class Model:
             ("guidance", guidance, Guidance),
         ):
             _check_part(name, value, wanted)
-        if isinstance(filters, Filter):
-            filters = [filters]
+        filters = [filters] if isinstance(filters, Filter) else list(filters)
         for f in filters:
             _check_part("filters", f, Filter)
         steps, sampler = self.steps if steps is None else steps, self.sampler if sampler is None else sampler

@@ -260,8 +260,10 @@ def test_several_filters_must_all_agree(model):
     for i in both.nonzero().flatten().tolist():
         assert out.reasons[i].startswith("Judged: score")
         assert "; PathLength: score" in out.reasons[i]
-    alone = model.sample(SEEDS, filters=a, mark=True)
-    assert torch.equal(alone.scores[0], out.scores[0])
+    for given in (a, (f for f in [a])):
+        alone = model.sample(SEEDS, filters=given, mark=True)
+        assert torch.equal(alone.scores[0], out.scores[0])
+        assert torch.equal(alone.kept, out.scores[0] <= 0)
 
 
 @pytest.mark.parametrize(

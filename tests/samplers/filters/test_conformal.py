@@ -22,7 +22,8 @@ def shuffled(count, seed=0):
         (19, 0.1, "upper", (-math.inf, 18.0)),  # 18
         (99, 0.01, "upper", (-math.inf, 99.0)),
         (2000, 0.01, "upper", (-math.inf, 1981.0)),  # 1980.99 -> 1981
-        (99, 0.3, "upper", (-math.inf, 70.0)),  # 70, which floats make 70.00000000000001 of
+        (149, 0.18, "upper", (-math.inf, 123.0)),  # 123, of which floats make 123.00000000000001
+        (149, 0.36, "both", (27.0, 123.0)),
         (19, 0.1, "both", (1.0, 19.0)),  # 20 x 0.95 = 19
         (39, 0.1, "both", (2.0, 38.0)),
         (40, 0.1, "both", (2.0, 39.0)),  # 38.95 -> 39, and as far from the other end

@@ -182,4 +182,8 @@ def test_without_level_path_or_noise_it_refuses_and_says_what_to_do():
     with pytest.raises(ValueError, match="draws noise; give trajectory"):
         probe.update(probe.init(x, levels), last)
     assert RenoiseProbe(k=65536).k == 65536
-    assert RenoiseProbe(least=1.0, threshold=1.0).verdict(torch.ones(1)).keep.all()
+
+
+def test_what_is_too_smooth_is_rejected_too():
+    verdict = RenoiseProbe(least=1.0, threshold=2.0).verdict(torch.tensor([0.5, 1.0, 2.0, 2.5, math.nan]))
+    assert verdict.keep.tolist() == [False, True, True, False, False]

@@ -87,6 +87,8 @@ def test_weights_are_the_log_snr_that_a_step_stands_for():
     assert weights("", levels, -99.0, 99.0, None, "log_snr") == pytest.approx([apart / 2, apart, apart, apart / 2])
     assert weights("", levels, -1.5, 99.0, None, "log_snr") == pytest.approx([0.0, apart / 2, apart, apart / 2])
     assert weights("", levels, -1.5, 99.0, None) == [0.0, 1.0, 1.0, 1.0]
+    at = [float(v.log_snr) for v in levels]
+    assert weights("", levels, at[1], at[2], None) == [0.0, 1.0, 1.0, 0.0]  # the ends belong to the window
     assert weights("", levels, -math.inf, math.inf, 2) == [0.0, 0.0, 1.0, 1.0]
     # a first step at pure noise stands for no stretch that could be measured
     flow = trailing(RectifiedFlow(), 4)
@@ -119,6 +121,23 @@ def test_path_length_is_the_sum_of_what_the_prediction_moves():
     wanted = sum((b - a).square().mean(1).sqrt() for a, b in itertools.pairwise(inside))
     assert len(inside) > 5
     assert torch.allclose(verdict.score, wanted, rtol=1e-12)
+
+
+def test_a_network_that_answers_in_one_buffer_is_read_when_it_answers():
+    """What was shown in an earlier step has been written over by then."""
+    from sfumato.schedules import Prediction
+
+    x = 20 * torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    model, buffer = Mixture(), torch.empty_like(x)
+
+    def same(x, level):
+        p = model(x, level)
+        return Prediction.pair(buffer.copy_(p.x0), p.eps)
+
+    for judge in (PathLength(low=-1.0), TrajectoryVariance(low=-1.0)):
+        wanted = watch(judge, LEVELS, model, x)[0].score
+        assert float(wanted.min()) > 0
+        assert torch.equal(watch(judge, LEVELS, same, x)[0].score, wanted)
 
 
 def test_memory_does_not_grow_with_the_steps_and_the_score_only_grows():
