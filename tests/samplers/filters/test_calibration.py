@@ -93,6 +93,7 @@ def test_what_it_holds_for_passes():
         (WALKED, sampling(False, levels=trailing(Cosine(), 6)), "of 6 steps that end with log-SNR .* these are 6 that end"),
         (WALKED, sampling(False, levels=LEVELS[1:]), "these are 5 that end"),
         (WALKED, sampling(False, levels=LEVELS[:-1]), "these are 5 that end"),
+        (WALKED, sampling(False, levels=[v._replace(sigma=1.001 * v.sigma) for v in LEVELS]), "these are 6 that end"),
     ],
 )  # fmt: skip
 def test_what_it_does_not_hold_for_is_refused(calibration, here, message):
