@@ -52,7 +52,8 @@ class Found:
 
 @torch.no_grad()
 def calibrate(
-    model: Model, judge: Filter, data: Source, *, held_out: bool, alpha: float = 0.01, sides: Sides = "upper", count: int = 2000,
+    model: Model, judge: Filter, data: Source, *, held_out: bool, alpha: float = 0.01, sides: Sides = "upper", margin: float = 1.0,
+    count: int = 2000,
     condition: Condition | None = None, cut: float = CUT, steps: int | None = None, sampler: Sampler | None = None,
     grid: Grid | None = None, guidance: Guidance | None = None, batch: int = 64, seed: int = 0, progress: bool = False,
 ) -> Found:  # fmt: skip
@@ -69,6 +70,8 @@ def calibrate(
         held_out: whether the model was not trained on them; noted. If it was, alpha holds for these samples and not for new ones.
         alpha: share of real samples that may be rejected, in (0, 1).
         sides: "upper", or "both", for a filter that has a `least` too.
+        margin: how far beyond the guaranteed bounds the thresholds are put, as a factor >= 1: rejects less of everything. What a model
+            makes well is wider spread than the data, and what it makes badly is often much farther off (1.5 for RenoiseProbe).
         count: samples that are taken, drawn by `seed`; at most all, at least what alpha needs.
         condition: whether the model sees the "labels" of the samples, or the null class ("none"); None: labels where it knows some.
         cut: see find_level.
@@ -82,6 +85,8 @@ def calibrate(
     """
     condition = ("labels" if model.num_classes else "none") if condition is None else condition
     _check(model, judge, data, sides, count, condition, batch, seed)
+    if not 1.0 <= margin < math.inf:
+        raise ValueError(f"margin is {margin}; allowed: a finite number >= 1")
     conformal_bounds(torch.zeros(min(count, len(data))), alpha, sides)  # refused before the work
     chosen = permutation(seed, 0, len(data))[:count]
     watching = on_path(judge, model.denoiser.schedule)
@@ -117,6 +122,7 @@ def calibrate(
     finally:
         model.denoiser.train(training)
     least, most = conformal_bounds(scores, alpha, sides)
+    least, most = _outwards(least, 1 / margin), _outwards(most, margin)
     bounds = {"threshold": most}
     for field in dataclasses.fields(cast(Any, judge)):
         if field.name == "least":  # one that was there before would reject real samples that alpha does not count
@@ -127,7 +133,7 @@ def calibrate(
     look = float(LOOK * len(curve))
     made = Calibration(
         cast(Filter, found), alpha, len(chosen), sides, fingerprint(model.denoiser), data.fingerprint, held_out, condition,
-        **walked,  # pyright: ignore[reportArgumentType]
+        margin=margin, **walked,  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
     return Found(made, scores, tuple(curve), (look, spent - look))
 
@@ -168,6 +174,11 @@ def _check(
 
 def _begins(watching: object, levels: Sequence[Level]) -> int:
     return int(watching.begins(levels))  # pyright: ignore[reportAttributeAccessIssue] (checked)
+
+
+def _outwards(bound: float, factor: float) -> float:
+    """A bound times a factor, or, below 0, divided by it: moved the same way in either case."""
+    return bound * factor if bound > 0 else bound / factor
 
 
 def _remembers(walker: Sampler, levels: Sequence[Level]) -> bool:

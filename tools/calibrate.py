@@ -40,6 +40,7 @@ class CalibrateFilter:
         alpha: share of real pictures that may be rejected, above 0 and below 1.
         filter: which one; RenoiseProbe without a level gets one by the first crossing.
         sides: "upper": high scores are rejected. "both": low ones too (empty pictures).
+        margin: how far beyond the guaranteed bounds the thresholds are put, as a factor >= 1; rejects less of everything.
         data: real pictures; null: those that the run held out (--data Split when it was trained), else those that it was trained on.
         count: of them, at most.
         condition: what the model is told of them: their "labels", or "none"; null: labels where it knows some.
@@ -62,6 +63,7 @@ class CalibrateFilter:
     alpha: float = 0.01
     filter: Filter = RenoiseProbe()  # noqa: RUF009 - frozen, so one default serves all
     sides: Sides = "upper"
+    margin: float = 1.0
     data: Source | None = None
     count: int = 2000
     condition: Condition | None = None
@@ -86,6 +88,8 @@ class CalibrateFilter:
                 raise ValueError(f"{name} is {value}; allowed: >= {least}")
         if not 0.0 < self.alpha < 1.0:
             raise ValueError(f"alpha is {self.alpha}; allowed: above 0 and below 1")
+        if not 1.0 <= self.margin < float("inf"):
+            raise ValueError(f"margin is {self.margin}; allowed: a finite number >= 1")
         if not self.cut > 1.0:
             raise ValueError(f"cut is {self.cut}; allowed: above 1")
         if not 0 <= self.seed < 2**63:
@@ -152,7 +156,7 @@ def run(argv: Sequence[str]) -> int:
     model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
     source, held, what = _data(options)
     found = calibrate(
-        model, options.filter, source, held_out=held, alpha=options.alpha, sides=options.sides, count=options.count,
+        model, options.filter, source, held_out=held, alpha=options.alpha, sides=options.sides, margin=options.margin, count=options.count,
         condition=options.condition, cut=options.cut, steps=options.steps, sampler=options.sampler, grid=options.grid,
         guidance=options.guidance, batch=options.batch, seed=options.seed, progress=True,
     )  # fmt: skip

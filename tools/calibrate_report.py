@@ -36,7 +36,8 @@ def lines(found: Found, what: str, samples: Samples | None) -> list[str]:
         ]
     kept = f"score <= {most:.6g}" if known.sides == "upper" else f"{least:.6g} <= score <= {most:.6g}"
     at = f" at log-SNR {known.filter.level:.4g}, k {known.filter.k}" if isinstance(known.filter, RenoiseProbe) else ""
-    said.append(f"{own}{at}: kept where {kept}, from {known.count} real pictures {what}")
+    beyond = "" if known.margin == 1.0 else f", {known.margin:g} times beyond what the guarantee needs"
+    said.append(f"{own}{at}: kept where {kept}, from {known.count} real pictures {what}{beyond}")
     if known.held_out:
         said.append(
             f"a real picture of the same kind is rejected with probability <= {known.alpha:g}; nothing is promised about samples"

@@ -34,6 +34,7 @@ class Calibration:
         data: the fingerprint of the data that the samples are from.
         held_out: whether the model was not trained on them; if it was, alpha holds for them and not for new ones.
         condition: whether the model saw the "labels" of the samples, or the null class ("none").
+        margin: how far beyond the guaranteed bounds the thresholds were put, as a factor >= 1.
         sampler, guidance: that the trajectories were walked with, as text; None: the filter looks at the finished sample alone.
         log_snrs: of the levels that the trajectories were walked along; None: likewise.
 
@@ -52,6 +53,7 @@ class Calibration:
     sampler: str | None = None
     guidance: str | None = None
     log_snrs: Sequence[float] | None = None
+    margin: float = 1.0
 
     def __post_init__(self) -> None:
         if isinstance(self.filter, type) or not isinstance(self.filter, Filter):

@@ -330,3 +330,23 @@ def test_other_paths_are_calibrated_too():
     found = found_by(model, PathLength(low=-3.0), count=10)
     assert bool((found.scores > 0).all())
     assert found.calibration.log_snrs[-1] == math.inf
+
+
+def test_a_margin_moves_both_bounds_outwards(model):
+    plain, wide = (found_by(model, sides="both", margin=m).calibration for m in (1.0, 1.5))
+    assert wide.bounds == (plain.bounds[0] / 1.5, plain.bounds[1] * 1.5)
+    assert (plain.margin, wide.margin) == (1.0, 1.5)
+    below = Judged(Darkness())  # ratings below 0, where outwards is the other way
+    low, high = found_by(model, below, sides="both", margin=1.0).calibration.bounds
+    far = found_by(model, below, sides="both", margin=2.0).calibration.bounds
+    assert low < high < 0.0
+    assert far == (low * 2.0, high / 2.0)
+    for bad in (0.9, math.inf, math.nan):
+        with pytest.raises(ValueError, match="margin is .*; allowed: a finite number >= 1"):
+            found_by(model, margin=bad)
+
+
+@dataclass(frozen=True)
+class Darkness:
+    def rate(self, x0):
+        return x0.flatten(1).mean(1) - 2.0
