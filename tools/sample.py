@@ -13,6 +13,7 @@ from ..guidance import CFGPlusPlus, Guidance, Interval, equivalent_scale, rules_
 from ..samplers import Sampler
 from ..samplers.filters import Filter
 from ..schedules import Grid, Level
+from ..schedules.plain_json import to_json
 from .arguments import read_config
 from .command import help_text, parse
 from .folders import free_folder
@@ -219,7 +220,8 @@ def run(argv: Sequence[str]) -> int:
         raise
     paths = samples.save(out)
     samples.save_sheet(out / "sheet.png", options.columns)
-    (out / "samples.json").write_text(json.dumps([samples.settings_of(i) for i in range(len(samples))], indent=1))
+    pictures = to_json([samples.settings_of(i) for i in range(len(samples))])
+    (out / "samples.json").write_text(json.dumps(pictures, indent=1, allow_nan=False))
     print(f"{len(paths)} pictures in {out}, all of them in {out / 'sheet.png'}")
     for line in _filtered(samples, out):
         print(line)
