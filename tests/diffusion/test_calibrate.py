@@ -342,7 +342,7 @@ def test_a_margin_moves_both_bounds_outwards(model):
     assert low < high < 0.0
     assert far == (low * 2.0, high / 2.0)
     for bad in (0.9, math.inf, math.nan):
-        with pytest.raises(ValueError, match="margin is .*; allowed: a finite number >= 1"):
+        with pytest.raises(ValueError, match=r"margin is .*; allowed: a finite number >= 1"):
             found_by(model, margin=bad)
 
 
