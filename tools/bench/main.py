@@ -13,6 +13,7 @@ import torch
 
 from ..command import help_text, parse
 from ..spelling import did_you_mean
+from .filters import BACKBONES, FILTERS, added, shares
 from .methods import METHODS, ROWS
 from .peers import installed
 from .samplers import counted, timed
@@ -22,18 +23,19 @@ __all__ = ["Bench", "run"]
 # shape, steps, rounds
 SHAPES = (((1, 3, 32, 32), 50, 40), ((16, 4, 64, 64), 50, 12), ((16, 3, 256, 256), 10, 3))
 PEERS = ("diffusers", "k_diffusion", "azula")
+_ALL = {"samplers": METHODS, "filters": FILTERS}
 _UNITS = {"full": "full-tensor ops", "small": "small ops", "syncs": "host syncs", "fresh": "fresh tensors"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Count and time what sampling costs beside the network, against minimal loops and other libraries.
+    """Count and time what sampling costs beside the network: samplers against minimal loops and other libraries, filters against networks.
 
     Args:
-        name: what to measure: samplers.
+        name: what to measure: samplers, or filters.
         out: folder of the result, a JSON file.
         device: cpu or cuda; what is counted is counted on the host. On cuda nothing of this has been run so far.
-        only: one sampler, as in the table; null: all.
+        only: one sampler or filter, as in the table; null: all.
         quick: a tiny version in seconds, to see whether it runs; its times mean nothing.
     """
 
@@ -44,33 +46,34 @@ class Bench:
     quick: bool = False
 
     def __post_init__(self) -> None:
-        if self.name != "samplers":
-            raise ValueError(f"name is {self.name!r}; allowed: samplers")
+        if self.name not in _ALL:
+            raise ValueError(f"name is {self.name!r}; allowed: {', '.join(_ALL)}")
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device is {self.device!r}; allowed: cpu, cuda")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device is 'cuda', and this PyTorch sees no GPU; use cpu")
-        if self.only is not None and self.only not in METHODS:
-            raise ValueError(f"only is {self.only!r}; allowed: {', '.join(METHODS)}{did_you_mean(self.only, METHODS)}")
+        known = _ALL[self.name]
+        if self.only is not None and self.only not in known:
+            raise ValueError(f"only is {self.only!r}; allowed: {', '.join(known)}{did_you_mean(self.only, known)}")
 
 
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
-        print(help_text("sfumato bench samplers [--out FOLDER] [--device cuda] [--only NAME]", Bench))
+        print(help_text("sfumato bench samplers|filters [--out FOLDER] [--device cuda] [--only NAME]", Bench))
         return 0
     options, _ = parse(argv, Bench, ("name",))
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports its own starts and stops on stderr
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        result = _measure(options)
+        result = _measure(options) if options.name == "samplers" else _measure_filters(options)
     finally:
         torch.set_num_threads(threads)
-    file = Path(options.out) / ("samplers-quick.json" if options.quick else "samplers.json")
+    file = Path(options.out) / f"{options.name}{'-quick' * options.quick}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n")
-    for peer, version in result["peers"].items():
+    for peer, version in result.get("peers", {}).items():
         print(f"{peer}: {version}")
     if options.quick:
         print("the quick version only shows that it runs: its times mean nothing")
@@ -97,8 +100,29 @@ def _measure(options: Bench) -> dict[str, Any]:
             for who in next(iter(times.values())):
                 cells = [f"{value:.2f}" for value in counts[who].values()] if who in counts else ["-"] * len(_UNITS)
                 print(_line([name, rows, who, *cells, *(f"{ratio[who]:.2f}" for ratio in times.values())]), flush=True)
-    about = {"torch": str(torch.__version__), "device": options.device, "quick": options.quick}
-    return {**about, "peers": {peer: _version(peer) for peer in PEERS}, "cases": cases}
+    return {**_about(options), "peers": {peer: _version(peer) for peer in PEERS}, "cases": cases}
+
+
+def _measure_filters(options: Bench) -> dict[str, Any]:
+    """Every filter, printed as it is measured."""
+    names = list(FILTERS) if options.only is None else [options.only]
+    print("per step, what a filter adds to DDIM:")
+    counts = {name: {rows: added(name, rows)._asdict() for rows in ROWS} for name in names}
+    for name, by_row in counts.items():
+        for rows, found in by_row.items():
+            cells = ", ".join(f"{value:.2f} {_UNITS[key]}" for key, value in found.items())
+            print(f"  {name}, answer {rows}: {cells}")
+    print("time per step, as a share of one evaluation of the network:")
+    times: dict[str, dict[str, float]] = {}
+    for backbone in BACKBONES:
+        found = shares(backbone, 1 if options.quick else 15, options.device)
+        times[backbone] = {name: found[name] for name in names}
+        print(f"  {backbone}: {', '.join(f'{k} {v:.2%}' for k, v in times[backbone].items())}", flush=True)
+    return {**_about(options), "counts": counts, "shares": times}
+
+
+def _about(options: Bench) -> dict[str, Any]:
+    return {"torch": str(torch.__version__), "device": options.device, "quick": options.quick}
 
 
 def _version(peer: str) -> str:

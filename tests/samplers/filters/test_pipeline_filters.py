@@ -54,6 +54,7 @@ from sfumato.schedules import EDM, Eps, InputScaled, LinearBeta, Prediction, Rec
 
 FOLDER = Path(__file__).parents[1]
 LIKE = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+EPS = Eps()
 BLOCKS = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "block_out_channels": (8,)}
 
 
@@ -116,9 +117,6 @@ class Diary:
         self.pages.append(memory)
         n = len(memory[0][4])
         return Verdict(torch.ones(n, dtype=torch.bool), torch.zeros(n))
-
-
-EPS = Eps()
 
 
 def diaries(sampler, schedule, steps, begin=0, dtype=torch.float64, network=torch.tanh, repaint=None, row=EPS, **rest):
