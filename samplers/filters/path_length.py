@@ -62,11 +62,13 @@ class PathLength:
         own, before, length = memory
         if not own[step.index]:
             return memory
-        # a copy: the loop may write over what a step showed once nobody holds the step
-        x0 = step.prediction.x0.to(length.dtype).clone()
+        # held as it is: the loop writes to no tensor that somebody holds
+        x0 = step.prediction.x0
+        x0 = x0 if x0.dtype == length.dtype else x0.to(length.dtype)
         if before is None:
             return _Seen(own, x0, length)
-        return _Seen(own, x0, length + (x0 - before).flatten(1).square().mean(1).sqrt())
+        moved = torch.linalg.vector_norm((x0 - before).flatten(1), dim=1)
+        return _Seen(own, x0, torch.add(length, moved, alpha=math.sqrt(len(x0) / max(x0.numel(), 1))))
 
     def verdict(self, memory: _Seen) -> Verdict:
         return bounded(memory.length, self.threshold)

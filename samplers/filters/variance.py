@@ -87,12 +87,13 @@ class TrajectoryVariance:
         weight = own[step.index]
         if not weight:
             return memory
-        # Welford's update, weighted: nothing cancels, one pass, two tensors
+        # Welford's update, weighted: nothing cancels, one pass, two tensors; x0 - the new mean is away * (1 - share)
         total += weight
-        x0 = step.prediction.x0.to(mean.dtype)
-        away = x0 - mean
-        mean = torch.add(mean, away, alpha=weight / total)
-        return _Seen(own, total, mean, torch.addcmul(spread, away, x0 - mean, value=weight))
+        share = weight / total
+        x0 = step.prediction.x0
+        away = (x0 if x0.dtype == mean.dtype else x0.to(mean.dtype)) - mean
+        mean = torch.add(mean, away, alpha=share)
+        return _Seen(own, total, mean, torch.addcmul(spread, away, away, value=weight * (1.0 - share)))
 
     def verdict(self, memory: _Seen) -> Verdict:
         return bounded(memory.spread.flatten(1).mean(1) / memory.total, self.threshold)
