@@ -1,6 +1,6 @@
 """The protocol takes the filters that come next as they are: each is written here in a dozen lines and runs in Model.sample."""
 
-import csv
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -153,7 +153,7 @@ def test_a_coming_filter_refills_slots_that_depend_on_themselves_alone(model, ma
     assert int((out.attempts > 0).sum()) == 5
     for slot in (3, 7):
         alone = model.sample([slot], [slot % 10], filters=[make(cut, file)], retries=6)
-        assert torch.allclose(alone.images[0], out.images[slot], atol=1e-5)
+        assert torch.allclose(alone.images[0], out.images[slot], atol=1e-5, equal_nan=True)  # nan: it ran out
         assert torch.allclose(alone.scores[0][0], out.scores[0][slot], rtol=1e-3)
         assert alone.attempts[0] == out.attempts[slot]
 
@@ -292,8 +292,6 @@ def test_a_safety_classifier_by_class_path_on_the_command_line(kind, argument, t
         sys.modules.pop("doorplug", None)
     assert len(list((tmp_path / "all").glob("seed-*.png"))) == 8
     assert list((tmp_path / "none").glob("seed-*.png")) == []
-    (table,) = (tmp_path / "none").rglob("*.csv")
-    with table.open() as file:
-        rows = list(csv.DictReader(file))
+    rows = json.loads((tmp_path / "none" / "samples.json").read_text())
     assert len(rows) == 8
-    assert all(row["kept"] == "0" and float(row["Judged"]) > -9 and row["reason"] for row in rows)
+    assert all(not row["kept"] and row["reason"].startswith("Judged: score") for row in rows)
