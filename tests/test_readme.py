@@ -121,6 +121,55 @@ def test_the_pipeline_of_the_readme_samples_as_we_do(tmp_path, monkeypatch, caps
     assert abs(torch.tensor(list(scope["image"].tobytes())).view(8, 8) - image * 255).max() < 0.51
 
 
+class Callbacks:
+    """A pipeline with the callback of diffusers' own, of one UNet with prompt embeddings and guidance."""
+
+    def __init__(self, unet, embeds, scheduler):
+        self.unet, self.embeds, self.scheduler = unet, embeds, scheduler
+        self.calls = 0
+
+    @torch.no_grad()
+    def __call__(self, prompt, num_images_per_prompt, num_inference_steps, callback_on_step_end):
+        self.scheduler.set_timesteps(num_inference_steps)
+        x = torch.randn(num_images_per_prompt, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+        for i, t in enumerate(self.scheduler.timesteps):
+            self.calls += 1
+            ref, cond = (
+                self.unet(x, t, encoder_hidden_states=e.expand(len(x), -1, -1)).sample
+                for e in (0 * self.embeds, self.embeds)
+            )
+            x = self.scheduler.step(ref + 3.0 * (cond - ref), t, x).prev_sample
+            x = callback_on_step_end(self, i, t, {"latents": x}).pop("latents", x)
+        return type("Output", (), {"images": list(x)})()
+
+
+def test_the_filters_of_the_readme_watch_a_pipeline():
+    from diffusers import DDPMScheduler, UNet2DConditionModel
+
+    from sfumato.samplers import UniPC, as_diffusers
+
+    code = next(block for block in PYTHON if "FilterCallback" in block)
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=8, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=2,
+    ).eval()  # fmt: skip
+    embeds = torch.randn(1, 5, 8)
+    pipe = Callbacks(unet, embeds, as_diffusers(UniPC(order=2), like=DDPMScheduler()))
+    real = torch.randn(40, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    scope: dict = {"pipe": pipe, "embeds": embeds, "latents": real, "prompt": "a fox in the snow"}
+    exec(compile(code, "README.md", "exec"), scope)
+    watch = scope["watch"]
+    assert pipe.calls == 12
+    assert len(scope["images"]) == len(watch.keep) == 4
+    assert len(scope["good"]) == int(watch.keep.sum())
+    assert [len(score) for score in watch.scores] == [4, 4]
+    # the probe's threshold is the 39th smallest of 40 scores, and it decides
+    assert scope["probe"].threshold == float(scope["real"].score.double().sort().values[38])
+    assert torch.equal(watch.keep, watch.scores[1] <= scope["probe"].threshold)
+
+
 COMMAND_LINES = [
     line for line in re.findall(r"`(?:\. )?((?:sfumato|torchrun)[^`]*)`", README) if not line.startswith("sfumato.")
 ]
