@@ -5,7 +5,7 @@ import torch
 from scipy import ndimage
 
 from sfumato.tools.claims.shape_counter import components, count_shapes, overlap
-from sfumato.tools.claims.shapes import KINDS, Shapes, canvas, drawn, template
+from sfumato.tools.claims.shapes import KINDS, Shapes, canvas, drawn, planted, template
 from sfumato.tools.claims.unshuffled import UnshuffledUNet
 
 
@@ -72,6 +72,20 @@ def test_the_counter_raises_no_false_alarm(size, n):
         assert torch.equal(found.shapes, there.long())
         assert torch.equal(found.components, there.sum(1))
         assert not found.any.any()
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_planted_hallucinations_are_perfectly_drawn_repeats(size):
+    seeds = torch.arange(300)
+    x, there = drawn(seeds, size)
+    found = count_shapes(planted(seeds, size))
+    assert found.repeat.all()
+    assert not (found.malformed | found.column | found.empty).any()
+    extra = found.shapes - there.long()
+    assert torch.equal(extra.sum(1), torch.ones(300, dtype=torch.int64))
+    assert (extra <= there).all()
+    assert extra.sum(0).min() > 60
+    assert (planted(seeds, size) >= x).all()
 
 
 def _put(kind, top, left, size=32):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...diffusion import Batch
 from ...schedules.noise import Stream, check_seeds, uniform
 
-__all__ = ["AREAS", "KINDS", "Shapes", "canvas", "drawn", "template"]
+__all__ = ["AREAS", "KINDS", "Shapes", "canvas", "drawn", "planted", "template"]
 
 KINDS = ("triangle", "square", "pentagon")  # by column
 # the area that the sides are computed from, by the size of the picture: the paper's, and one that leaves 32 pixels shapes to tell apart
@@ -59,6 +59,30 @@ def canvas(size: int) -> tuple[int, int]:
     return size - 1, size // 3
 
 
+def _free(kind: str, size: int) -> tuple[int, int]:
+    """How many rows and columns a shape's first pixel can be in."""
+    height, width = canvas(size)
+    return height - template(kind, size).shape[0], width - template(kind, size).shape[1]
+
+
+def _put(x: Tensor, which: Tensor, kind: str, top: Tensor, left: Tensor) -> None:
+    """Draw a shape on some pictures (N, size, size): which, bool (N,); top and left, within its column, int64 (N,)."""
+    shape = template(kind, x.shape[-1])
+    index, (y, across) = which.nonzero(), shape.nonzero().T
+    start = KINDS.index(kind) * canvas(x.shape[-1])[1]
+    x[index, top[index] + y, start + left[index] + across] = 1.0
+
+
+def _places(seeds: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Which shapes are there, bool (N, 3), and where each would be: top and left, within its column, int64 (N, 3)."""
+    u = uniform(seeds, 0, 0, 7, Stream.SAMPLE)
+    # drawing again until there is a shape leaves seven pictures, equally often
+    which = (u[:, 0] * 7).long() + 1
+    there = torch.stack([(which >> k & 1).bool() for k in range(3)], 1)
+    free = torch.tensor([_free(kind, size) for kind in KINDS])
+    return there, 1 + (u[:, 1::2] * free[:, 0]).long(), 1 + (u[:, 2::2] * free[:, 1]).long()
+
+
 def drawn(seeds: Tensor, size: int = 64) -> tuple[Tensor, Tensor]:
     """Pictures, each a function of its seed.
 
@@ -72,20 +96,36 @@ def drawn(seeds: Tensor, size: int = 64) -> tuple[Tensor, Tensor]:
     Returns:
         float32 (N, 1, size, size), -1 or 1, and which shapes are there, bool (N, 3).
     """
-    # one of the seven pictures with shapes is what drawing again leads to
-    u = uniform(seeds, 0, 0, 7, Stream.SAMPLE)
-    which = (u[:, 0] * 7).long() + 1
-    there = torch.stack([(which >> k & 1).bool() for k in range(3)], 1)
-    height, width = canvas(size)
+    there, top, left = _places(seeds, size)
     x = torch.full((len(seeds), size, size), -1.0)
-    for column, kind in enumerate(KINDS):
-        shape = template(kind, size)
-        free = height - 1 - shape.shape[0] + 1, width - 1 - shape.shape[1] + 1
-        top = 1 + (u[:, 1 + 2 * column] * free[0]).long()
-        left = column * width + 1 + (u[:, 2 + 2 * column] * free[1]).long()
-        index, y, x_ = there[:, column].nonzero(), *shape.nonzero().T
-        x[index, top[index] + y, left[index] + x_] = 1.0
+    for k, kind in enumerate(KINDS):
+        _put(x, there[:, k], kind, top[:, k], left[:, k])
     return x[:, None], there
+
+
+def planted(seeds: Tensor, size: int = 64) -> Tensor:
+    """Hallucinations that are perfectly drawn: the pictures of `drawn`, with a second copy of one of their shapes in its column.
+
+    Args:
+        seeds: int64 (N,).
+        size: 64 or 32, pixels.
+
+    Returns:
+        float32 (N, 1, size, size), -1 or 1. The copies never touch.
+    """
+    there, top, _ = _places(seeds, size)
+    x = drawn(seeds, size)[0][:, 0]
+    u = uniform(seeds, 0, 0, 2, Stream.SAMPLE, draw=1)
+    again = (there * uniform(seeds, 0, 0, 3, Stream.SAMPLE, draw=2)).argmax(1)  # one of those that are there
+    for k, kind in enumerate(KINDS):
+        height, (rows, columns) = template(kind, size).shape[0], _free(kind, size)
+        # tops from 1 to rows that leave a row between the copies: those above, then those below
+        above = (top[:, k] - height - 1).clamp_min(0)
+        below = (rows - top[:, k] - height).clamp_min(0)
+        pick = (u[:, 0] * (above + below)).long()
+        second = torch.where(pick < above, 1 + pick, top[:, k] + height + 1 + pick - above)
+        _put(x, again == k, kind, second, 1 + (u[:, 1] * columns).long())
+    return x[:, None]
 
 
 @dataclass(frozen=True)
