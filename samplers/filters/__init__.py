@@ -3,6 +3,7 @@
 from .calibration import Calibrated, Calibration
 from .callback import FilterCallback
 from .conformal import conformal_bounds
+from .excess import ExcessError
 from .filter import Filter, Sampling, Scores, Verdict
 from .judged import Judge, Judged
 from .path_length import PathLength
@@ -13,6 +14,7 @@ from .variance import TrajectoryVariance
 __all__ = [
     "Calibrated",
     "Calibration",
+    "ExcessError",
     "Filter",
     "FilterCallback",
     "Judge",
