@@ -10,12 +10,11 @@ from torch import nn
 
 from ..guidance import Guidance, Interval, LinearAdaptive, MissingBranch, Plain, rules_within
 from ..samplers import Sampler
-from ..samplers.filters import Filter, Sampling
 from ..schedules import Level
 from .fingerprint import fingerprint
 from .probe import probe
 
-__all__ = ["all_or_none", "ask_first", "check_filters"]
+__all__ = ["all_or_none", "ask_first"]
 
 
 def ask_first(
@@ -63,14 +62,6 @@ def ask_first(
     if weak is not None and asked.get("weak") and _equal(network, weak):
         _warn("weak has the very weights of the model, so steering away from it changes nothing; take an earlier step")
     return asked
-
-
-def check_filters(filters: Sequence[Filter], sampling: Sampling) -> None:
-    """Let every filter that has a method `check` refuse what it was not made for (ValueError)."""
-    for each in filters:
-        check = getattr(each, "check", None)
-        if check is not None:
-            check(sampling)
 
 
 def all_or_none(labels: Sequence[int | None] | None) -> bool | None:

@@ -15,7 +15,7 @@ from ..guidance import Branch, Field, Guidance, Plain
 from ..samplers import Denoise, Sampler, State, on_path, trajectory
 from ..samplers.filters import Calibration, Filter, RenoiseProbe, Scores, conformal_bounds
 from ..samplers.filters.conformal import Sides
-from ..samplers.refill import apart
+from ..samplers.filters.filter import apart
 from ..schedules import Grid, Level, Prediction
 from ..schedules.noise import Noise, Stream, check_seeds, gaussian, permutation
 from .chunked import Chunked

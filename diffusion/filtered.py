@@ -162,8 +162,7 @@ class Record:
         slots, attempts = done.slots.tolist(), done.attempts.tolist()
         columns = [v.score.tolist() for v in done.verdicts]
         for i, (slot, attempt, kept) in enumerate(zip(slots, attempts, done.keep.tolist(), strict=True)):
-            said = [(n, v.reasons[i]) for n, v in zip(self._names, done.verdicts, strict=True)]
-            reason = "; ".join(f"{name}: {why}" for name, why in said if why)
+            reason = "; ".join(filter(None, (v.reasons[i] for v in done.verdicts)))
             self._tries.append(Try(slot, attempt, kept, tuple(c[i] for c in columns), reason))
             if not kept:
                 self._pictures.append((slot, attempt, images[i].cpu()))

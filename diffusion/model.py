@@ -15,11 +15,12 @@ from ..guidance import Field, Guidance, Plain
 from ..guidance.tree import Tree
 from ..samplers import DPMSolverPP, Sampler, on_path, tabulate
 from ..samplers.filters import Filter, Sampling
+from ..samplers.filters.pictures import check_for
 from ..samplers.refill import fill
 from ..schedules import Grid, Trailing, check_seeds
 from ..schedules.noise import Seeds
 from ..schedules.parts import describe
-from .asked import all_or_none, ask_first, check_filters
+from .asked import all_or_none, ask_first
 from .branches import Weak, branches_of, on_its_path
 from .chunked import Chunked
 from .conditions import Labels, conditions, label_lists
@@ -151,7 +152,7 @@ class Model:
             self._why_no_ref, by_branch.get("ref", 0) is by_branch["cond"],
         )  # fmt: skip
         watching = on_path(tuple(filters), self.denoiser.schedule)
-        check_filters(watching, Sampling(
+        check_for(watching, Sampling(
             repr(sampler), repr(guidance), levels, lambda: fingerprint(self.denoiser), all_or_none(lists.get("cond")),
         ))  # fmt: skip
         main = Chunked(self.denoiser, batch, True) if strict else self.denoiser

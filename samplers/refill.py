@@ -14,11 +14,11 @@ from ..schedules.brownian import Brownian
 from ..schedules.level import Level
 from ..schedules.noise import Noise, Seeds, check_seeds, gaussian
 from ..schedules.prediction import Prediction
-from .filters.filter import Filter, Verdict, check_verdict
+from .filters.filter import Filter, Verdict, apart, check_verdict
 from .state import Denoise, Sampler
 from .trajectory import tabulate, trajectory
 
-__all__ = ["Finished", "addressed", "apart", "fill"]
+__all__ = ["Finished", "addressed", "fill"]
 
 
 def addressed(
@@ -60,16 +60,6 @@ class _Counted:
     def __call__(self, x: Tensor, level: Level) -> Prediction:
         self.spent += 1
         return self._denoise(x, level)
-
-
-def apart(noise: Noise, place: int) -> Noise:
-    """The noise source of the filter at a place: draws that neither the sampler nor another filter takes.
-
-    Args:
-        noise: of the sampler.
-        place: among the filters, 0, 1, ...
-    """
-    return lambda step, draw: noise(step, (place + 1 << 16) + draw)
 
 
 def fill(

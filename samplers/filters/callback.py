@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..path import on_path
 from ..state import Denoise
-from .filter import Filter, Sampling, Verdict, check_verdict
-from .pictures import Seen, apart, check_for, noise_of, together, told, unknown
+from .filter import Filter, Sampling, Verdict, apart, check_verdict
+from .pictures import Seen, check_for, noise_of, together, told, unknown
 
 __all__ = ["FilterCallback"]
 

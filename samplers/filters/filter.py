@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ...schedules.level import Level
+from ...schedules.noise import Noise
 from ..state import Denoise
 from ..trajectory import Step
 
-__all__ = ["Filter", "Sampling", "Scores", "Verdict", "bounded", "check_verdict"]
+__all__ = ["Filter", "Sampling", "Scores", "Verdict", "apart", "bounded", "check_verdict"]
 
 
 class Verdict(NamedTuple):
@@ -99,6 +100,16 @@ def _why(score: float, most: float) -> str:
     return f"score {score:.4g} is above {most:.4g}" if score > most else f"score {score:.4g} is below the least"
 
 
+def apart(noise: Noise, place: int) -> Noise:
+    """The noise source of the filter at a place: draws that neither the sampler nor another filter takes.
+
+    Args:
+        noise: of the sampler.
+        place: among the filters, 0, 1, ...
+    """
+    return lambda step, draw: noise(step, (place + 1 << 16) + draw)
+
+
 def check_verdict(judge: object, verdict: object, count: int) -> Verdict:
     """A verdict on `count` samples, on the host, with a reason for each that was rejected.
 
@@ -118,4 +129,5 @@ def check_verdict(judge: object, verdict: object, count: int) -> Verdict:
     if reasons and len(reasons) != count:
         raise ValueError(f"{name}.verdict returned {len(reasons)} reasons for {count} samples; give one each, or ()")
     each = zip(score.tolist(), keep.tolist(), reasons or [""] * count, strict=True)
-    return Verdict(keep, score, ["" if k else r or f"score {s:.4g}" for s, k, r in each])
+    own = type(getattr(judge, "filter", judge)).__name__  # a calibrated filter is known by its own name
+    return Verdict(keep, score, ["" if k else f"{own}: {r or f'score {s:.4g}'}" for s, k, r in each])

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from ...schedules.level import Level
-from ...schedules.noise import check_seeds, gaussian
+from ...schedules.noise import Noise, check_seeds, gaussian
 from ...schedules.prediction import Prediction
 from ..state import Denoise
 from ..trajectory import Step
 from .calibration import Calibrated
-from .filter import Filter, Sampling, Scores, Verdict, check_verdict
+from .filter import Filter, Sampling, Scores, Verdict, apart, check_verdict
 
-__all__ = ["Seen", "apart", "check_for", "judge_pictures", "noise_of", "together", "told", "unknown"]
+__all__ = ["Seen", "check_for", "judge_pictures", "noise_of", "together", "told", "unknown"]
 
 _DATA = Level(0.0, 1.0, 0.0)
 
@@ -68,7 +68,7 @@ def judge_pictures(
     return together(found, len(x0))
 
 
-def noise_of(seeds: int | Sequence[int] | Tensor, x: Tensor) -> Callable[[int, int], Tensor]:
+def noise_of(seeds: int | Sequence[int] | Tensor, x: Tensor) -> Noise:
     """Normals like x: of one seed for all samples, or of one for each.
 
     Raises:
@@ -80,11 +80,6 @@ def noise_of(seeds: int | Sequence[int] | Tensor, x: Tensor) -> Callable[[int, i
         raise ValueError(f"seeds holds {len(known)} for a batch of {len(x)}; allowed: one number for all, or one each")
     known = known.to(x.device)
     return lambda step, draw: gaussian(known, 0, step, draw, x.shape[1:], x.dtype).expand_as(x)
-
-
-def apart(noise: Callable[[int, int], Tensor], place: int) -> Callable[[int, int], Tensor]:
-    """The noise of the filter at a place: draws that no other takes."""
-    return lambda step, draw: noise(step, (place + 1 << 16) + draw)
 
 
 def check_for(filters: Sequence[Filter], sampling: Sampling) -> None:

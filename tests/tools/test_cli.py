@@ -72,7 +72,7 @@ def test_help_says_what_each_key_means(capsys):
         parts = known.split(", ")
         lists = [names.split(", ") for names in re.findall(r"One of ([\w, ]+)\.", out)]
         assert any(set(parts) <= set(names) for names in lists), known
-    assert "One of Calibrated, Judged, PathLength, RenoiseProbe, TrajectoryVariance" in " ".join(
+    assert "One of Calibrated, ExcessError, Judged, PathLength, RenoiseProbe, TrajectoryVariance" in " ".join(
         printed(capsys, "sample", "--help").split()
     )
 
@@ -347,7 +347,7 @@ def test_labelled_data_train_without_classes(capsys, tmp_path):
         (["--filters.low", "3"], "name the part before its arguments"),
         (
             ["--filters", "Nothing"],
-            "is no Filter; allowed: Calibrated, Judged, PathLength, RenoiseProbe, TrajectoryVariance",
+            "is no Filter; allowed: Calibrated, ExcessError, Judged, PathLength, RenoiseProbe, TrajectoryVariance",
         ),
         (["--guidance", "CFG", "--guidance.against", "weak"], "asks for branch 'weak'"),
         (["--smapler", "DDIM"], "did you mean sampler?"),

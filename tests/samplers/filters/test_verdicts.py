@@ -19,12 +19,12 @@ def test_bounds_belong_to_what_is_kept_and_nan_does_not():
     assert bounded(torch.tensor([math.inf, -math.inf, math.nan]), math.inf).keep.tolist() == [True, True, False]
 
 
-def test_a_verdict_gets_a_reason_for_all_that_was_rejected():
+def test_a_verdict_gets_the_name_of_its_filter_and_a_reason_for_all_that_was_rejected():
     keep, score = torch.tensor([True, False, False, True]), torch.tensor([1, 2, 3, 4])
     given = check_verdict(Named(), Verdict(keep, score, ["", "too dull", "", "fine"]), 4)
-    assert given.reasons == ["", "too dull", "score 3", ""]
+    assert given.reasons == ["", "Named: too dull", "Named: score 3", ""]
     assert given.score.dtype == torch.float32
-    assert check_verdict(Named(), Verdict(keep, score), 4).reasons == ["", "score 2", "score 3", ""]
+    assert check_verdict(Named(), Verdict(keep, score), 4).reasons == ["", "Named: score 2", "Named: score 3", ""]
 
 
 class Named:
