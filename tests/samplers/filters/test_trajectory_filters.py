@@ -123,23 +123,6 @@ def test_path_length_is_the_sum_of_what_the_prediction_moves():
     assert torch.allclose(verdict.score, wanted, rtol=1e-12)
 
 
-def test_a_network_that_answers_in_one_buffer_is_read_when_it_answers():
-    """What was shown in an earlier step has been written over by then."""
-    from sfumato.schedules import Prediction
-
-    x = 20 * torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    model, buffer = Mixture(), torch.empty_like(x)
-
-    def same(x, level):
-        p = model(x, level)
-        return Prediction.pair(buffer.copy_(p.x0), p.eps)
-
-    for judge in (PathLength(low=-1.0), TrajectoryVariance(low=-1.0)):
-        wanted = watch(judge, LEVELS, model, x)[0].score
-        assert float(wanted.min()) > 0
-        assert torch.equal(watch(judge, LEVELS, same, x)[0].score, wanted)
-
-
 def test_memory_does_not_grow_with_the_steps_and_the_score_only_grows():
     """An early exit would be lossless: the unnormalised spread never falls."""
     x = 20 * torch.randn(4, 2, generator=torch.Generator().manual_seed(4))
