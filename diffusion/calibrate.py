@@ -22,7 +22,7 @@ from .chunked import Chunked
 from .data import Source
 from .fingerprint import fingerprint
 from .model import Model
-from .probe_level import CUT, LevelPoint, candidates, find_level
+from .probe_level import CUT, LevelPoint, NoLevel, candidates, find_level
 from .progress import progress_bar
 
 __all__ = ["Condition", "Found", "calibrate"]
@@ -81,7 +81,7 @@ def calibrate(
         progress: show a bar.
 
     Raises:
-        ValueError: for values out of range, data of another shape, a filter that can't be calibrated, and where no level will do.
+        ValueError: for values out of range, data of another shape, and a filter that can't be calibrated; NoLevel where no level will do.
     """
     condition = ("labels" if model.num_classes else "none") if condition is None else condition
     _check(model, judge, data, sides, count, condition, batch, seed)
@@ -251,11 +251,11 @@ def _with_level(
     level, curve = find_level(errors_at, candidates(real.model.denoiser.schedule), cut)
     if level is None:
         shown = ", ".join(f"{p.log_snr:.1f}: {p.ratio:.1f}" for p in curve)
-        first = bool(curve) and curve[0].ratio > cut
-        raise ValueError(
-            f"no level was found: the round-trip error's 99th percentile is {'more' if first else 'nowhere more'} than {cut:g} times its "
-            f"median{' already at the cleanest level' if first else ''} (log-SNR: ratio {shown}); give a level, such as "
-            "RenoiseProbe(level=4), or another cut"
+        where = "already at the cleanest level" if curve and curve[0].ratio > cut else "nowhere"
+        raise NoLevel(
+            f"no level was found: the 99th percentile of the round-trip error is more than {cut:g} times its median {where} (log-SNR: ratio "
+            f"{shown}); data without separate modes, such as most pictures, have none: give a level, RenoiseProbe(level=4), or take "
+            "ExcessError, which needs none"
         )
     return dataclasses.replace(watching, level=level), curve
 

@@ -11,13 +11,17 @@ from torch import Tensor
 from ..schedules import Schedule
 from ..schedules.schedule import entries, first_t
 
-__all__ = ["CUT", "LevelPoint", "candidates", "find_level"]
+__all__ = ["CUT", "LevelPoint", "NoLevel", "candidates", "find_level"]
 
 CUT = 12.0
 """Ratio of the 99th percentile of the round-trip error to its median at which a level is too noisy."""
 
 # no model is asked nearer to data, or farther away, than this
 TOP, BOTTOM, APART = 12.0, -4.0, 0.5
+
+
+class NoLevel(ValueError):
+    """The data have no level from which they return and beyond which some do not."""
 
 
 class LevelPoint(NamedTuple):

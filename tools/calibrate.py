@@ -13,11 +13,11 @@ import torch
 
 from ..diffusion import Found, Model, Samples, Source, calibrate, load
 from ..diffusion.calibrate import Condition
-from ..diffusion.probe_level import CUT
+from ..diffusion.probe_level import CUT, NoLevel
 from ..diffusion.split import held_out
 from ..guidance import Guidance
 from ..samplers import Sampler
-from ..samplers.filters import Calibrated, Filter, RenoiseProbe
+from ..samplers.filters import Calibrated, ExcessError, Filter, RenoiseProbe
 from ..samplers.filters.conformal import Sides
 from ..schedules import Grid
 from ..schedules.parts import build, describe
@@ -38,7 +38,8 @@ class CalibrateFilter:
     Args:
         run: the run folder.
         alpha: share of real pictures that may be rejected, above 0 and below 1.
-        filter: which one; RenoiseProbe without a level gets one by the first crossing.
+        filter: which one; RenoiseProbe without a level gets one by the first crossing. null: that, or ExcessError, which needs no level,
+            where there is none (most pictures).
         sides: "upper": high scores are rejected. "both": low ones too (empty pictures).
         margin: how far beyond the guaranteed bounds the thresholds are put, as a factor >= 1; rejects less of everything.
         data: real pictures; null: those that the run held out (--data Split when it was trained), else those that it was trained on.
@@ -61,7 +62,7 @@ class CalibrateFilter:
 
     run: str
     alpha: float = 0.01
-    filter: Filter = RenoiseProbe()  # noqa: RUF009 - frozen, so one default serves all
+    filter: Filter | None = None
     sides: Sides = "upper"
     margin: float = 1.0
     data: Source | None = None
@@ -104,6 +105,27 @@ def _data(options: CalibrateFilter) -> tuple[Source, bool, str]:
         return options.data, not same, "that it was trained on" if same else "of --data, taken to be new to the model"
     held = held_out(trained)
     return (trained, False, "that it was trained on") if held is None else (held, True, "that the run held out")
+
+
+def _found(model: Model, source: Source, held: bool, options: CalibrateFilter) -> Found:
+    """The calibration of the filter that was asked for, or of the one that suits these pictures."""
+
+    def of(judge: Filter) -> Found:
+        return calibrate(
+            model, judge, source, held_out=held, alpha=options.alpha, sides=options.sides, margin=options.margin, count=options.count,
+            condition=options.condition, cut=options.cut, steps=options.steps, sampler=options.sampler, grid=options.grid,
+            guidance=options.guidance, batch=options.batch, seed=options.seed, progress=True,
+        )  # fmt: skip
+
+    if options.filter is not None:
+        return of(options.filter)
+    try:
+        return of(RenoiseProbe())
+    except NoLevel:
+        print(
+            f"these pictures have no level for RenoiseProbe (no ratio crosses {options.cut:g}), so ExcessError is calibrated"
+        )
+        return of(ExcessError())
 
 
 def _checked(model: Model, found: Found, options: CalibrateFilter) -> Samples | None:
@@ -155,14 +177,10 @@ def run(argv: Sequence[str]) -> int:
         raise ValueError(f"out is {str(out)!r}, which is a file; give a folder")
     model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
     source, held, what = _data(options)
-    found = calibrate(
-        model, options.filter, source, held_out=held, alpha=options.alpha, sides=options.sides, margin=options.margin, count=options.count,
-        condition=options.condition, cut=options.cut, steps=options.steps, sampler=options.sampler, grid=options.grid,
-        guidance=options.guidance, batch=options.batch, seed=options.seed, progress=True,
-    )  # fmt: skip
+    found = _found(model, source, held, options)
     samples = _checked(model, found, options)
     out.mkdir(parents=True, exist_ok=True)
-    name = type(options.filter).__name__
+    name = type(found.calibration.filter).__name__
     file = out / f"{name}.json"
     report = _report(model, source, found, samples)
     found.calibration.save(out / f".{name}.json", report)

@@ -48,9 +48,9 @@ def lines(found: Found, what: str, samples: Samples | None) -> list[str]:
             "--data.source ... to hold some out"
         )
     extra = found.evaluations[1]
-    if isinstance(known.filter, RenoiseProbe):
-        said.append(f"costs {known.filter.k} evaluations per attempt; for every sampler of this model")
-    elif known.sampler is not None:
+    if known.sampler is None:
+        said.append(f"costs {extra:g} evaluations per attempt; for every sampler of this model")
+    else:
         said.append(
             f"costs no evaluations; for this sampler, grid, steps and guidance only (calibrating took {extra:.3g} per real picture)"
         )

@@ -12,9 +12,10 @@ from PIL import Image
 from sfumato.diffusion import Digits, Split, calibrate, load
 from sfumato.diffusion.images import read_settings
 from sfumato.diffusion.split import held_out
-from sfumato.samplers.filters import Calibrated, Calibration, PathLength, RenoiseProbe
+from sfumato.samplers.filters import Calibrated, Calibration, ExcessError, PathLength, RenoiseProbe
 from sfumato.tools.cli import main
 
+PROBE = ["--filter", "RenoiseProbe", "--filter.level", "3"]
 SMALL = shlex.split("--steps 12 --batch 8 --backbone.width 8 --sampling_steps 6 --sample_every 0 --save_every 6")
 
 
@@ -40,7 +41,19 @@ def fails(capsys, *argv):
 
 def test_what_is_printed_is_saved_and_the_printed_command_uses_it(a_run, capsys, tmp_path):
     out = printed(
-        capsys, "calibrate", a_run, "--alpha", "0.1", "--filter.level", "3", "--filter.k", "2", "--check", "30"
+        capsys,
+        "calibrate",
+        a_run,
+        "--alpha",
+        "0.1",
+        "--filter",
+        "RenoiseProbe",
+        "--filter.level",
+        "3",
+        "--filter.k",
+        "2",
+        "--check",
+        "30",
     )
     file = a_run / "filters" / "RenoiseProbe.json"
     known, report = Calibration.load(file), json.loads(file.read_text())
@@ -101,11 +114,11 @@ def test_refused_where_it_does_not_hold(a_run, capsys, tmp_path):
 
 
 def test_training_pictures_are_told_from_held_out_ones(a_run, capsys, tmp_path):
-    out = printed(capsys, "calibrate", a_run, "--filter.level", "3", "--filter.k", "1", "--check", "0", "--data", "Split",
+    out = printed(capsys, "calibrate", a_run, *PROBE, "--filter.k", "1", "--check", "0", "--data", "Split",
                   "--data.source", "Digits", "--out", tmp_path)  # fmt: skip
     assert "the model knows these pictures" in out
     assert not Calibration.load(tmp_path / "RenoiseProbe.json").held_out
-    out = printed(capsys, "calibrate", a_run, "--filter.level", "3", "--filter.k", "1", "--check", "0", "--data", "Digits",
+    out = printed(capsys, "calibrate", a_run, *PROBE, "--filter.k", "1", "--check", "0", "--data", "Digits",
                   "--data.part", "odd", "--sides", "both", "--condition", "none", "--out", tmp_path)  # fmt: skip
     known = Calibration.load(tmp_path / "RenoiseProbe.json")
     assert (known.count, known.held_out, known.condition, known.sides) == (898, True, "none", "both")
@@ -118,12 +131,12 @@ def test_training_pictures_are_told_from_held_out_ones(a_run, capsys, tmp_path):
     [
         (["--alpha", "0"], "alpha is 0.0; allowed: above 0 and below 1"),
         (
-            ["--alpha", "0.001", "--filter.level", "3"],
+            ["--alpha", "0.001", *PROBE],
             "180 real samples are too few for alpha 0.001; allowed: at least 999",
         ),
         (["--filter", "Calibrated"], "filter"),
         (["--filter", "TrajectoryVariance", "--sides", "both"], "has no field least; allowed: 'upper'"),
-        (["--filter.k", "0"], "RenoiseProbe.k is 0"),
+        (["--filter", "RenoiseProbe", "--filter.k", "0"], "RenoiseProbe.k is 0"),
         (["--data", "ImageFolder"], "data"),
         (["--cut", "1"], "cut is 1.0; allowed: above 1"),
         (["--count", "0"], "count is 0; allowed: >= 1"),
@@ -154,3 +167,15 @@ def test_rejected_slots_are_reported(a_run, capsys, tmp_path):
     with pytest.warns(UserWarning, match="1 of 1 slots have no picture"):
         images = load(a_run).sample([0], [0], filters=[PathLength(0.0, -3.0)], retries=0).images
     assert bool(torch.isnan(images).all())
+
+
+def test_pictures_without_separate_modes_get_the_filter_that_needs_no_level(a_run, capsys, tmp_path):
+    out = printed(capsys, "calibrate", a_run, "--alpha", "0.2", "--check", "0", "--count", "40", "--out", tmp_path)
+    assert "so ExcessError is calibrated" in out
+    assert "costs 24 evaluations per attempt; for every sampler of this model" in out
+    assert isinstance(Calibration.load(tmp_path / "ExcessError.json").filter, ExcessError)
+    said = fails(
+        capsys, "calibrate", a_run, "--alpha", "0.2", "--count", "40", "--filter", "RenoiseProbe", "--out", tmp_path
+    )
+    assert "no level was found" in said
+    assert "take ExcessError, which needs none" in said

@@ -70,7 +70,8 @@ def probe(
             stack = torch.stack(answers)
             rows.append(
                 Probed(
-                    sums[0] / K, sums[1] / K, sums[2] / K, (real - stack.mean(0)).square().flatten(1).mean(1), stack.var(0).flatten(1).mean(1),
+                    sums[0] / K, sums[1] / K, sums[2] / K, (real - stack.mean(0)).square().flatten(1).mean(1),
+                    stack.var(0).flatten(1).mean(1),
                     F.avg_pool2d(where.mean(1, keepdim=True), 6, 1).flatten(1).amax(1),
                 )
             )  # fmt: skip
