@@ -77,7 +77,8 @@ def test_trajectories_begin_at_the_window_and_are_walked_back(model, judge, guid
         i for i, v in enumerate(levels) if (i >= 4 if judge.last else judge.low <= float(v.log_snr) <= judge.high)
     )
     assert 0 < begin < 7
-    tail = levels[begin:]
+    # a method that remembers begins four steps earlier, so that it has something to remember
+    tail = levels[max(begin - 4, 0) if isinstance(sampler, DPMSolverPP) else begin :]
     x = tail[0].alpha * x + tail[0].sigma * noise_at(index, 0, -1, 0)
 
     def guided(x, level):
@@ -266,7 +267,7 @@ class Unlabelled(Other):
         (PROBE, DATA, {"seed": -1}, "seed -1; allowed: whole numbers"),
         (PROBE, DATA, {"alpha": 0.0}, "alpha is 0.0; allowed"),
         (PROBE, DATA, {"alpha": 0.01}, "60 real samples are too few for alpha 0.01; allowed: at least 99"),
-        (RenoiseProbe(k=2), DATA, {"cut": 1e9}, "no level was found: .* is nowhere more than 1e.09 times its median .*log-SNR: ratio 12.0"),
+        (RenoiseProbe(k=2), DATA, {"cut": 1e9}, "no level was found: .* is more than 1e.09 times its median nowhere .*log-SNR: ratio 12.0"),
         (RenoiseProbe(k=2), DATA, {"cut": 1.0}, "more than 1 times its median already at the cleanest level"),
     ],
 )  # fmt: skip
