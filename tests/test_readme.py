@@ -17,6 +17,12 @@ README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
+def block(words):
+    """The one block of Python that holds some words."""
+    (code,) = (code for code in PYTHON if words in code)
+    return code
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
@@ -29,7 +35,7 @@ def quick(tmp_path_factory):
 
 def test_the_ten_lines_run(quick, monkeypatch, capsys):
     monkeypatch.chdir(quick)
-    code = PYTHON[0]
+    code = block('load("runs/quickstart")')
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     exec(compile(code, "README.md", "exec"), {})
     assert (quick / "threes.png").is_file()
@@ -38,7 +44,7 @@ def test_the_ten_lines_run(quick, monkeypatch, capsys):
 
 def test_the_new_sampler_has_its_order_and_the_linter_likes_it(tmp_path):
     """One file and one test, as printed; in a copy of the package, so that the README's relative imports are real."""
-    sampler, test = PYTHON[1], PYTHON[2]
+    sampler, test = block("class AB2"), block("def test_order")
     namespace = {"__name__": "sfumato.samplers.ab2", "__package__": "sfumato.samplers"}
     module = type(sys)("sfumato.samplers.ab2")
     module.__dict__.update(namespace)
@@ -65,17 +71,44 @@ def test_the_guidance_rule_of_the_readme_guides(quick):
 
     scope: dict = {"__name__": "readme"}
     sys.modules["readme"] = type(sys)("readme")
-    exec(compile(PYTHON[3], "README.md", "exec"), scope)
+    exec(compile(block("class Late"), "README.md", "exec"), scope)
     model = load(quick / "runs" / "quickstart")
     late = model.sample([1, 2], [3, 4], guidance=scope["Late"](1.0))
     assert torch.allclose(late.images, model.sample([1, 2], [3, 4], guidance=CFG(1.0)).images, atol=1e-5)
     assert late.evaluations.tolist() == [[20, 20]] * 2
 
 
+def test_the_judge_of_the_readme_judges(quick, monkeypatch, capsys):
+    from sfumato.tools.cli import main
+
+    (quick / "mine.py").write_text(block("class Darkness"))
+    monkeypatch.chdir(quick)
+    monkeypatch.syspath_prepend(quick)
+    judged = [
+        "--filters",
+        "Judged",
+        "--filters.judge",
+        "mine.Darkness",
+        "--filters.threshold",
+        "0.5",
+        "--allow",
+        "mine",
+    ]
+    sys.modules.pop("mine", None)
+    try:
+        assert main(["sample", "runs/quickstart", "--labels", "0-9", *judged, "--mark", "--out", "judged"]) == 0
+    finally:
+        sys.modules.pop("mine", None)
+    assert "attempts rejected by Judged" in capsys.readouterr().out
+    rows = [line.split(",") for line in (quick / "judged" / "scores.csv").read_text().splitlines()[1:]]
+    assert len(rows) == 16
+    assert all((float(row[5]) <= 0.5) == (row[4] == "1") for row in rows)
+
+
 def test_the_schedule_and_the_weighting_of_the_readme_train(quick, monkeypatch, capsys):
     from sfumato.tools.cli import main
 
-    (quick / "mine.py").write_text(PYTHON[4])
+    (quick / "mine.py").write_text(block("class Circle"))
     monkeypatch.chdir(quick)
     monkeypatch.syspath_prepend(quick)
     words = ["--allow", "mine", "--schedule", "mine.Circle", "--weighting", "mine.Bump", "--weighting.centre", "1"]
@@ -96,7 +129,7 @@ def test_the_pipeline_of_the_readme_samples_as_we_do(tmp_path, monkeypatch, caps
     from sfumato.samplers import GHVB, trajectory
     from sfumato.schedules import Karras, Prediction
 
-    code = PYTHON[5]
+    code = block('save_pretrained("better")')
     assert 6 <= len([line for line in code.splitlines() if line.strip()]) <= 10
     blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "block_out_channels": (8,)}
     unet = UNet2DModel(sample_size=8, in_channels=1, out_channels=1, norm_num_groups=4, layers_per_block=1, **blocks)
