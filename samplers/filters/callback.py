@@ -69,7 +69,7 @@ class FilterCallback:
             return callback_kwargs
         if made.index == 0:
             self._begin(pipe, scheduler, made.x)
-        if made.index != self._made or not self._steps:
+        if made.index != self._made:
             raise ValueError(
                 f"FilterCallback is told of step {made.index} and has seen {self._made}; it must hear of every step of one pipeline, from "
                 "the first on: pass it as callback_on_step_end, or call it in each call of your own callback"

@@ -50,7 +50,7 @@ from sfumato.samplers.filters import (
     judge_pictures,
 )
 from sfumato.samplers.network_time import network_time
-from sfumato.schedules import EDM, Eps, InputScaled, LinearBeta, Prediction, RectifiedFlow, Trailing, V
+from sfumato.schedules import EDM, Eps, InputScaled, LinearBeta, PairingError, Prediction, RectifiedFlow, Trailing, V
 
 FOLDER = Path(__file__).parents[1]
 LIKE = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
@@ -87,6 +87,7 @@ class Pipe:
             known = {"latents": x}
             given = {k: known[k] for k in tensors}
             back = watch(self, i, t, given)
+            assert not isinstance(watch, FilterCallback) or back is given
             x = back.pop("latents", x)
         return x
 
@@ -503,6 +504,31 @@ def test_a_network_with_a_learned_variance_and_one_in_half_precision():
     assert torch.equal(p.variance, 2 * x.half().float())
     with pytest.raises(ValueError, match="one answer per picture"):
         network_denoise(lambda x, t: torch.cat([x, x]), LIKE)(x, level)
+
+
+def test_a_network_with_a_clock_of_its_own_and_levels_that_it_says_nothing_about():
+    told = []
+
+    def network(x, t):
+        told.append(t.tolist())
+        return x
+
+    denoise = network_denoise(network, as_diffusers(DDIM(), LinearBeta(), clock=TimeClock(500)))
+    x = torch.zeros(2, 3)
+    denoise(x, LinearBeta()(0.5))
+    denoise(x, LinearBeta()(0.333))
+    assert told == [[250.0] * 2, pytest.approx([166.5] * 2)]
+    with pytest.raises(PairingError):
+        denoise(x, RectifiedFlow()(1.0))
+    assert len(told) == 2
+
+
+def test_a_finished_call_keeps_no_memory():
+    watch = FilterCallback(PathLength(low=-3.0))
+    pipe = Pipe(as_diffusers(DDIM(), LinearBeta(), clock=TimeClock(1000)), lambda x, t: torch.tanh(x))
+    pipe(torch.randn(2, 2, 4, 4), 6, watch)
+    assert not watch._memories
+    assert len(watch.keep) == 2
 
 
 LIKE_LEVELS = Trailing()(as_diffusers(DDIM(), like=LIKE).schedule, 4)
