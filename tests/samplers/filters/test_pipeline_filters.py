@@ -500,6 +500,7 @@ def test_a_network_with_a_learned_variance_and_one_in_half_precision():
     denoise = network_denoise(lambda x, t: torch.cat([x, 2 * x], 1), LIKE, dtype=torch.float16)
     x, level = torch.randn(2, 1, 4, 4), LIKE_LEVELS[1]
     p = denoise(x, level)
+    assert p.out.dtype == p.x0.dtype == torch.float32
     assert torch.equal(p.out, x.half().float())
     assert torch.equal(p.variance, 2 * x.half().float())
     with pytest.raises(ValueError, match="one answer per picture"):
