@@ -55,6 +55,26 @@ def test_scores_of_the_probe_by_hand(model, condition):
     assert made_.held_out
 
 
+def test_the_curve_is_that_of_four_looks_with_noise_that_is_not_used_again():
+    model, data = smooth(0.18), Grid25(300)
+    found = calibrate(model, RenoiseProbe(k=2), data, held_out=True, alpha=0.1, count=300, batch=300, seed=5)
+    index = permutation(5, 0, 300)
+    for point in (found.curve[0], found.curve[7]):
+        probe = RenoiseProbe(point.log_snr, k=4, path=model.denoiser.schedule)
+
+        def noise(draw):
+            return gaussian(
+                torch.full_like(index, 5), index, 0, (1 << 20) + draw, data.shape, stream=Stream.CALIBRATION
+            )
+
+        with torch.no_grad():
+            errors = probe.score(data.points[index], model.denoiser, noise).double()
+        assert point.median == pytest.approx(float(torch.quantile(errors, 0.5)), rel=1e-5)
+        assert point.high == pytest.approx(float(torch.quantile(errors, 0.99)), rel=1e-5)
+    assert found.calibration.filter.level in [p.log_snr for p in found.curve]
+    assert found.evaluations == (4 * len(found.curve), 2)
+
+
 def test_labels_are_the_default_of_a_model_that_knows_them(model):
     assert found_by(model).calibration.condition == "labels"
     assert found_by(made(classes=0)).calibration.condition == "none"

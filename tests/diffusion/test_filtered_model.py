@@ -86,6 +86,7 @@ def test_refill_is_the_same_to_the_bit_in_any_batch(tmp_path, sampler):
     whole = model.sample(SEEDS, **how)
     assert whole.kept.all()
     assert int(whole.attempts.max()) > 1
+    assert whole.reasons == ("",) * 12  # why earlier attempts were rejected is in the table
     assert len(whole) == len(SEEDS)
     assert torch.isfinite(whole.images).all()
     wanted = everything(whole, tmp_path / "0")
