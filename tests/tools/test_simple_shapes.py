@@ -8,9 +8,19 @@ import torch
 from sfumato.diffusion import Model
 from sfumato.samplers.filters import ExcessError, RenoiseProbe
 from sfumato.schedules.noise import gaussian
-from sfumato.tools.claims.separation import auc, auc_at_equal, removed
+from sfumato.tools.claims.separation import at_equal, auc, removed
 from sfumato.tools.claims.shape_cells import PAPER, SAMPLERS
-from sfumato.tools.claims.shape_statistics import CHOSEN, CHOSEN_LEVELS, LEVELS, features, ink, probe, statistics_of
+from sfumato.tools.claims.shape_statistics import (
+    CHOSEN,
+    CHOSEN_LEVELS,
+    LEVELS,
+    features,
+    grey,
+    ink,
+    probe,
+    statistics_of,
+    stored,
+)
 from sfumato.tools.claims.shapes import drawn
 from sfumato.tools.claims.simple_shapes import CLAIM, shapes_recipe
 
@@ -30,11 +40,12 @@ def test_at_equal_count_what_only_counts_parts_tells_nothing():
     parts = torch.randint(1, 4, (4000,), generator=random) + bad.long()
     score = parts.double() + 1e-3 * torch.rand(4000, generator=random)
     assert auc(score[bad], score[~bad]) > 0.7
-    equal, counted = auc_at_equal(score, bad, ~bad, parts)
+    equal, counted = at_equal(auc, score, bad, ~bad, parts)
     assert equal == pytest.approx(0.5, abs=0.03)
     assert counted == int((bad & (parts < 4)).sum())  # no good picture has four
     # and what knows which are bad tells all, whatever the parts are
-    assert auc_at_equal(-10 * parts + bad.double(), bad, ~bad, parts)[0] == 1
+    assert at_equal(auc, -10 * parts + bad.double(), bad, ~bad, parts)[0] == 1
+    assert at_equal(removed, -10 * parts + bad.double(), bad, ~bad, parts)[0] == 1
 
 
 def test_the_threshold_keeps_what_it_says():
@@ -54,39 +65,44 @@ def _model():
 
 def test_statistics_are_those_of_the_filters():
     """The chosen one is ExcessError, the error at a level RenoiseProbe, on the same noise."""
-    model, x, seeds = _model(), drawn(torch.arange(9), 32)[0], torch.arange(9) + 5
+    model, seeds = _model(), torch.arange(9) + 5
+    x = 0.7 * drawn(torch.arange(9), 32)[0]
     network, path = model.denoiser, model.denoiser.schedule
     found, seen = probe(network, x, seeds, batch=4), features(network, x, batch=4)
-    scores = statistics_of(x, found, seen, found, seen)
+    scores = statistics_of(x, found, probe(network, stored(x), seeds), seen, found, seen)
 
     def noise(place, k):
         return gaussian(seeds, 0, (1 << 20) + place, k, x.shape[1:])
 
     with torch.no_grad():
-        for at in (-2.0, 1.0):
+        for at in (-3.0, 1.0):
             place = LEVELS.index(at)
             own = RenoiseProbe(level=at, path=path).score(x, network, lambda draw, p=place: noise(p, draw))
             assert torch.allclose(scores[f"re-noise probe, {at:g}"], own, rtol=1e-4)
         first = LEVELS.index(CHOSEN_LEVELS[0])
-        judge = ExcessError(levels=CHOSEN_LEVELS, path=path)
-        own = judge.score(x, network, lambda draw: noise(first + draw // 8, draw % 8))
-    assert torch.allclose(scores[CHOSEN], own, rtol=1e-3, atol=1e-5)
-    assert torch.equal(ink(x), (x > 0).flatten(1).sum(1).float())
+        for name, bins in (("excess error", None), (CHOSEN, 2)):
+            judge = ExcessError(levels=CHOSEN_LEVELS, bins=bins, path=path)
+            own = judge.score(x, network, lambda draw: noise(first + draw // 8, draw % 8))
+            assert torch.allclose(scores[name], own, rtol=1e-3, atol=1e-5)
+    assert torch.equal(ink(stored(x)), (x > 0).flatten(1).sum(1).float())
+    assert torch.allclose(grey(x), torch.tensor(1024 * (1 - 0.49)))
+    assert torch.equal(grey(stored(x)), torch.zeros(9))
     # squared Mahalanobis distances from their own cloud add up to its dimensions
     many = torch.randn(500, 6, generator=torch.Generator().manual_seed(1))
-    same = statistics_of(x[:1].expand(500, -1, -1, -1), {k: type(p)(*(v[:1].expand(500) for v in p)) for k, p in found.items()}, many,
-                         found, many)["features"]  # fmt: skip
+    first = {at: type(p)(*(v[:1].expand(500) for v in p)) for at, p in found.items()}
+    same = statistics_of(x[:1].expand(500, -1, -1, -1), first, first, many, found, many)["features"]
     assert float(same.mean()) == pytest.approx(6, rel=0.01)
 
 
 def _run(ink_, paper, ours):
     def row(equal):
         nothing = dict.fromkeys(("repeat", "malformed", "empty", "any"), 0.5)
-        return {"equal": equal, "counted": 9, "malformed_equal": 0.5, "auc": nothing, "removed": nothing}
+        some = dict.fromkeys(("repeat", "own", "column", "malformed"), equal)
+        return {"equal": some, "counted": some, "removed_equal": some, "auc": nothing, "removed": nothing}
 
     one = {
         "pictures": 10, "rates": {"any": 1}, "components": [1], "rule": {},
-        "rows": {"ink": row(ink_), PAPER: row(paper), CHOSEN: row(ours)},
+        "rows": {"ink": row(ink_), "grey": row(0.9), PAPER: row(paper), CHOSEN: row(ours)},
     }  # fmt: skip
     return {"samplers": dict.fromkeys(SAMPLERS, one), "pictures": {}, "real": 1, "planted": {"ink": 0.5}}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-__all__ = ["auc", "auc_at_equal", "removed"]
+__all__ = ["at_equal", "auc", "removed"]
 
 # good pictures that a number of parts needs, for its bad ones to be compared with them
 LEAST = 10
@@ -26,26 +27,6 @@ def auc(bad: Tensor, good: Tensor) -> float:
     return float((below + upto).mean() / (2 * len(ordered)))
 
 
-def auc_at_equal(score: Tensor, bad: Tensor, good: Tensor, parts: Tensor) -> tuple[float, int]:
-    """The same where every bad picture is compared with the good ones of as many parts: the mean over the bad pictures.
-
-    Args:
-        score: float (N,).
-        bad, good: which pictures, bool (N,).
-        parts: how many parts a picture has, int64 (N,).
-
-    Returns:
-        The mean, and of how many bad pictures: those with enough good ones of as many parts; without any it is 1/2, 0.
-    """
-    total, count = 0.0, 0
-    for number in parts[bad].unique().tolist():
-        here = parts == number
-        if int((good & here).sum()) >= LEAST:
-            n = int((bad & here).sum())
-            total, count = total + n * auc(score[bad & here], score[good & here]), count + n
-    return (total / count if count else 0.5), count
-
-
 def removed(bad: Tensor, good: Tensor, kept: float = 0.96) -> float:
     """The share of bad pictures above the threshold that keeps a share of the good ones: chosen with labels, so no filter does better;
     0 where there are none of one sort.
@@ -59,3 +40,27 @@ def removed(bad: Tensor, good: Tensor, kept: float = 0.96) -> float:
     ordered = good.double().nan_to_num(nan=math.inf).sort().values
     most = ordered[math.ceil(kept * len(good) - 1e-9) - 1]
     return float((bad.double().nan_to_num(nan=math.inf) > most).double().mean())
+
+
+def at_equal(
+    measure: Callable[[Tensor, Tensor], float], score: Tensor, bad: Tensor, good: Tensor, parts: Tensor
+) -> tuple[float, int]:
+    """A measure where every bad picture is compared with the good ones of as many parts: the mean over the bad pictures.
+
+    Args:
+        measure: `auc` or `removed`.
+        score: float (N,).
+        bad, good: which pictures, bool (N,).
+        parts: how many parts a picture has, int64 (N,).
+
+    Returns:
+        The mean, and of how many bad pictures: those with enough good ones of as many parts. Without any it is the measure of no
+        pictures, 0.
+    """
+    total, count = 0.0, 0
+    for number in parts[bad].unique().tolist():
+        here = parts == number
+        if int((good & here).sum()) >= LEAST:
+            n = int((bad & here).sum())
+            total, count = total + n * measure(score[bad & here], score[good & here]), count + n
+    return (total / count if count else measure(score[:0], score[:0])), count

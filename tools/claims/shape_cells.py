@@ -12,15 +12,15 @@ from ...diffusion import Model, Recipe, load
 from ...samplers import DDIM, DDPM, Sampler, on_path
 from ...samplers.filters import Filter, PathLength, TrajectoryVariance, conformal_bounds
 from ...samplers.refill import fill
-from .separation import auc, auc_at_equal, removed
+from .separation import at_equal, auc, removed
 from .shape_counter import WRONG, Found, count_shapes
-from .shape_statistics import CHOSEN, features, probe, statistics_of
+from .shape_statistics import CHOSEN, features, probe, statistics_of, stored
 from .shapes import drawn, planted
 
 __all__ = ["PAPER", "SAMPLERS", "SHOWN", "measure"]
 
 SAMPLERS: dict[str, tuple[Sampler, int]] = {"DDPM-100": (DDPM(), 100), "DDIM-50": (DDIM(), 50)}
-PICTURES, LOOKED_AT = 1200, 500  # sampled of each sampler; good ones that are probed, besides every hallucinated one
+PICTURES, LOOKED_AT = 1200, 400  # sampled of each sampler; good ones that are probed, besides every hallucinated one
 REAL, PLANTED = 800, 200
 WINDOWS = (5, 10, 20)
 PAPER = "variance, last 10"
@@ -57,15 +57,21 @@ def _rounded(values: Tensor) -> list[float]:
 
 
 def _row(scores: Tensor, found: Found) -> dict[str, Any]:
-    """How one statistic does: `repeat` is two of a kind or a wrong column, of well-formed shapes."""
+    """How one statistic does: `repeat` is two of a kind or a wrong column, of well-formed shapes; `own` two of a kind in their column."""
     good, repeat = ~found.any, (found.repeat | found.column) & ~found.malformed
-    equal, counted = auc_at_equal(scores, repeat, good, found.components)
-    malformed, _ = auc_at_equal(scores, found.malformed, good, found.components)
-    kinds = {"repeat": repeat, "malformed": found.malformed, "empty": found.empty, "any": found.any}
+    kinds = {
+        "repeat": repeat,
+        "own": repeat & ~found.column,
+        "column": repeat & found.column,
+        "malformed": found.malformed,
+    }
+    equal = {k: at_equal(auc, scores, bad, good, found.components) for k, bad in kinds.items()}
+    groups = {"repeat": repeat, "malformed": found.malformed, "empty": found.empty, "any": found.any}
     return {
-        "equal": equal, "counted": counted, "malformed_equal": malformed,
-        "auc": {k: auc(scores[bad], scores[good]) for k, bad in kinds.items()},
-        "removed": {k: removed(scores[bad], scores[good]) for k, bad in kinds.items()},
+        "equal": {k: v for k, (v, _) in equal.items()}, "counted": {k: n for k, (_, n) in equal.items()},
+        "removed_equal": {k: at_equal(removed, scores, bad, good, found.components)[0] for k, bad in kinds.items()},
+        "auc": {k: auc(scores[bad], scores[good]) for k, bad in groups.items()},
+        "removed": {k: removed(scores[bad], scores[good]) for k, bad in groups.items()},
     }  # fmt: skip
 
 
@@ -83,7 +89,7 @@ def measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
     half = real_count // 2  # one half is what is compared with, the other calibrates
     fitted = {at: type(p)(*(v[:half] for v in p)) for at, p in known.items()}, seen[:half]
     held = {at: type(p)(*(v[half:] for v in p)) for at, p in known.items()}
-    real_scores = statistics_of(real[half:], held, seen[half:], *fitted)
+    real_scores = statistics_of(real[half:], held, held, seen[half:], *fitted)
     calibrated = {alpha: conformal_bounds(real_scores[CHOSEN], alpha if not small else 0.2)[1] for alpha in ALPHAS}
     raw: dict[str, Any] = {"samplers": {}, "pictures": {}, "real": real_count}
     for name, (sampler, steps) in SAMPLERS.items():
@@ -93,7 +99,8 @@ def measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
         kept = Found(*(getattr(found, f)[pick] for f in Found.__dataclass_fields__))
         x, seeds = x[pick], pick + SAMPLED
         scores = {k: v[pick] for k, v in watched.items()}
-        scores |= statistics_of(x, probe(network, x, seeds), features(network, x), *fitted)
+        sharp = probe(network, stored(x), seeds)
+        scores |= statistics_of(x, probe(network, x, seeds), sharp, features(network, x), *fitted)
         good, bad = ~kept.any, kept.any
         raw["samplers"][name] = {
             "pictures": count, "rates": {w: int(getattr(found, w).sum()) for w in WRONG} | {"any": int(found.any.sum())},
@@ -108,13 +115,12 @@ def measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
         if recipe.seed == 0:
             raw["pictures"][name] = _shown(x, scores[CHOSEN], kept)
     copies = planted(torch.arange(plant_count) + PLANTED_AT, 32)
-    planted_scores = statistics_of(
-        copies, probe(network, copies, torch.arange(plant_count) + PLANTED_AT), features(network, copies), *fitted
-    )
+    looked = probe(network, copies, torch.arange(plant_count) + PLANTED_AT)
+    planted_scores = statistics_of(copies, looked, looked, features(network, copies), *fitted)
     parts = torch.cat([count_shapes(copies).components, count_shapes(real[half:]).components])
     bad = torch.arange(len(parts)) < plant_count
     raw["planted"] = {
-        k: auc_at_equal(torch.cat([v, real_scores[k]]), bad, ~bad, parts)[0] for k, v in planted_scores.items()
+        k: at_equal(auc, torch.cat([v, real_scores[k]]), bad, ~bad, parts)[0] for k, v in planted_scores.items()
     }
     return raw
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from ...diffusion import Denoiser
 from ...schedules.noise import Stream, gaussian
 
-__all__ = ["CHOSEN", "CHOSEN_LEVELS", "LEVELS", "Probed", "ink", "probe", "statistics_of"]
+__all__ = ["CHOSEN", "CHOSEN_LEVELS", "LEVELS", "Probed", "features", "grey", "ink", "probe", "statistics_of", "stored"]
 
-LEVELS, K = (-2.0, -1.0, 0.0, 1.0, 2.0), 8
-CHOSEN_LEVELS = (0.0, 1.0, 2.0)
-CHOSEN = "excess error (chosen)"
+LEVELS, K = (-3.0, -2.0, -1.0, 0.0, 1.0), 8
+CHOSEN_LEVELS = LEVELS[:4]
+CHOSEN = "excess error, stored (chosen)"
 # addresses of the noise: those of pictures at other levels never meet
 _STEP = 1 << 20
 
@@ -99,6 +99,16 @@ def ink(x: Tensor) -> Tensor:
     return ((x + 1) / 2).flatten(1).sum(1)
 
 
+def grey(x: Tensor) -> Tensor:
+    """How much of a picture is neither black nor white, in pixels, float (N,): a control that knows only how well it is drawn."""
+    return (1 - x.square()).flatten(1).sum(1)
+
+
+def stored(x: Tensor) -> Tensor:
+    """Pictures as they would be stored: black and white."""
+    return torch.where(x > 0, 1.0, -1.0)
+
+
 def _mahalanobis(x: Tensor, real: Tensor) -> Tensor:
     """Squared distances (N,) of x (N, D) from the mean of real (M, D), by its covariance with a thousandth of its mean variance added."""
     x, real = x.double(), real.double()
@@ -109,25 +119,29 @@ def _mahalanobis(x: Tensor, real: Tensor) -> Tensor:
 
 
 def statistics_of(
-    x: Tensor, found: Mapping[float, Probed], seen: Tensor, real: Mapping[float, Probed], real_seen: Tensor
-) -> dict[str, Tensor]:
+    x: Tensor, found: Mapping[float, Probed], sharp: Mapping[float, Probed], seen: Tensor, real: Mapping[float, Probed], real_seen: Tensor
+) -> dict[str, Tensor]:  # fmt: skip
     """By name, a score per picture, larger is worse; none of them was told what is on a picture.
 
     Args:
         x: pictures (N, C, H, W).
-        found, seen: of `probe` and `features`.
-        real, real_seen: likewise, of real pictures that the others are compared with.
+        found, sharp, seen: of `probe`, of it on the pictures as they would be stored, and of `features`.
+        real, real_seen: of `probe` and `features`, of real pictures that the others are compared with.
     """
-    scores = {"ink": ink(x)}
+    scores = {"ink": ink(x), "grey": grey(x)}
     for at, p in found.items():
         scores |= {
             f"re-noise probe, {at:g}": p.error, f"two-sided probe, {at:g}": (p.error - real[at].error.median()).abs(),
             f"largest patch, {at:g}": p.patch, f"disagreement, {at:g}": p.spread, f"bias, {at:g}": p.bias,
-            f"bias over disagreement, {at:g}": p.bias / p.spread, f"excess error, {at:g}": p.excess, f"score norm, {at:g}": p.norm,
+            f"bias over disagreement, {at:g}": p.bias / p.spread, f"score norm, {at:g}": p.norm,
+            f"excess error, {at:g}": p.excess, f"re-noise probe, stored, {at:g}": sharp[at].error,
+            f"excess error, stored, {at:g}": sharp[at].excess,
         }  # fmt: skip
     scores["likelihood bound"] = torch.stack([math.exp(at) * p.error for at, p in found.items()]).sum(0)
+    scores["likelihood bound, stored"] = torch.stack([math.exp(at) * p.error for at, p in sharp.items()]).sum(0)
     vectors, known = (torch.stack([p.error.log() for p in q.values()], 1) for q in (found, real))
     scores["vector of errors"] = _mahalanobis(vectors, known)
     scores["features"] = _mahalanobis(seen, real_seen)
-    scores[CHOSEN] = torch.stack([found[at].excess for at in CHOSEN_LEVELS]).mean(0)
+    scores["excess error"] = torch.stack([found[at].excess for at in CHOSEN_LEVELS]).mean(0)
+    scores[CHOSEN] = torch.stack([sharp[at].excess for at in CHOSEN_LEVELS]).mean(0)
     return scores

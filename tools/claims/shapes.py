@@ -170,6 +170,11 @@ class Shapes:
         return 0
 
     @property
+    def bins(self) -> int:
+        """Values that a number of the data can take, over [-1, 1]."""
+        return 2
+
+    @property
     def fingerprint(self) -> str:
         return hashlib.sha256(self._arrays.numpy().tobytes()).hexdigest()[:16]
 

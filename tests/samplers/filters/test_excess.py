@@ -141,6 +141,21 @@ def test_it_watches_the_end_of_a_walk_and_keeps_by_its_bounds():
     assert torch.equal(verdict(ExcessError(path=path, least=middle))[0].keep, found.score >= middle)
 
 
+def test_pictures_are_judged_as_they_would_be_stored():
+    """Rounded to the values of the data: of 2 the sign, of 256 a 127.5th; and it is the same to judge a rounded one."""
+    net, x = (
+        gaussian(0.0, 1.0),
+        torch.rand(5, 60, generator=torch.Generator().manual_seed(11), dtype=torch.float64) * 2.6 - 1.3,
+    )
+    plain = ExcessError(path=Cosine())
+    black_white, eight = ExcessError(bins=2, path=Cosine()), ExcessError(bins=256, path=Cosine())
+    assert torch.allclose(black_white.score(x, net, noise_of(x)), plain.score(x.sign(), net, noise_of(x)))
+    stored = (x.clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
+    assert torch.allclose(eight.score(x, net, noise_of(x)), plain.score(stored, net, noise_of(x)))
+    assert torch.allclose(eight.score(stored, net, noise_of(x)), plain.score(stored, net, noise_of(x)))
+    assert not torch.allclose(eight.score(x, net, noise_of(x)), plain.score(x, net, noise_of(x)))
+
+
 def test_guided_models_are_asked_unguided():
     x = torch.zeros(2, 3, dtype=torch.float64)
 
@@ -160,6 +175,7 @@ def test_guided_models_are_asked_unguided():
         ({"levels": ()}, "1 to 16 finite log-SNRs"),
         ({"levels": (math.inf,)}, "1 to 16 finite log-SNRs"),
         ({"k": 0}, "k is 0; allowed: a whole number"),
+        ({"bins": 1}, "bins is 1; allowed: a whole number >= 2"),
         ({"threshold": 1.0, "least": 2.0}, "allowed: least <= threshold"),
     ],
 )
