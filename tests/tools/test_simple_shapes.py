@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from sfumato.diffusion import Model
-from sfumato.samplers.filters import ExcessError, RenoiseProbe
+from sfumato.diffusion import Model, calibrate
+from sfumato.samplers import DDIM
+from sfumato.samplers.filters import Calibrated, ExcessError, RenoiseProbe
 from sfumato.schedules.noise import gaussian
 from sfumato.tools.claims.separation import at_equal, auc, removed
 from sfumato.tools.claims.shape_cells import PAPER, SAMPLERS
@@ -21,7 +22,7 @@ from sfumato.tools.claims.shape_statistics import (
     statistics_of,
     stored,
 )
-from sfumato.tools.claims.shapes import drawn
+from sfumato.tools.claims.shapes import Shapes, drawn
 from sfumato.tools.claims.simple_shapes import CLAIM, shapes_recipe
 
 
@@ -113,3 +114,16 @@ def test_the_paper_is_judged_against_ink_in_its_better_direction():
     assert found.verdict == "held"
     assert found.notes["excess_error"]["values"] == pytest.approx([0.3] * 3)
     assert CLAIM.judge({"shapes": {k: _run(0.4, 0.55 + 0.01 * k, 0.9) for k in range(3)}}).verdict == "did not hold"
+
+
+def test_the_filter_is_calibrated_on_real_pictures_and_survives_a_file(tmp_path):
+    """As many of the samples score at most the threshold as the conformal rank says; samplers take it from the file."""
+    model, data = _model(), Shapes(40, 32)
+    found = calibrate(model, ExcessError(bins=2, k=2), data, held_out=True, alpha=0.1, batch=16)
+    threshold = found.calibration.bounds[1]
+    assert int((found.scores <= threshold).sum()) == math.ceil(41 * 0.9)
+    found.calibration.save(tmp_path / "excess.json")
+    known = Calibrated(str(tmp_path / "excess.json"))
+    assert known.filter == found.calibration.filter
+    out = model.sample(range(6), sampler=DDIM(), steps=3, filters=[known], retries=0)
+    assert torch.equal(out.kept, out.scores[0] <= threshold)
