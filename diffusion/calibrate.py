@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..guidance import Branch, Field, Guidance, Plain
 from ..samplers import Denoise, Sampler, State, on_path, trajectory
-from ..samplers.filters import Calibration, Filter, RenoiseProbe, Scores, conformal_bounds
+from ..samplers.filters import Calibration, ExcessError, Filter, RenoiseProbe, Scores, conformal_bounds
 from ..samplers.filters.conformal import Sides
 from ..samplers.filters.filter import apart
 from ..schedules import Grid, Level, Prediction
@@ -65,7 +65,7 @@ def calibrate(
 
     Args:
         model: the model.
-        judge: the filter; RenoiseProbe without a level gets one.
+        judge: the filter; RenoiseProbe without a level gets one, ExcessError without bins those of the data, where these say them.
         data: real samples, of the model's shape.
         held_out: whether the model was not trained on them; noted. If it was, alpha holds for these samples and not for new ones.
         alpha: share of real samples that may be rejected, in (0, 1).
@@ -98,6 +98,10 @@ def calibrate(
         if isinstance(watching, RenoiseProbe) and watching.level is None:
             watching, curve = _with_level(watching, real, cut, progress)
             judge = dataclasses.replace(cast(Any, judge), level=watching.level)
+        bins = getattr(data, "bins", None)
+        if isinstance(watching, ExcessError) and watching.bins is None and bins:
+            judge = dataclasses.replace(cast(Any, judge), bins=bins)
+            watching = dataclasses.replace(watching, bins=bins)
         walked: dict[str, object] = {}
         if isinstance(watching, Scores):
             scores = real.each(

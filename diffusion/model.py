@@ -156,6 +156,11 @@ class Model:
             repr(sampler), repr(guidance), levels, lambda: fingerprint(self.denoiser), all_or_none(lists.get("cond")),
         ))  # fmt: skip
         main = Chunked(self.denoiser, batch, True) if strict else self.denoiser
+        scale = levels[-1].alpha  # a path with scaled data ends at x = alpha x0
+
+        def finish(x: Tensor) -> Tensor:
+            # what is not finite stays so, and is found below
+            return torch.where(torch.isfinite(x), (x / scale).clamp(-1, 1) * scale, x)
 
         def denoise_for(slots: Tensor) -> Field:
             branches = branches_of(main, network, by_branch, slots)
@@ -181,7 +186,7 @@ class Model:
         try:
             for done in fill(
                 walker, denoise_for, levels, seed, self.shape, filters=watching, retries=0 if mark else retries, batch=batch,
-                strict=strict, brownian=brownian, device=device, on_step=lambda moved: bar.update(moved),
+                strict=strict, brownian=brownian, device=device, on_step=lambda moved: bar.update(moved), finish=finish,
             ):  # fmt: skip
                 finite = torch.isfinite(done.x).flatten(1).all(1).cpu()
                 if not bool(finite.all()):
@@ -193,8 +198,7 @@ class Model:
                 spent[done.slots] += done.evaluations
                 attempts[done.slots] = done.attempts
                 kept[done.slots] = done.keep
-                # a path with scaled data ends at x = alpha x0
-                made = (done.x / levels[-1].alpha).clamp(-1, 1)
+                made = (done.x / scale).clamp(-1, 1)
                 shown = done.keep | mark
                 images[done.slots[shown].to(device)] = made[shown.to(device)]
                 record.add(done, made)

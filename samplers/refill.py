@@ -66,7 +66,7 @@ def fill(
     sampler: Sampler, denoise_for: Callable[[Tensor], Denoise], levels: Sequence[Level], seeds: Seeds, shape: Sequence[int], *,
     filters: Sequence[Filter] = (), retries: int = 0, batch: int = 64, strict: bool = False, brownian: bool = False,
     dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
-    on_step: Callable[[int], object] = lambda samples: None,
+    on_step: Callable[[int], object] = lambda samples: None, finish: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Iterator[Finished]:  # fmt: skip
     """Sample every slot, in batches; what a filter rejects is tried again, as attempt 1, 2, ... of the same seed.
 
@@ -86,6 +86,8 @@ def fill(
         brownian: the sampler's noise is that of one Brownian motion per attempt, the same on every grid; see Brownian.
         dtype, device: of the samples.
         on_step: told after each step how many samples have moved, for progress.
+        finish: what is done to x after the last step, before filters see it: cutting pictures to their range, so that a filter judges what
+            is handed out.
 
     Raises:
         ValueError: for values out of range.
@@ -100,14 +102,14 @@ def fill(
         raise ValueError(f"batch is {batch}; allowed: >= 1")
     seed = check_seeds(seeds)
     return _fill(
-        sampler, denoise_for, levels, seed, shape, filters, retries, batch, strict, brownian, dtype, device, on_step
+        sampler, denoise_for, levels, seed, shape, filters, retries, batch, strict, brownian, dtype, device, on_step, finish
     )  # fmt: skip
 
 
 def _fill(
     sampler: Sampler, denoise_for: Callable[[Tensor], Denoise], levels: Sequence[Level], seeds: Tensor, shape: Sequence[int],
     filters: Sequence[Filter], retries: int, batch: int, strict: bool, brownian: bool, dtype: torch.dtype, device: torch.device | str,
-    on_step: Callable[[int], object],
+    on_step: Callable[[int], object], finish: Callable[[Tensor], Tensor],
 ) -> Iterator[Finished]:  # fmt: skip
     table = tabulate(sampler, levels)
     queue = deque((slot, 0) for slot in range(len(seeds)))
@@ -124,6 +126,8 @@ def _fill(
         x = levels[0].sigma * noise(-1, 0)
         memories = [f.init(x, levels) for f in filters]
         for step in trajectory(sampler, denoise, levels, x, path, table=table):
+            if step.last:
+                step.x = finish(step.x)
             own = [replace(step, noise=apart(noise, j)) for j in range(len(filters))]
             memories = [f.update(m, s) for f, m, s in zip(filters, memories, own, strict=True)]
             on_step(real)

@@ -81,7 +81,7 @@ def equal(a, b):
 def test_refill_is_the_same_to_the_bit_in_any_batch(tmp_path, sampler):
     """Pictures, attempts, scores, the table, the rejected pictures and their sheet."""
     model = exact()
-    filters = [cut(model, PROBE, 0.5, sampler=sampler), PathLength(low=-9.0)]
+    filters = [cut(model, PROBE, 0.3, sampler=sampler), PathLength(low=-9.0)]
     how = {"filters": filters, "retries": 40, "sampler": sampler}
     whole = model.sample(SEEDS, **how)
     assert whole.kept.all()
@@ -338,3 +338,20 @@ def test_the_path_in_the_filters_settings_is_the_users():
     out = exact().sample([1], filters=[PROBE], mark=True)
     assert out.settings["filters"][0]["init_args"]["path"] is None
     assert PATH.steps == 400
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The largest absolute value of a picture."""
+
+    def rate(self, x0):
+        return x0.flatten(1).abs().amax(1)
+
+
+@pytest.mark.parametrize("schedule", [None, InputScaled(Cosine(), 2.0)], ids=str)
+def test_a_filter_judges_the_picture_that_is_handed_out(schedule):
+    """Cut to [-1, 1] as it is returned: at the end of an untrained model's path nearly every value is beyond."""
+    model = made() if schedule is None else made(schedule=schedule, row=V())
+    out = model.sample(range(4), [1, 2, 3, 4], filters=[Judged(Largest(), threshold=9.0)], steps=4)
+    assert torch.allclose(out.scores[0], out.images.flatten(1).abs().amax(1), atol=1e-6)
+    assert float(out.scores[0].max()) <= 1.0 + 1e-6

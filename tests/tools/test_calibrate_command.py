@@ -172,7 +172,7 @@ def test_rejected_slots_are_reported(a_run, capsys, tmp_path):
 def test_pictures_without_separate_modes_get_the_filter_that_needs_no_level(a_run, capsys, tmp_path):
     out = printed(capsys, "calibrate", a_run, "--alpha", "0.2", "--check", "0", "--count", "40", "--out", tmp_path)
     assert "so ExcessError is calibrated" in out
-    assert "costs 24 evaluations per attempt; for every sampler of this model" in out
+    assert "costs 32 evaluations per attempt; for every sampler of this model" in out
     assert isinstance(Calibration.load(tmp_path / "ExcessError.json").filter, ExcessError)
     said = fails(
         capsys, "calibrate", a_run, "--alpha", "0.2", "--count", "40", "--filter", "RenoiseProbe", "--out", tmp_path
