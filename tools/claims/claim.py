@@ -41,8 +41,8 @@ class Claim:
 
     Args:
         name: as on the command line.
-        paper: authors and year.
-        arxiv: number of the paper.
+        paper: authors and year; ours is Sfumato.
+        arxiv: number of the paper; empty where there is none.
         promise: what the paper says, in one sentence.
         figure: the paper's own figure, at its scale.
         measurement: claims of one measurement share their cells.

@@ -18,6 +18,7 @@ from . import (
     autoguidance,
     cfg_plus_plus,
     debiased,
+    hallucination_guidance,
     input_scaling,
     limited_interval,
     linear_adaptive,
@@ -25,6 +26,7 @@ from . import (
     min_snr,
     momentum,
     predictor_corrector_guidance,
+    recursive_training,
     zero_terminal_snr,
 )
 from .cells import measure_cells, raw_of
@@ -37,7 +39,8 @@ CLAIMS: dict[str, Claim] = {
     m.CLAIM.name: m.CLAIM
     for m in (
         zero_terminal_snr, min_snr, debiased, log_snr_importance, input_scaling, momentum, limited_interval, cfg_plus_plus,
-        adaptive_guidance, linear_adaptive, predictor_corrector_guidance, autoguidance,
+        adaptive_guidance, linear_adaptive, predictor_corrector_guidance, autoguidance, recursive_training,
+        hallucination_guidance,
     )
 }  # fmt: skip
 
@@ -101,7 +104,8 @@ def _measure(claim: Claim, options: Claims) -> int:
     folder = out / "quick" if options.quick else out
     result = _result(claim, cells, finding, options.quick)
     (folder / f"{claim.name}.json").write_text(_lines(result))
-    print(f"{claim.paper} (arXiv {claim.arxiv}): {claim.promise}\npaper: {claim.figure}\nours:  {finding.ours}")
+    number = f" (arXiv {claim.arxiv})" if claim.arxiv else ""
+    print(f"{claim.paper}{number}: {claim.promise}\npaper: {claim.figure}\nours:  {finding.ours}")
     print(f"{finding.verdict}, by {options.seeds} seeds in {result['minutes']:.1f} minutes")
     if options.quick:
         print("the quick version only shows that it runs: these numbers mean nothing")

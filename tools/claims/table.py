@@ -43,5 +43,6 @@ def as_markdown(claims: Mapping[str, Claim], results: Mapping[str, Mapping[str, 
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for name, claim in claims.items():
         _, paper, *rest, command = _row(claim, results[name])
-        lines.append(f"| [{paper}](https://arxiv.org/abs/{claim.arxiv}) | {' | '.join(rest)} | `{command}` |")
+        source = f"[{paper}](https://arxiv.org/abs/{claim.arxiv})" if claim.arxiv else paper
+        lines.append(f"| {source} | {' | '.join(rest)} | `{command}` |")
     return "\n".join(lines)
