@@ -55,9 +55,9 @@ def generations(folder: Path, data: Source, plan: Recursion) -> dict[str, Any]:
         plan: the rest.
 
     Returns:
-        level: of the probe, None where none was found. By treatment one row per generation: the measures of what its model makes,
-        unfiltered; but for the last also "rejected", "kept" (measures of what is kept) and "removed", the share of the hallucinated
-        that were dropped (None where there are none, or nobody can say).
+        level: of the probe, None where none was found; its recursion is then the unfiltered one. By treatment one row per generation: the
+        measures of what its model makes, unfiltered; but for the last also "rejected", "trained_on" (how many are kept), "kept" (their
+        measures) and "removed", the share of the hallucinated that were dropped (None where there are none, or nobody can say).
     """
     home = folder / "generations"
     home.mkdir(exist_ok=True)
@@ -67,6 +67,9 @@ def generations(folder: Path, data: Source, plan: Recursion) -> dict[str, Any]:
     level = json.loads(found.read_text())
     rows: dict[str, Any] = {"level": level}
     for treatment in TREATMENTS:
+        if treatment == "probe" and level is None:  # it would keep all that the unfiltered recursion keeps
+            rows[treatment] = rows["all"]
+            continue
         rows[treatment] = [
             _generation(home, folder, data, plan, treatment, g, level) for g in range(1, plan.generations + 1)
         ]
@@ -88,7 +91,9 @@ def _generation(
         train(replace(plan.fresh(number), data=data), run, resume=True, progress=False)
     model, block = load(run), number * _APART
     if number == plan.generations:
-        result: dict[str, Any] = _rounded(plan.measure(sampled(model, range(block, block + plan.count), plan.batch).raw))
+        result: dict[str, Any] = _rounded(
+            plan.measure(sampled(model, range(block, block + plan.count), plan.batch).raw)
+        )
     else:
         made = make(treatment, model, plan.count, block, plan.batch, data, level)
         kept = made.x if plan.limit is None else made.x.clamp(-plan.limit, plan.limit)

@@ -1,11 +1,12 @@
 """How many samples are hallucinated by the scale of guidance, at all noise levels and in an interval of them.
 
 Our own question: no paper has this table. Fixed before seeds 0 to 2 were run, on seed 100: the network, its steps, samplers, scales, the
-interval (of six the one with the fewest hallucinations at scale 3), counts, measures, and the rule. On the grid of narrow modes, whose
-classes are its columns, a sample is hallucinated that is further than 6 standard deviations from every mode; it misses its class where it
-is as far from all modes of that. The effect per seed is the mean over the scales above 1 of the logarithm of the rate under CFG over the rate
-under the same CFG in the interval, one sample added to both counts; DDPM and DDIM, hallucinated and missing, are four parts, and the
-smallest effect counts.
+interval (of six the one with the fewest hallucinations of both samplers at scale 3; of two equal ones that with fewer evaluations), counts,
+measures, and the rule. On the grid of narrow modes, whose classes are its columns, a sample is hallucinated that is further than 6 standard
+deviations from every mode; it misses its class where it is as far from all modes of that. The effect per seed is the mean over the scales
+above 1 of the logarithm of the rate under CFG over the rate under the same CFG in the interval, one sample added to both counts; DDPM and
+DDIM, hallucinated and missing, are four parts, and the smallest effect counts. A scale in an interval is less guidance than the same scale
+everywhere, so equal scales are not equal strengths; nearly all samples are of their class at either, so accuracy could not match them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .modes_recipe import by_log_snr
 __all__ = ["CLAIM", "HIGH", "LOW", "SCALES", "effect", "rates"]
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
-LOW, HIGH = 0.15, 1.0  # of the interval, in sigma / alpha
+LOW, HIGH = 0.15, 0.5  # of the interval, in sigma / alpha
 COUNT, POINTS, BLOCK = 5000, 10_000, 2 << 20
 SAMPLERS: dict[str, tuple[Sampler, Grid, int]] = {
     "DDPM": (DDPM("large"), Explicit(STEPS, "index"), len(STEPS)),
@@ -74,9 +75,7 @@ def rates(x: Tensor, labels: Tensor, law: Modes) -> dict[str, float]:
 
 def _row(model: Model, sampler: str, rule: Guidance, count: int) -> dict[str, float]:
     method, grid, steps = SAMPLERS[sampler]
-    x, spent = ends(
-        replace(model, grid=grid), rule, steps, range(BLOCK, BLOCK + count), sampler=method, batch=1000
-    )
+    x, spent = ends(replace(model, grid=grid), rule, steps, range(BLOCK, BLOCK + count), sampler=method, batch=1000)
     found = rates(x, in_turn(model, count), Modes("grid", classes=True))
     return {k: round(v, 6) for k, v in found.items()} | {"evaluations": round(spent, 3)}
 
@@ -139,7 +138,15 @@ def _panels(cells: Cells) -> list[dict[str, Any]]:
             )  # fmt: skip
         y = "off every mode, in %" if what == "off" else "off their class's modes, in %"
         panels.append(
-            {"title": sampler, "x": "scale", "y": y, "log": "x", "ticks": series[0]["x"], "series": series, "legend": not panels}
+            {
+                "title": sampler,
+                "x": "scale",
+                "y": y,
+                "log": "x",
+                "ticks": series[0]["x"],
+                "series": series,
+                "legend": not panels,
+            }
         )
     return panels
 

@@ -2,11 +2,12 @@
 
 Fixed before seeds 0 to 2 were run, on seed 100: networks, steps, counts, grids, measures, treatments, and the rule. Per training seed four
 recursions go on from one first model: unfiltered, thinned at random (2.5 % more are drawn and as many dropped), the paper's filter (as many
-are dropped, those with the highest `TrajectoryVariance.paper()`), and the re-noise probe with a threshold found without labels. A generation
-is measured by what its model makes, before anything is filtered. The promise is the paper's: its filter keeps generations nearer to the data.
-The effect per seed is the logarithm of the distance of the controls in the last generation (their geometric mean, as dropping at random does
-nothing) over that of the paper's filter; on the points the distance is total variation from the law, on the digits Frechet's in the judge's
+are dropped, those with the highest `TrajectoryVariance.paper()`), and the re-noise probe, its threshold found without labels. A generation
+is measured by what its model makes, before anything is filtered. The promise is the paper's: its filter keeps generations near to the data.
+The effect per seed is the logarithm of the distance of the controls in the last generation (their geometric mean, since dropping at random
+does nothing) over that of the paper's filter; of points the distance is total variation from the law, of digits Frechet's in the judge's
 features, and the smaller effect counts. The probe is ours and not the paper's promise: its effects and their verdicts stand in the notes.
+On the digits of seed 100 no level was found for it, so there it keeps all, and its line is the unfiltered one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ...diffusion.frechet import frechet, moments
 from ...diffusion.judge import Judge, train_judge
 from ...guidance import Plain
 from ...samplers import DDPM
-from ...schedules import Constant, Eps, ScaledLinearBeta, Trailing
+from ...schedules import Cosine, Debiased, Trailing, V
 from .claim import Cells, Claim, Finding, plus_minus, verdict, weakest
 from .generations import Recursion, generations
 from .grid_recipe import grid_recipe
@@ -35,7 +36,8 @@ from .treatments import TREATMENTS
 
 __all__ = ["CLAIM", "GENERATIONS", "effects", "pictured"]
 
-GENERATIONS = 5
+# four for the digits, whose networks take most of the time
+GENERATIONS = {"grid": 5, "digits": 4}
 POINTS = 10_000
 NAMES = {"all": "unfiltered", "random": "thinned at random", "paper": "paper's filter", "probe": "re-noise probe"}
 # a picture whose most likely digit is less likely than this to the judge: of real ones few
@@ -43,14 +45,14 @@ UNSURE = 0.9
 
 
 def _recipe(variant: str, seed: int, quick: bool) -> Recipe:
-    """The points' network of `grid_recipe`; of the digits that of `momentum`, without classes and for fewer steps."""
+    """The points' network of `grid_recipe`; of the digits that of `debiased`, without classes and for fewer steps."""
     if variant == "grid":
         return grid_recipe(seed, quick, POINTS)
     torch.manual_seed(seed)
     return Recipe(
         data=Digits(), backbone=UNet(1, 8, 0, width=16, multipliers=(1, 2), blocks=1, attention=()),
-        schedule=ScaledLinearBeta(), row=Eps(), clock=LogSNRClock(), weighting=Constant(Eps()),
-        steps=4 if quick else 300, batch=8 if quick else 64, lr=5e-3, warmup=20, ema=0.97, label_dropout=0.0, seed=seed, threads=1,
+        schedule=Cosine(), row=V(), clock=LogSNRClock(), weighting=Debiased(),
+        steps=4 if quick else 400, batch=8 if quick else 64, lr=5e-3, warmup=50, ema=0.98, label_dropout=0.0, seed=seed, threads=1,
         sampler=DDPM(), grid=Trailing(), sampling_steps=10 if quick else 25, guidance=Plain(), save_every=0, keep=1,
     )  # fmt: skip
 
@@ -87,7 +89,7 @@ def _measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
     return generations(folder, recipe.data, Recursion(
         fresh=fresh, measure=partial(placed, law=law) if kind == "grid" else pictured,
         hallucinated=law.hallucinated if kind == "grid" else None, count=200 if quick else len(recipe.data),
-        generations=2 if quick else GENERATIONS, batch=2000 if kind == "grid" else 500, limit=None if kind == "grid" else 1.0,
+        generations=2 if quick else GENERATIONS[kind], batch=2000 if kind == "grid" else 500, limit=None if kind == "grid" else 1.0,
     ))  # fmt: skip
 
 

@@ -69,7 +69,9 @@ def sampled(model: Model, seeds: Sequence[int], batch: int, judge: Filter | None
     path, n = model.denoiser.schedule, len(seeds)
     levels = model.grid(path, model.steps)
     raw = torch.zeros(n, *model.shape)
-    found = _Walked(raw, torch.zeros(n), raw.clone(), torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.int64))
+    found = _Walked(
+        raw, torch.zeros(n), raw.clone(), torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.int64)
+    )
     for done in fill(
         on_path(model.sampler, path), lambda _: model.denoiser, levels, seeds, model.shape, retries=retries, batch=batch,
         filters=[] if judge is None else [on_path(judge, path)],
@@ -85,7 +87,9 @@ def sampled(model: Model, seeds: Sequence[int], batch: int, judge: Filter | None
 def level_of(model: Model, data: Source) -> float | None:
     """The level of the probe, found on real data without labels; None where there is none."""
     try:
-        found = calibrate(model, RenoiseProbe(), data, held_out=False, alpha=ALPHA, count=min(1000, len(data)), batch=1000)
+        found = calibrate(
+            model, RenoiseProbe(), data, held_out=False, alpha=ALPHA, count=min(500, len(data)), batch=500
+        )
     except ValueError as error:
         if "no level was found" not in str(error):
             raise
