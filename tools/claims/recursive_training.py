@@ -105,8 +105,12 @@ def _judge(cells: Cells) -> Finding:
     notes: dict[str, Any] = {}
     for name, runs in cells.items():
         what, digits = ("off", 3) if name == "grid" else ("unsure", 1)
+        levels = [c["level"] for c in runs.values()]
+        names = NAMES | (
+            {"probe": "re-noise probe (no level found: unfiltered)"} if levels == [None] * len(levels) else {}
+        )
         ends = ", ".join(
-            f"{NAMES[t]} {plus_minus([c[t][-1]['distance'] for c in runs.values()], digits)} "
+            f"{names[t]} {plus_minus([c[t][-1]['distance'] for c in runs.values()], digits)} "
             f"({plus_minus([100 * c[t][-1][what] for c in runs.values()], 1)} %)"
             for t in TREATMENTS
         )
@@ -120,7 +124,7 @@ def _judge(cells: Cells) -> Finding:
         notes[name] = {
             "probe": {"values": [round(v, 4) for v in probe], "verdict": verdict(probe)},
             "random_against_all": {"values": [round(v, 4) for v in apart], "verdict": verdict(apart)},
-            "levels": [c["level"] for c in runs.values()],
+            "levels": levels,
         }  # fmt: skip
     return weakest(parts, "; ".join(said), notes)
 
