@@ -92,9 +92,9 @@ def test_kept_samples_are_what_was_kept(tmp_path):
 
 def test_treatments_keep_the_count_and_drop_what_they_should(trained):
     data, count = Modes("grid", 200), 200
-    made = {t: make(t, trained, count, 5, 100, data, 5.0) for t in TREATMENTS}
-    extra = extra_of(count)
-    assert (extra, extra_of(100_000)) == (5, 2500)
+    made = {t: make(t, trained, count, 5, 100, data, 5.0) for t in (*TREATMENTS, "more")}
+    extra = extra_of("paper", count)
+    assert (extra, extra_of("more", count), extra_of("paper", 100_000)) == (5, 13, 2500)
     assert all(len(m.x) == count for m in made.values())
     # the same noise: the first slots are the same samples
     assert torch.equal(made["all"].raw, made["random"].raw[:count])
@@ -102,7 +102,9 @@ def test_treatments_keep_the_count_and_drop_what_they_should(trained):
     scores = sampled(trained, range(5, 5 + count + extra), 100, TrajectoryVariance.paper()).score
     assert made["paper"].dropped.nonzero().flatten().tolist() == sorted(scores.argsort()[count:].tolist())
     assert int(made["random"].dropped.sum()) == extra
-    for name in ("random", "paper"):
+    assert int(made["more"].dropped.sum()) == 13
+    assert made["more"].dropped[made["paper"].dropped.nonzero()].float().mean() > 0.5
+    for name in ("random", "paper", "more"):
         assert torch.equal(made[name].x, made[name].raw[~made[name].dropped])
     probe = made["probe"]
     assert torch.equal(probe.x[~probe.dropped], probe.raw[~probe.dropped])
@@ -159,7 +161,7 @@ def _cell(**last):
         "level": 5.0,
         **{
             t: [{"distance": 0.1, "off": 0.03, "unsure": 0.1}, {"distance": last[t], "off": 0.1, "unsure": 0.1}]
-            for t in TREATMENTS
+            for t in last
         },
     }
 
@@ -169,10 +171,11 @@ def test_the_controls_are_taken_together_and_the_weaker_part_counts():
     assert effects(cell, "paper") == pytest.approx(math.log(4))
     assert effects(cell, "probe") == pytest.approx(0)
     claim = CLAIMS["recursive-training"]
-    good = {seed: _cell(all=0.4, random=0.4, paper=0.1 + 0.01 * seed, probe=0.1) for seed in range(3)}
-    bad = {seed: _cell(all=0.4, random=0.4, paper=0.8 + 0.01 * seed, probe=0.1) for seed in range(3)}
+    good = {seed: _cell(all=0.4, random=0.4, paper=0.1 + 0.01 * seed, probe=0.1, more=0.2) for seed in range(3)}
+    bad = {seed: _cell(all=0.4, random=0.4, paper=0.8 + 0.01 * seed, probe=0.1, more=0.2) for seed in range(3)}
     assert claim.judge({"grid": good, "digits": good}).verdict == HELD
     finding = claim.judge({"grid": good, "digits": bad})
     assert finding.verdict == FAILED
     assert finding.values[0] == pytest.approx(math.log(0.5))
     assert finding.notes["digits"]["probe"]["values"] == [1.3863] * 3
+    assert finding.notes["grid"]["probe_against_more"]["values"] == [0.6931] * 3

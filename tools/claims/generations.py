@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Recursion:
         generations: in all, the first included, >= 2.
         batch: samples at a time.
         limit: kept samples are cut to plus or minus so much; None: not at all.
+        treatments: see `make`.
     """
 
     fresh: Callable[[int], Recipe]
@@ -44,6 +45,7 @@ class Recursion:
     generations: int
     batch: int
     limit: float | None = None
+    treatments: Sequence[str] = TREATMENTS
 
 
 def generations(folder: Path, data: Source, plan: Recursion) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def generations(folder: Path, data: Source, plan: Recursion) -> dict[str, Any]:
         _write(found, level_of(load(folder), data))
     level = json.loads(found.read_text())
     rows: dict[str, Any] = {"level": level}
-    for treatment in TREATMENTS:
+    for treatment in plan.treatments:
         if treatment == "probe" and level is None:  # it would keep all that the unfiltered recursion keeps
             rows[treatment] = rows["all"]
             continue
