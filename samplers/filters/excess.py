@@ -13,7 +13,7 @@ from ...schedules.level import Level
 from ...schedules.schedule import Schedule
 from ..state import Denoise
 from ..trajectory import Step
-from .filter import Verdict, bounded
+from .filter import Sampling, Verdict, bounded
 
 __all__ = ["ExcessError"]
 
@@ -82,6 +82,10 @@ class ExcessError:
             raise ValueError("ExcessError needs the schedule of the model: ExcessError(..., path=Cosine())")
         return [self.path.at_log_snr(level) for level in self.levels]
 
+    def check(self, sampling: Sampling) -> None:
+        """Refuse to be asked without a path (ValueError)."""
+        _ = self.at
+
     def score(self, x0: Tensor, denoise: Denoise, noise: Callable[[int], Tensor]) -> Tensor:
         """The error in excess of what the model expects, in units of the noise, float (B,).
 
@@ -91,16 +95,19 @@ class ExcessError:
             noise: draw -> standard normals like x0; draws 0 to k len(levels) - 1 are taken.
         """
         at, ask = self.at, getattr(denoise, "plain", denoise)
+        dtype = torch.promote_types(x0.dtype, torch.float32)
         if self.bins is not None:
-            x0 = ((x0.clamp(-1, 1) + 1) * ((self.bins - 1) / 2)).round() * (2 / (self.bins - 1)) - 1
-        total = torch.zeros(len(x0), dtype=torch.promote_types(x0.dtype, torch.float32), device=x0.device)
+            step = 2 / (self.bins - 1)
+            x0 = (((x0.to(dtype).clamp(-1, 1) + 1) / step).round() * step - 1).to(x0.dtype)
+        total = torch.zeros(len(x0), dtype=dtype, device=x0.device)
         for place, level in enumerate(at):
             for draw in range(self.k):
                 eps = noise(place * self.k + draw)
-                # sigma > 0: the predicted noise is read off x0, which every row knows there
+                # read off x0, which every row knows where there is noise
                 back = ask(level.alpha * x0 + level.sigma * eps, level).x0
-                believed = eps + (level.alpha / level.sigma) * (x0 - back)
-                total += (believed * (believed - eps)).to(total.dtype).flatten(1).mean(1)
+                eps, off = eps.to(dtype), x0.to(dtype) - back.to(dtype)
+                believed = eps + (level.alpha / level.sigma) * off
+                total += (believed * (believed - eps)).flatten(1).mean(1)
         return total / (len(at) * self.k)
 
     def init(self, x: Tensor, levels: Sequence[Level]) -> Tensor:

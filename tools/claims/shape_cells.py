@@ -81,6 +81,12 @@ def _picked(found: Found, most: int) -> Tensor:
 
 
 def measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """The raw numbers of a trained cell, and pictures of the first.
+
+    Args:
+        folder: of the run.
+        recipe: that was trained.
+    """
     model, small = load(folder, allow=["sfumato"]), recipe.steps <= 100
     network = model.denoiser.eval()
     count, most, real_count, plant_count = (40, 30, 60, 20) if small else (PICTURES, LOOKED_AT, REAL, PLANTED)

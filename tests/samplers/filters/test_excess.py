@@ -187,3 +187,23 @@ def test_mistakes_are_refused(wrong, said):
 def test_without_a_path_it_refuses_before_anything_is_asked():
     with pytest.raises(ValueError, match="needs the schedule of the model"):
         ExcessError().init(torch.zeros(1, 2), [])
+
+
+def test_half_precision_pictures_are_scored_in_single():
+    """What is rounded is the picture and the answer, not the sum: as a double of the same rounded numbers."""
+    x = (0.5 * torch.randn(4, 300, generator=torch.Generator().manual_seed(21))).half()
+
+    def net(z, level):
+        return Prediction.pair(gaussian(0.0, 0.5)(z.double(), level).x0.half(), z)
+
+    def noise(draw, dtype=torch.float16):
+        return noise_of(x.double())(draw).half().to(dtype)
+
+    def exact(z, level):
+        return net(z.half(), level)
+
+    judge = ExcessError(path=Cosine(), bins=256)
+    own = judge.score(x, net, noise)
+    assert own.dtype == torch.float32
+    same = judge.score(x.double(), exact, lambda draw: noise(draw, torch.float64))
+    assert torch.allclose(own.double(), same, atol=0.01)
