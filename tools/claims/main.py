@@ -24,9 +24,11 @@ from . import (
     linear_adaptive,
     log_snr_importance,
     min_snr,
+    mode_interpolation,
     momentum,
     predictor_corrector_guidance,
     recursive_training,
+    renoise_probe,
     zero_terminal_snr,
 )
 from .cells import measure_cells, raw_of
@@ -39,8 +41,8 @@ CLAIMS: dict[str, Claim] = {
     m.CLAIM.name: m.CLAIM
     for m in (
         zero_terminal_snr, min_snr, debiased, log_snr_importance, input_scaling, momentum, limited_interval, cfg_plus_plus,
-        adaptive_guidance, linear_adaptive, predictor_corrector_guidance, autoguidance, recursive_training,
-        hallucination_guidance,
+        adaptive_guidance, linear_adaptive, predictor_corrector_guidance, autoguidance, mode_interpolation, renoise_probe,
+        recursive_training, hallucination_guidance,
     )
 }  # fmt: skip
 
