@@ -33,8 +33,8 @@ SAMPLERS: dict[str, tuple[Sampler, Grid, int]] = {
 WINDOWS = (3, 4, 5, 6, 8, 10, 15, 30)
 # the rule of `renoise-probe`
 NOISINGS, ALPHA, MARGIN = 32, 0.01, 1.5
-# samples per sampler: more on a line, where few are hallucinations
-_COUNT, _COUNT_LINE, _BATCH, _CALIBRATION = 10_000, 20_000, 5000, 2000
+# samples per sampler, samples at a time, and real ones to calibrate with
+_COUNT, _BATCH, _CALIBRATION = 10_000, 5000, 2000
 _SHOWN = 400
 
 
@@ -86,7 +86,7 @@ def measure_modes(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """
     model, small = load(folder), recipe.steps <= 100
     data = cast(Modes, recipe.data)
-    count = 100 if small else _COUNT if data.shape[0] == 2 else _COUNT_LINE
+    count = 100 if small else _COUNT
     real = Modes(data.kind, 1000 if small else _CALIBRATION, seed=1)
     # an untrained network brings nothing back from anywhere
     asked = {k: RenoiseProbe(level=5.0 if small else None, k=k) for k in (8, NOISINGS)}
