@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...diffusion import Model, Recipe, calibrate, load
+from ...diffusion.probe_level import CUT as PROBE_CUT
 from ...samplers import DDIM, DDPM, GHVB, Sampler, on_path
 from ...samplers.filters import Filter, PathLength, RenoiseProbe, TrajectoryVariance
 from ...samplers.refill import fill
@@ -19,7 +20,7 @@ from .hallucinations import auc, between, kept_at_removed, outcome, removed_at_k
 from .modes import FAR, Modes
 from .modes_recipe import ENTRIES, by_log_snr, evenly
 
-__all__ = ["ALPHA", "MARGIN", "NOISINGS", "SAMPLERS", "WINDOWS", "measure_modes", "statistics"]
+__all__ = ["ALPHA", "CUT", "MARGIN", "NOISINGS", "SAMPLERS", "WINDOWS", "measure_modes", "statistics"]
 
 # name -> sampler, grid, steps; those of few steps begin where alpha^2 is 1e-4
 SAMPLERS: dict[str, tuple[Sampler, Grid, int]] = {
@@ -32,9 +33,9 @@ SAMPLERS: dict[str, tuple[Sampler, Grid, int]] = {
 # steps at the end that a statistic of the trajectory looks at; the authors' code has 10
 WINDOWS = (3, 4, 5, 6, 8, 10, 15, 30)
 # the rule of `renoise-probe`
-NOISINGS, ALPHA, MARGIN = 32, 0.01, 1.5
+NOISINGS, ALPHA, MARGIN, CUT = 32, 0.01, 1.75, 8.0
 # samples per sampler, samples at a time, and real ones to calibrate with
-_COUNT, _BATCH, _CALIBRATION = 10_000, 5000, 2000
+_COUNT, _BATCH, _CALIBRATION = 10_000, 5000, 10_000
 _SHOWN = 400
 
 
@@ -90,7 +91,11 @@ def measure_modes(folder: Path, recipe: Recipe) -> dict[str, Any]:
     real = Modes(data.kind, 1000 if small else _CALIBRATION, seed=1)
     # an untrained network brings nothing back from anywhere
     asked = {k: RenoiseProbe(level=5.0 if small else None, k=k) for k in (8, NOISINGS)}
-    found = {k: calibrate(model, f, real, held_out=True, alpha=ALPHA, batch=1000) for k, f in asked.items()}
+    found = {
+        k: calibrate(
+            model, f, real, held_out=True, alpha=ALPHA, count=len(real), cut=CUT if k == NOISINGS else PROBE_CUT, batch=1000
+        ) for k, f in asked.items()
+    }  # fmt: skip
     probes = {k: cast(RenoiseProbe, f.calibration.filter) for k, f in found.items()}
     raw: dict[str, Any] = {
         "level": probes[NOISINGS].level, "threshold": {str(k): p.threshold for k, p in probes.items()},
