@@ -5,11 +5,11 @@ The rule: the level before the first at which the 99th percentile of real sample
 labels or without); the conformal threshold of alpha 0.01 on 10,000 held-out real samples, times 1.75. So it rejects fewer real samples than
 the conformal one, and admits modes that are wider than the data's, as those of every network were.
 
-Fixed before seed 0 was looked at: the rule above, found on networks of training seed 100 (grid, line) with their labels; data, samplers, how
-many samples, what a hallucination is (see `mode-interpolation`), and how it is judged. One threshold per model serves all of its samplers.
-Per seed the effect is the share removed less .95, and the share kept less .96, in the worst of all variants and samplers; the smaller one
-counts. A network must be trained well enough: with 4,000 steps on "gap" (seed 100, 5 to 9 % hallucinations, most near modes) it removed a
-third, so how often each hallucinates stands beside every figure.
+Fixed before seed 0 was looked at: the rule above, found on networks of training seed 100 (grid, line) with their labels; data, samplers,
+how many samples, what a hallucination is (see `mode-interpolation`), and how it is judged. One threshold per model serves all of its
+samplers. Per seed the effect is the share removed less .95, and the share kept less .96, in the worst of all variants and samplers; the
+smaller one counts. A network must be trained well enough: with 4,000 steps on "gap" (seed 100, 5 to 9 % hallucinations, most near modes)
+it removed a third, so how often each hallucinates stands beside every figure.
 """
 
 from __future__ import annotations
