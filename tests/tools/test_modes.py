@@ -148,6 +148,6 @@ def test_the_full_recipe_fits_together():
     check_recipe(modes_recipe("line", 0, False))
     recipe = modes_recipe("grid", 0, False)
     check_recipe(recipe)
-    assert (recipe.steps, recipe.batch, len(recipe.data)) == (15_000, 512, 100_000)
+    assert (recipe.steps, recipe.batch, len(recipe.data)) == (30_000, 512, 100_000)
     with pytest.raises(ValueError, match="variant is 'ring'; allowed: line"):
         modes_recipe("ring", 0, False)
