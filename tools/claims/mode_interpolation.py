@@ -49,15 +49,15 @@ def _judge(cells: Cells) -> Finding:
             "windows": [w for w, _ in best],
             "dropped 2.44 %": [s["dropped"]["removed"] for s in own],
             "kept at 95 % removed": [best_window(s["statistics"]["variance"], "kept")[1] for s in own],
-            "between nearest modes": [s["between"]["nearest"] for s in own],
-            "between next": [s["between"]["next"] for s in own],
+            "between nearest modes": [(s["between"] or {}).get("nearest") for s in own],
+            "between next": [(s["between"] or {}).get("next") for s in own],
             "of all that is between": [run["chance"] for run in runs.values()],
             "best by sampler": {
                 sampler: {
                     name: [round(best_window(r["samplers"][sampler]["statistics"][name])[1], 3) for r in runs.values()]
                     for name in ("variance", "weighted", "path")
                 }
-                for sampler in own and next(iter(runs.values()))["samplers"]
+                for sampler in next(iter(runs.values()))["samplers"]
             },
             "rate by sampler": {
                 sampler: [r["samplers"][sampler]["rate"] for r in runs.values()]
