@@ -29,6 +29,7 @@ from . import (
     predictor_corrector_guidance,
     recursive_training,
     renoise_probe,
+    simple_shapes,
     zero_terminal_snr,
 )
 from .cells import measure_cells, raw_of
@@ -42,7 +43,7 @@ CLAIMS: dict[str, Claim] = {
     for m in (
         zero_terminal_snr, min_snr, debiased, log_snr_importance, input_scaling, momentum, limited_interval, cfg_plus_plus,
         adaptive_guidance, linear_adaptive, predictor_corrector_guidance, autoguidance, mode_interpolation, renoise_probe,
-        recursive_training, hallucination_guidance,
+        simple_shapes, recursive_training, hallucination_guidance,
     )
 }  # fmt: skip
 
