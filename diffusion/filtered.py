@@ -95,12 +95,12 @@ class Filtered:
             )
         return lines
 
-    def warn(self, lost: int, slots: int, retries: int, stacklevel: int) -> None:
+    def warn(self, lost: int, slots: int, retries: int | None, stacklevel: int) -> None:
         """Say that slots were lost, or that so much is rejected that the model should be mended.
 
         Args:
             lost: slots without a picture, of `slots` in all.
-            retries: that each had.
+            retries: that each had; None: rejected pictures stay where they are, marked.
             stacklevel: of the warning.
         """
         many = len(self.tries) >= ENOUGH and self.rate > TOO_MANY
@@ -110,15 +110,11 @@ class Filtered:
         said = (
             f"filters rejected {self.rate:.0%} of {len(self.tries)} attempts (95 % confidence {low:.0%} to {high:.0%})"
         )
-        gone = (
-            f"{lost} of {slots} slots have no picture: all {retries + 1} attempts at each were rejected; "
-            if lost
-            else ""
-        )
-        fix = (
-            "mend the model (more training, more steps, less guidance) rather than filter it, or calibrate again; mark=True shows what was "
-            "rejected"
-        )
+        tries = f"all {retries + 1} attempts at each were" if retries else "the one attempt at each was"
+        gone = f"{lost} of {slots} slots have no picture: {tries} rejected; " if lost and retries is not None else ""
+        fix = "mend the model (more training, more steps, less guidance) rather than filter it, or calibrate again"
+        if retries is not None:
+            fix += "; mark=True shows what was rejected"
         warnings.warn(f"{gone}{said}; {fix}", stacklevel=stacklevel + 1)
 
     def save_csv(self, path: str | Path, seeds: Sequence[int], labels: Sequence[int] | None) -> None:

@@ -185,7 +185,7 @@ class Model:
         bar = progress_bar(len(seed) * steps, 0, "sampling", progress, leave=False)
         try:
             for done in fill(
-                walker, denoise_for, levels, seed, self.shape, filters=watching, retries=0 if mark else retries, batch=batch,
+                walker, denoise_for, levels, seed, self.shape, filters=watching, retries=min(retries, 0) if mark else retries, batch=batch,
                 strict=strict, brownian=brownian, device=device, on_step=lambda moved: bar.update(moved), finish=finish,
             ):  # fmt: skip
                 finite = torch.isfinite(done.x).flatten(1).all(1).cpu()

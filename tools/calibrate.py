@@ -123,7 +123,8 @@ def _found(model: Model, source: Source, held: bool, options: CalibrateFilter) -
         return of(RenoiseProbe())
     except NoLevel:
         print(
-            f"these pictures have no level for RenoiseProbe (no ratio crosses {options.cut:g}), so ExcessError is calibrated"
+            f"these pictures have no level for RenoiseProbe (no ratio crosses {options.cut:g}), so ExcessError is calibrated, which sees a "
+            "part of what does not fit together as a whole, and no empty pictures"
         )
         return of(ExcessError())
 

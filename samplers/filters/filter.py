@@ -90,14 +90,14 @@ def bounded(score: Tensor, most: float, least: float = -math.inf) -> Verdict:
     score = score.detach().cpu()
     keep = (score <= most) & (score >= least)
     return Verdict(
-        keep, score, ["" if k else _why(s, most) for s, k in zip(score.tolist(), keep.tolist(), strict=True)]
+        keep, score, ["" if k else _why(s, most, least) for s, k in zip(score.tolist(), keep.tolist(), strict=True)]
     )
 
 
-def _why(score: float, most: float) -> str:
+def _why(score: float, most: float, least: float) -> str:
     if math.isnan(score):
         return "no number"
-    return f"score {score:.4g} is above {most:.4g}" if score > most else f"score {score:.4g} is below the least"
+    return f"score {score:.4g} is above {most:.4g}" if score > most else f"score {score:.4g} is below {least:.4g}"
 
 
 def apart(noise: Noise, place: int) -> Noise:

@@ -237,7 +237,7 @@ def test_lost_slots_are_warned_of_where_sample_was_called(model):
     assert out.attempts.tolist() == [2, 2, 2]
     assert out.reasons[0].startswith("Judged: score")
     assert len(out.filtered.tries) == 9
-    with pytest.warns(UserWarning, match="all 1 attempts at each were rejected"):
+    with pytest.warns(UserWarning, match="the one attempt at each was rejected"):
         model.sample([1], [1], filters=[Judged(Mean(), -9.0)], retries=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

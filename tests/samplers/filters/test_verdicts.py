@@ -14,7 +14,7 @@ def test_bounds_belong_to_what_is_kept_and_nan_does_not():
     verdict = bounded(torch.tensor([0.5, 1.0, 2.0, 2.5, math.nan, math.inf]), 2.0, 1.0)
     assert verdict.keep.tolist() == [False, True, True, False, False, False]
     assert verdict.reasons == [
-        "score 0.5 is below the least", "", "", "score 2.5 is above 2", "no number", "score inf is above 2"
+        "score 0.5 is below 1", "", "", "score 2.5 is above 2", "no number", "score inf is above 2"
     ]  # fmt: skip
     assert bounded(torch.tensor([math.inf, -math.inf, math.nan]), math.inf).keep.tolist() == [True, True, False]
 
