@@ -113,8 +113,8 @@ def draw_panels(panels: Sequence[Mapping[str, Any]], title: str, path: Path) -> 
 
     Args:
         panels: each with title, x and y (labels), series (each with x, y, and optionally name, color, a number or None for black,
-            style, and band, a lower and an upper line), and optionally log ("x", "y" or "xy"), ticks (of x), level (a height
-            and its name) and legend (whether to show one, True).
+            style, and band, a lower and an upper line), and optionally log ("x", "y" or "xy"), ticks (of x), names (of the
+            ticks), level (a height and its name) and legend (whether to show one, True).
         title: of the figure.
         path: of the PNG.
     """
@@ -133,7 +133,9 @@ def draw_panels(panels: Sequence[Mapping[str, Any]], title: str, path: Path) -> 
         for axis in panel.get("log", ""):
             axes.set(**{f"{axis}scale": "log"})
         if "ticks" in panel:
-            axes.set_xticks(panel["ticks"], [f"{v:g}" for v in panel["ticks"]])
+            names = panel.get("names")
+            tilted: dict[str, Any] = {"rotation": 35, "ha": "right"} if names else {}
+            axes.set_xticks(panel["ticks"], names or [f"{v:g}" for v in panel["ticks"]], **tilted)
             axes.set_xticks([], minor=True)
         axes.set(xlabel=panel["x"], ylabel=panel["y"], title=panel["title"])
         axes.margins(y=0.12)

@@ -134,8 +134,8 @@ def _panels(cells: Cells) -> list[dict[str, Any]]:
         ]
         panels.append(
             {
-                "title": sampler, "x": "statistic", "y": "AUC of repeats at equal count", "series": series,
-                "ticks": list(range(len(names))), "level": (0.5, "nothing"), "legend": sampler == "DDIM-50",
+                "title": f"{sampler}, a dot per training seed", "x": "", "y": "AUC of repeats at equal count", "series": series,
+                "ticks": list(range(len(names))), "names": names, "level": (0.5, "nothing"), "legend": False,
             }
         )  # fmt: skip
     return panels
