@@ -221,7 +221,9 @@ class _Real:
                 labels = given.tolist() if self.condition == "labels" and given is not None else None
                 conditions = model.conditions(labels, len(index))
                 field = Field({name: Branch(network, c) for name, c in conditions.items()}, rule, len(index))
-                found.append(look(x.to(model.device), field, self._noise(index, salt)).float().cpu())
+                scores = look(x.to(model.device), field, self._noise(index, salt)).cpu()
+                # as exact as they are judged: rounded, a threshold may end below the score that it was read from
+                found.append(scores.to(torch.promote_types(scores.dtype, torch.float32)))
                 self.spent += int(field.spent.sum())
                 bar.update(len(index))
         return torch.cat(found)

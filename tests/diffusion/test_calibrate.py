@@ -19,6 +19,7 @@ from sfumato.samplers.filters import (
     TrajectoryVariance,
     Verdict,
     conformal_bounds,
+    judge_pictures,
 )
 from sfumato.schedules import Cosine, Stream, V, gaussian, karras
 from sfumato.schedules.noise import permutation
@@ -199,6 +200,21 @@ def test_both_sides_and_bounds_that_were_there_before(model):
     assert upper.bounds == (-math.inf, conformal_bounds(ink, 0.1)[1])
     probe = found_by(model, RenoiseProbe(2.0, threshold=9.0, least=8.0, k=2)).calibration
     assert probe.bounds == found_by(model).calibration.bounds
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """Answers in double precision, with a number that single precision rounds down."""
+
+    def rate(self, x0):
+        return torch.full((len(x0),), 0.7, dtype=torch.float64)
+
+
+def test_a_threshold_is_as_exact_as_the_scores_that_are_judged(model):
+    """Otherwise a judge that says the same of every picture would have all of them rejected, real ones too."""
+    found = found_by(model, Judged(Doubtful())).calibration
+    assert found.bounds == (-math.inf, 0.7)
+    assert judge_pictures(found.filter, DATA.batch(torch.arange(5)).x).keep.all()
 
 
 def test_all_samples_are_taken_where_fewer_are_there(model):
