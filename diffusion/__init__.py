@@ -6,6 +6,7 @@ from .clocks import Clock, LogSNRClock, TimeClock
 from .data import Batch, Digits, ImageFolder, Source
 from .denoiser import Denoiser
 from .filtered import Filtered, Try
+from .fingerprint import fingerprint
 from .guidance_fit import Cosines, fit_linear, measure_cosines
 from .interrupt import Interrupted
 from .learned_variance import Hybrid, VariationalBound
@@ -46,6 +47,7 @@ __all__ = [
     "UNet",
     "VariationalBound",
     "calibrate",
+    "fingerprint",
     "fit_linear",
     "load",
     "measure_cosines",

@@ -13,11 +13,10 @@ import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from oracles import Mixture
 
-from sfumato.diffusion import TimeClock
+from sfumato.diffusion import TimeClock, fingerprint
 from sfumato.diffusion.calibrate import calibrate
 from sfumato.diffusion.data import Batch
 from sfumato.diffusion.denoiser import Denoiser
-from sfumato.diffusion.fingerprint import fingerprint
 from sfumato.diffusion.model import Model
 from sfumato.diffusion.probe_level import candidates, find_level
 from sfumato.guidance import Plain
