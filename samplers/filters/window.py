@@ -69,4 +69,9 @@ def weights(
         half = abs(at[b] - at[a]) / 2
         if math.isfinite(half):  # a first step at pure noise stands for no stretch of log-SNR that could be measured
             found[a], found[b] = found[a] + half, found[b] + half
+    if sum(w > 0 for w in found) < least:
+        raise ValueError(
+            f"{name} sees {sum(w > 0 for w in found)} step(s) of these {len(at)} that stand for a stretch of log-SNR (the first begins at pure "
+            f"noise) and needs {least}: take more steps, or weight='steps'"
+        )
     return found

@@ -176,6 +176,18 @@ def test_variance_on_a_gaussian_is_closed_form():
     assert float(verdict.score) == pytest.approx(sum((v - mean) ** 2 for v in inside) / len(inside), rel=0.02)
 
 
+def test_a_first_step_at_pure_noise_is_none_of_the_two_that_are_needed():
+    """It stands for no stretch of log-SNR; with one other step there would be nothing to weigh, and every sample were "no number"."""
+    x = torch.zeros(1, 1)
+    levels = trailing(RectifiedFlow(), 2)
+    with pytest.raises(ValueError, match=r"sees 0 step\(s\) of these 2 that stand for a stretch of log-SNR"):
+        TrajectoryVariance(low=-math.inf).init(x, levels)
+    assert TrajectoryVariance.paper().init(x, levels).weights == [1.0, 1.0]
+    three = TrajectoryVariance(low=-math.inf).init(x, trailing(RectifiedFlow(), 3)).weights
+    assert three[0] == 0.0
+    assert three[1] == three[2] > 0.0
+
+
 def test_windows_are_refused_with_the_reason():
     x = torch.zeros(1, 1)
     with pytest.raises(
