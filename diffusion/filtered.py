@@ -73,8 +73,8 @@ class Filtered:
 
     @property
     def estimate(self) -> float | None:
-        """About which share of what the model makes is no data, (rate - alpha) / (1 - alpha): too much rather than too little, since a
-        model's good pictures are wider spread than the data. None unless the one filter is calibrated."""
+        """What is rejected beyond what real pictures may be, (rate - alpha) / (1 - alpha). Some of it is good pictures, which a model spreads
+        wider than the data; what the filter does not see is not in it. None unless the one filter is calibrated."""
         if len(self.alphas) != 1 or self.alphas[0] is None or not self.tries:
             return None
         return max(self.rate - self.alphas[0], 0.0) / (1 - self.alphas[0])
@@ -90,8 +90,8 @@ class Filtered:
         ]
         if self.estimate is not None:
             lines.append(
-                f"real pictures would be rejected in at most {self.alphas[0]:.1%}, so about {self.estimate:.1%} of what the model makes "
-                "is none, or less"
+                f"real pictures like those of the calibration are rejected in at most {self.alphas[0]:.1%}; about {self.estimate:.1%} of "
+                "what the model makes is rejected beyond that (what the filter does not see is not counted)"
             )
         return lines
 
@@ -157,12 +157,16 @@ class Record:
             return
         slots, attempts = done.slots.tolist(), done.attempts.tolist()
         columns = [v.score.tolist() for v in done.verdicts]
+        new: list[tuple[int, int, Tensor]] = []
         for i, (slot, attempt, kept) in enumerate(zip(slots, attempts, done.keep.tolist(), strict=True)):
             reason = "; ".join(filter(None, (v.reasons[i] for v in done.verdicts)))
             self._tries.append(Try(slot, attempt, kept, tuple(c[i] for c in columns), reason))
             if not kept:
-                self._pictures.append((slot, attempt, images[i].cpu()))
-        self._pictures = sorted(self._pictures, key=lambda p: p[:2])[:MOST]
+                new.append((slot, attempt, images[i]))
+        first = sorted([*self._pictures, *new], key=lambda p: p[:2])[:MOST]
+        there = {p[:2] for p in self._pictures}
+        # copied, for a view would keep its whole batch in memory
+        self._pictures = [p if p[:2] in there else (*p[:2], p[2].to("cpu", copy=True)) for p in first]
 
     def result(self) -> Filtered:
         """All of it."""

@@ -55,7 +55,8 @@ def test_what_real_pictures_are_rejected_for_is_taken_off():
 def test_words():
     assert tried(20, 100).words() == ["20 of 100 attempts rejected by A (20.0%; 95 % confidence 13.3% to 28.9%)"]
     assert tried(20, 100, (0.1,)).words()[1] == (
-        "real pictures would be rejected in at most 10.0%, so about 11.1% of what the model makes is none, or less"
+        "real pictures like those of the calibration are rejected in at most 10.0%; about 11.1% of what the model makes is rejected beyond "
+        "that (what the filter does not see is not counted)"
     )
     assert tried(1, 4, (None, None)).words()[0].startswith("1 of 4 attempts rejected by A, A (25.0%;")
 
@@ -146,6 +147,15 @@ def test_the_first_rejected_pictures_are_kept_whatever_comes_first():
         assert found.shown == tuple(range(MOST))
         assert len(found.tries) == MOST + 6
     assert Record([]).result().pictures.numel() == 0
+
+
+def test_a_rejected_picture_does_not_hold_its_batch_in_memory():
+    """64 of them, each of another batch, would hold 64 batches."""
+    record, batch = Record([PROBE]), torch.ones(2, 1, 2, 2)
+    record.add(finished([0, 1], [0, 0], [True, False], [[0.5, 1.0]], [["", "P"]]), batch)
+    batch.zero_()
+    assert record.result().pictures.mean() == 1.0
+    assert record._pictures[0][2].untyped_storage().nbytes() == 4 * 4
 
 
 def test_names_are_told_apart():
