@@ -73,8 +73,8 @@ class Filtered:
 
     @property
     def estimate(self) -> float | None:
-        """What is rejected beyond what real pictures may be, (rate - alpha) / (1 - alpha). Some of it is good pictures, which a model spreads
-        wider than the data; what the filter does not see is not in it. None unless the one filter is calibrated."""
+        """What is rejected beyond what real pictures may be, (rate - alpha) / (1 - alpha). Some of it is good pictures, which a model
+        spreads wider than the data; what the filter does not see is not in it. None unless the one filter is calibrated."""
         if len(self.alphas) != 1 or self.alphas[0] is None or not self.tries:
             return None
         return max(self.rate - self.alphas[0], 0.0) / (1 - self.alphas[0])

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..schedules.noise import permutation
 from .data import Batch, Source
 
-__all__ = ["Split", "held_out"]
+__all__ = ["Split", "held_out", "shared"]
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,15 @@ class Split:
 def held_out(data: Source) -> Source | None:
     """The samples that were held out of a training set; None where there are none."""
     return replace(data, part="held_out") if isinstance(data, Split) and data.part == "train" else None
+
+
+def shared(trained: Source, data: Source) -> bool:
+    """Whether two sets may hold the same samples, as far as can be told: of one source, and not the two parts of one split."""
+    if isinstance(trained, Split) and isinstance(data, Split) and trained.part != data.part:
+        if replace(data, part=trained.part).fingerprint == trained.fingerprint:
+            return False
+    return _root(trained).fingerprint == _root(data).fingerprint
+
+
+def _root(data: Source) -> Source:
+    return _root(data.source) if isinstance(data, Split) else data

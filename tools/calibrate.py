@@ -14,7 +14,7 @@ import torch
 from ..diffusion import Found, Model, Samples, Source, calibrate, load
 from ..diffusion.calibrate import Condition
 from ..diffusion.probe_level import CUT, NoLevel
-from ..diffusion.split import held_out
+from ..diffusion.split import held_out, shared
 from ..guidance import Guidance
 from ..samplers import Sampler
 from ..samplers.filters import Calibrated, ExcessError, Filter, RenoiseProbe
@@ -101,8 +101,12 @@ def _data(options: CalibrateFilter) -> tuple[Source, bool, str]:
     """The real pictures, whether the model was not trained on them, and what they are, for people."""
     trained: Source = build(read_config(str(Path(options.run) / "config.yaml"))["data"], options.allow, "data")
     if options.data is not None:
+        if not shared(trained, options.data):
+            rest = held_out(trained)
+            own = rest is not None and rest.fingerprint == options.data.fingerprint
+            return options.data, True, "that the run held out" if own else "of --data, taken to be new to the model"
         same = options.data.fingerprint == trained.fingerprint
-        return options.data, not same, "that it was trained on" if same else "of --data, taken to be new to the model"
+        return options.data, False, f"that it was trained on{'' if same else ', at least some'}"
     held = held_out(trained)
     return (trained, False, "that it was trained on") if held is None else (held, True, "that the run held out")
 
@@ -121,10 +125,10 @@ def _found(model: Model, source: Source, held: bool, options: CalibrateFilter) -
         return of(options.filter)
     try:
         return of(RenoiseProbe())
-    except NoLevel:
+    except NoLevel as error:
         print(
-            f"these pictures have no level for RenoiseProbe (no ratio crosses {options.cut:g}), so ExcessError is calibrated, which sees a "
-            "part of what does not fit together as a whole, and no empty pictures"
+            "these pictures have no level for RenoiseProbe, so ExcessError is calibrated, which sees a part of what does not fit together as "
+            f"a whole: {error}"
         )
         return of(ExcessError())
 

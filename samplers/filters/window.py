@@ -71,7 +71,7 @@ def weights(
             found[a], found[b] = found[a] + half, found[b] + half
     if sum(w > 0 for w in found) < least:
         raise ValueError(
-            f"{name} sees {sum(w > 0 for w in found)} step(s) of these {len(at)} that stand for a stretch of log-SNR (the first begins at pure "
-            f"noise) and needs {least}: take more steps, or weight='steps'"
+            f"{name} sees {sum(w > 0 for w in found)} step(s) of these {len(at)} that stand for a stretch of log-SNR (the first begins at "
+            f"pure noise) and needs {least}: take more steps, or weight='steps'"
         )
     return found

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from sfumato.diffusion import Denoiser, Digits, Recipe, Split, UNet, train
-from sfumato.diffusion.split import held_out
+from sfumato.diffusion.split import held_out, shared
 from sfumato.schedules import RectifiedFlow, V
 from sfumato.schedules.parts import build, describe
 from sfumato.tools.cli import main
@@ -77,6 +77,18 @@ def test_the_rest_of_a_training_set():
     assert held_out(Split(Digits(), share=0.3, seed=2)) == Split(Digits(), "held_out", 0.3, 2)
     assert held_out(Split(Digits(), "held_out")) is None
     assert held_out(Digits()) is None
+
+
+def test_only_the_two_parts_of_a_split_are_known_to_share_nothing_of_one_source():
+    run = Split(Digits(), share=0.3, seed=2)
+    rest = Split(Digits(), "held_out", 0.3, 2)
+    assert not shared(run, rest)
+    assert not shared(rest, run)
+    assert not shared(run, Digits("odd"))  # it can't be told
+    for data in (run, Digits(), Split(Digits(), "held_out", 0.3, 1), Split(Digits(), "held_out", 0.2, 2), Split(rest)):
+        assert shared(run, data)
+        assert shared(data, run)
+    assert shared(Digits(), rest)
 
 
 @pytest.mark.parametrize(

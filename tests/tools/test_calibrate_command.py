@@ -120,6 +120,11 @@ def test_training_pictures_are_told_from_held_out_ones(a_run, capsys, tmp_path):
     assert not Calibration.load(tmp_path / "RenoiseProbe.json").held_out
     out = printed(capsys, "calibrate", a_run, *PROBE, "--filter.k", "1", "--check", "0", "--data", "Digits",
                   "--data.part", "odd", "--sides", "both", "--condition", "none", "--out", tmp_path)  # fmt: skip
+    whole = printed(capsys, "calibrate", a_run, *PROBE, "--filter.k", "1", "--check", "0", "--count", "100", "--data", "Digits",
+                    "--out", tmp_path / "whole")  # fmt: skip
+    assert "real pictures that it was trained on, at least some" in whole
+    assert "the model knows these pictures" in whole
+    assert not Calibration.load(tmp_path / "whole" / "RenoiseProbe.json").held_out
     known = Calibration.load(tmp_path / "RenoiseProbe.json")
     assert (known.count, known.held_out, known.condition, known.sides) == (898, True, "none", "both")
     assert known.bounds[0] > 0.0
