@@ -65,7 +65,8 @@ def calibrate(
 
     Args:
         model: the model.
-        judge: the filter; RenoiseProbe without a level gets one, ExcessError without bins those of the data, where these say them.
+        judge: the filter; RenoiseProbe without a level gets one, from these same samples, so that strictly alpha holds for a level that
+            was given, and nearly for one that was found. ExcessError without bins gets those of the data, where these say them.
         data: real samples, of the model's shape.
         held_out: whether the model was not trained on them; noted. If it was, alpha holds for these samples and not for new ones.
         alpha: share of real samples that may be rejected, in (0, 1).
@@ -84,7 +85,7 @@ def calibrate(
         ValueError: for values out of range, data of another shape, and a filter that can't be calibrated; NoLevel where no level will do.
     """
     condition = ("labels" if model.num_classes else "none") if condition is None else condition
-    _check(model, judge, data, sides, count, condition, batch, seed)
+    _check(model, judge, data, sides, count, condition, batch, seed, sampler, grid, guidance)
     if not 1.0 <= margin < math.inf:
         raise ValueError(f"margin is {margin}; allowed: a finite number >= 1")
     conformal_bounds(torch.zeros(min(count, len(data))), alpha, sides)  # refused before the work
@@ -143,8 +144,9 @@ def calibrate(
 
 
 def _check(
-    model: Model, judge: Filter, data: Source, sides: Sides, count: int, condition: Condition, batch: int, seed: int
-) -> None:
+    model: Model, judge: Filter, data: Source, sides: Sides, count: int, condition: Condition, batch: int, seed: int,
+    sampler: object, grid: object, guidance: object,
+) -> None:  # fmt: skip
     name = type(judge).__name__
     if isinstance(judge, type) or not isinstance(judge, Filter):
         raise ValueError(f"judge is {judge!r}; allowed: a filter, such as RenoiseProbe()")
@@ -158,6 +160,11 @@ def _check(
             f"{name} can't be calibrated: it has neither score(x0, denoise, noise), for finished pictures, nor begins(levels), the step "
             "from which it watches"
         )
+    for what, given, kind in (("sampler", sampler, Sampler), ("grid", grid, Grid), ("guidance", guidance, Guidance)):
+        if given is not None and (isinstance(given, type) or not isinstance(given, kind)):
+            raise ValueError(
+                f"{what} is {given!r}; allowed: an object, such as those of `Model.sample`, or None for the model's own"
+            )
     if isinstance(data, type) or not isinstance(data, Source):
         raise ValueError(f"data is {data!r}; allowed: a data set, such as Split(Digits(), 'held_out')")
     if tuple(data.shape) != tuple(model.shape):
@@ -188,10 +195,18 @@ def _outwards(bound: float, factor: float) -> float:
 def _remembers(walker: Sampler, levels: Sequence[Level]) -> bool:
     """Whether a method carries anything but x from step to step."""
     x = torch.zeros(1, 1)
-    state, _ = walker.step(
-        State(x), lambda x, level: Prediction.pair(x, x, x), list(levels[:2]), tuple(x for _ in range(walker.draws))
-    )
+    state, _ = walker.step(State(x), _Anything(), list(levels[:2]), tuple(x for _ in range(walker.draws)))
     return bool(state.memory)
+
+
+class _Anything:
+    """A model that answers something, under any rule (a corrector may have one of its own)."""
+
+    def __call__(self, x: Tensor, level: Level) -> Prediction:
+        return Prediction.pair(x, x, x)
+
+    def under(self, rule: object) -> _Anything:
+        return self
 
 
 @dataclass

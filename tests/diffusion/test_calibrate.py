@@ -10,7 +10,7 @@ from modelled import made
 
 from sfumato.diffusion import Digits, Split, calibrate
 from sfumato.guidance import CFG, Plain
-from sfumato.samplers import DDIM, DDPM, DPMSolverPP, trajectory
+from sfumato.samplers import DDIM, DDPM, DPMSolverPP, Langevin, PredictorCorrector, trajectory
 from sfumato.samplers.filters import (
     Calibrated,
     Judged,
@@ -118,6 +118,14 @@ def test_trajectories_begin_at_the_window_and_are_walked_back(model, judge, guid
     assert walked.log_snrs == [float(v.log_snr) for v in levels]
     branches = 1 if guidance == Plain() else 2
     assert found.evaluations == (0.0, float(branches * (len(tail) - 1)))
+
+
+def test_a_corrector_with_a_rule_of_its_own_is_walked(model):
+    sampler = PredictorCorrector(DDIM(), Langevin(), rule=CFG(3.0))
+    found = found_by(model, PathLength(low=-2.0), count=20, sampler=sampler)
+    plain = found_by(model, PathLength(low=-2.0), count=20, sampler=PredictorCorrector(DDIM(), Langevin()))
+    assert found.calibration.sampler == repr(sampler)
+    assert not torch.allclose(found.scores, plain.scores)
 
 
 def test_the_models_own_defaults_are_walked(model):
@@ -300,6 +308,9 @@ class Unlabelled(Other):
         (PROBE, DATA, {"count": 0}, "count is 0; allowed: a whole number >= 1"),
         (PROBE, DATA, {"count": 2.5}, "count is 2.5; allowed: a whole number >= 1"),
         (PROBE, DATA, {"batch": 0}, "batch is 0; allowed: a whole number >= 1"),
+        (PathLength(), DATA, {"sampler": DDIM}, "sampler is <class .*DDIM'>; allowed: an object"),
+        (PathLength(), DATA, {"grid": 12}, "grid is 12; allowed: an object"),
+        (PathLength(), DATA, {"guidance": CFG}, "guidance is <class .*CFG'>; allowed: an object"),
         (PROBE, DATA, {"seed": -1}, "seed -1; allowed: whole numbers"),
         (PROBE, DATA, {"alpha": 0.0}, "alpha is 0.0; allowed"),
         (PROBE, DATA, {"alpha": 0.01}, "60 real samples are too few for alpha 0.01; allowed: at least 99"),
