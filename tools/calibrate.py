@@ -127,8 +127,8 @@ def _found(model: Model, source: Source, held: bool, options: CalibrateFilter) -
         return of(RenoiseProbe())
     except NoLevel as error:
         print(
-            "these pictures have no level for RenoiseProbe, so ExcessError is calibrated, which sees a part of what does not fit together as "
-            f"a whole: {error}"
+            "these pictures have no level for RenoiseProbe, so ExcessError is calibrated, which sees a part of what does not fit together "
+            f"as a whole: {error}"
         )
         return of(ExcessError())
 

@@ -128,7 +128,8 @@ class FilterCallback:
     @property
     def reasons(self) -> list[str]:
         """Per picture why it was rejected, "" where it was not."""
-        return ["; ".join(filter(None, r)) for r in zip(*(v.reasons for v in self._result().verdicts), strict=True)]
+        found = self._result()
+        return ["; ".join(v.reasons[i] for v in found.verdicts if v.reasons[i]) for i in range(len(found.keep))]
 
 
 def _ours(pipe: Any) -> Any:

@@ -26,8 +26,8 @@ class ExcessError:
     D (Tweedie's formula of second order). Over the data the squared error |D(z) - x|^2 has that mean at every level and z, so a picture is
     not blamed for what the model knows to be uncertain; a rare one does score higher. What is left of the error scores. By Stein's lemma
     it needs no derivative, since (alpha / sigma)^2 (|D - x|^2 - variance) has the mean of e (e - eps), e the predicted noise. Mean over
-    k noisings, elements and levels; 0 on average over the data for an exact model. It asks the model k times per level and attempt,
-    under the picture's own condition and without guidance, and looks at the finished sample alone.
+    k noisings, elements and levels; 0 on average over the data for an exact model, not for each picture. It asks the model k times per
+    level and attempt, under the picture's own condition and without guidance, and looks at the finished sample alone.
 
     What does not fit together though each part is fine, such as two of a kind where there is one, shows from much noise only, where the
     model must guess. And it shows in the picture as it would be stored: unrounded values carry traces of how the model drew it, by which

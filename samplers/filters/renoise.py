@@ -68,7 +68,10 @@ class RenoiseProbe:
                 "(in Python `calibrate(model, RenoiseProbe(), data)`); or give one, such as RenoiseProbe(level=4.0)"
             )
         if self.path is None:
-            raise ValueError("RenoiseProbe needs the schedule of the model: RenoiseProbe(..., path=Cosine())")
+            raise ValueError(
+                "RenoiseProbe needs the schedule of the model: RenoiseProbe(..., path=Cosine()), or on_path(filter, schedule) of a "
+                "calibrated one"
+            )
         return self.path.at_log_snr(self.level)
 
     def check(self, sampling: Sampling) -> None:
