@@ -83,9 +83,9 @@ def held_out(data: Source) -> Source | None:
 
 def shared(trained: Source, data: Source) -> bool:
     """Whether two sets may hold the same samples, as far as can be told: of one source, and not the two parts of one split."""
-    both = isinstance(trained, Split) and isinstance(data, Split) and trained.part != data.part
-    if both and replace(data, part=trained.part).fingerprint == trained.fingerprint:
-        return False
+    if isinstance(trained, Split) and isinstance(data, Split) and trained.part != data.part:
+        if replace(data, part=trained.part).fingerprint == trained.fingerprint:
+            return False
     return _root(trained).fingerprint == _root(data).fingerprint
 
 

@@ -9,7 +9,8 @@ from oracles import Mixture
 from sfumato.samplers import DDIM, trajectory
 from sfumato.samplers.filters import ExcessError
 from sfumato.samplers.filters.filter import Filter, Scores
-from sfumato.schedules import Cosine, Prediction, RectifiedFlow, VarianceExploding, from_x0, trailing
+from sfumato.samplers.trajectory import Step
+from sfumato.schedules import Cosine, Level, Prediction, RectifiedFlow, VarianceExploding, from_x0, trailing
 
 PATHS = [Cosine(), RectifiedFlow(), VarianceExploding()]
 
@@ -207,3 +208,15 @@ def test_half_precision_pictures_are_scored_in_single():
     assert own.dtype == torch.float32
     same = judge.score(x.double(), exact, lambda draw: noise(draw, torch.float64))
     assert torch.allclose(own.double(), same, atol=0.01)
+
+
+def test_a_path_with_scaled_data_is_judged_in_the_units_of_the_data():
+    judge, x0 = ExcessError(levels=(0.0,), k=1, path=Cosine()), torch.rand(3, 1, 2, 2)
+    eps = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    def denoise(x, level):
+        return Prediction.pair(x, 0.5 * x, x)
+
+    end = Level(0.0, 0.5, 0.0)
+    step = Step(0, True, end, end, 0.5 * x0, denoise(x0, end), denoise, lambda step, draw: eps)
+    assert torch.allclose(judge.update(torch.zeros(3), step), judge.score(x0, denoise, lambda draw: eps))
