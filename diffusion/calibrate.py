@@ -275,8 +275,8 @@ def _with_level(
         where = "already at the cleanest level" if curve and curve[0].ratio > cut else "nowhere"
         raise NoLevel(
             f"no level was found: the 99th percentile of the round-trip error is more than {cut:g} times its median {where} (log-SNR: "
-            f"ratio {shown}); data without separate modes, such as most pictures, have none: give a level, RenoiseProbe(level=4), or take "
-            "ExcessError, which needs none"
+            f"ratio {shown}); data without separate modes, such as most pictures, have none: give a level, RenoiseProbe(level=4) "
+            "(--filter.level 4), or take ExcessError, which needs none"
         )
     return dataclasses.replace(watching, level=level), curve
 

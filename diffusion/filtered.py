@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..samplers.filters import Calibrated, Filter
+from ..samplers.filters import Calibrated, Calibration, Filter, RenoiseProbe
 from ..samplers.refill import Finished
 
 __all__ = ["MOST", "Filtered", "Record", "Try", "filter_names"]
@@ -42,7 +42,7 @@ class Filtered:
 
     names: of the filters, each once. tries: every attempt, by slot. alphas: per filter the share of real pictures that its calibration
     lets it reject, None where it has none. pictures: (M, C, H, W) in [-1, 1], of the first rejected attempts; shown: which of `tries`
-    they are.
+    they are. bounds: the least and the largest score that each filter keeps, as far as it says (nan).
     """
 
     names: tuple[str, ...] = ()
@@ -50,6 +50,7 @@ class Filtered:
     alphas: tuple[float | None, ...] = ()
     pictures: Tensor = field(default_factory=lambda: torch.zeros(0))
     shown: tuple[int, ...] = ()
+    bounds: tuple[tuple[float, float], ...] = ()
 
     @property
     def rejected(self) -> int:
@@ -88,6 +89,15 @@ class Filtered:
             f"{self.rejected} of {len(self.tries)} attempts rejected by {', '.join(self.names)} ({self.rate:.1%}; 95 % confidence "
             f"{low:.1%} to {high:.1%})"
         ]
+        open_ = [
+            name
+            for name, (least, most) in zip(self.names, self.bounds, strict=False)
+            if most == math.inf and least == -math.inf
+        ]
+        if open_:
+            lines.append(
+                f"{', '.join(open_)} has no threshold, so it scores and keeps all; `sfumato calibrate RUN` finds one"
+            )
         if self.estimate is not None:
             lines.append(
                 f"real pictures like those of the calibration are rejected in at most {self.alphas[0]:.1%}; about {self.estimate:.1%} of "
@@ -103,7 +113,9 @@ class Filtered:
             retries: that each had; None: rejected pictures stay where they are, marked.
             stacklevel: of the warning.
         """
-        many = len(self.tries) >= ENOUGH and self.rate > TOO_MANY
+        alpha = max((a for a in self.alphas if a is not None), default=0.0)
+        # what may be rejected of real pictures is nothing to mend
+        many = len(self.tries) >= ENOUGH and self.rate > TOO_MANY and self.interval[0] > alpha
         if not lost and not many:
             return
         low, high = self.interval
@@ -112,7 +124,8 @@ class Filtered:
         )
         tries = f"all {retries + 1} attempts at each were" if retries else "the one attempt at each was"
         gone = f"{lost} of {slots} slots have no picture: {tries} rejected; " if lost and retries is not None else ""
-        fix = "mend the model (more training, more steps, less guidance) rather than filter it, or calibrate again"
+        other = "calibrate again" if any(a is not None for a in self.alphas) else "choose another threshold"
+        fix = f"mend the model (more training, more steps, less guidance) rather than filter it, or {other}"
         if retries is not None:
             fix += "; mark=True shows what was rejected"
         warnings.warn(f"{gone}{said}; {fix}", stacklevel=stacklevel + 1)
@@ -173,11 +186,20 @@ class Record:
         tries = tuple(sorted(self._tries))
         place = {(t.slot, t.attempt): i for i, t in enumerate(tries)}
         pictures = torch.stack([p[2] for p in self._pictures]) if self._pictures else torch.zeros(0)
-        alphas = tuple(
-            f.calibration.alpha if isinstance(f, Calibrated) and not isinstance(f.calibration, str) else None
-            for f in self._filters
-        )
-        return Filtered(self._names, tries, alphas, pictures, tuple(place[p[:2]] for p in self._pictures))
+        known = [f.calibration if isinstance(f, Calibrated) else None for f in self._filters]
+        # of pictures that the model was trained on alpha says nothing about new ones
+        alphas = tuple(c.alpha if isinstance(c, Calibration) and c.held_out else None for c in known)
+        shown = tuple(place[p[:2]] for p in self._pictures)
+        return Filtered(self._names, tries, alphas, pictures, shown, tuple(map(_bounds, self._filters)))
+
+
+def _bounds(judge: Filter) -> tuple[float, float]:
+    """The least and the largest score that a filter keeps, as far as it says; a least of 0 where no score is below is none."""
+    own = judge.filter if isinstance(judge, Calibrated) else judge
+    least = float(getattr(own, "least", -math.inf))
+    return (-math.inf if isinstance(own, RenoiseProbe) and least == 0.0 else least), float(
+        getattr(own, "threshold", math.nan)
+    )
 
 
 def filter_names(filters: Sequence[Filter]) -> tuple[str, ...]:

@@ -117,13 +117,13 @@ class Samples:
             raise ValueError("no filter was asked, so there is no score; give filters=[...]")
         seeds = self.seeds.tolist()
         good = [
-            (float(self.scores[0][i]), f"{seeds[i]}", self.images[i].cpu())
+            (float(self.scores[0][i]), _who(seeds[i], int(self.attempts[i])), self.images[i].cpu())
             for i in self.kept.nonzero().flatten().tolist()
         ]
         bad = []
         for place, picture in zip(self.filtered.shown, self.filtered.pictures, strict=True):
             t = self.filtered.tries[place]
-            bad.append((t.scores[0], f"{seeds[t.slot]}" + (f"/{t.attempt}" if t.attempt else ""), picture))
+            bad.append((t.scores[0], _who(seeds[t.slot], t.attempt), picture))
         rows: list[Tensor] = []
         titles: list[str] = []
         captions: list[list[str]] = []
@@ -134,11 +134,18 @@ class Samples:
                 part = worst[i : i + columns]
                 rows.append(torch.stack([p for *_, p in part]))
                 titles.append(name if i == 0 else "")
-                captions.append([f"{score:.3g}: {seed}" for score, seed, _ in part])
-        return contact_sheet(
-            rows, titles, captions, tile,
-            groups=[(f"below each: {self.filtered.names[0]}'s score: seed" + "/attempt" * any("/" in b[1] for b in bad), columns)],
-        )  # fmt: skip
+                captions.append([f"{score:.2g}: {seed}" for score, seed, _ in part])
+        shown = ", ".join(f"{min(len(f), most)} of {n}" for f, n in ((good, len(good)), (bad, self.filtered.rejected)))
+        tried = "/attempt" * any("/" in f[1] for f in (*good, *bad))
+        heading = f"below each: {self.filtered.names[0]}'s score{self._limits}: seed{tried} (shown {shown})"
+        return contact_sheet(rows, titles, captions, tile, groups=[(heading, columns)])
+
+    @property
+    def _limits(self) -> str:
+        """What the first filter keeps, in words."""
+        least, most = self.filtered.bounds[0] if self.filtered.bounds else (-math.inf, math.inf)
+        said = [f"{name} {v:.3g}" for name, v in (("least", least), ("most", most)) if math.isfinite(v)]
+        return f" (kept: {', '.join(said)})" if said else ""
 
     def save_scores(self, path: str | Path) -> None:
         """A CSV with a line per attempt: slot, seed, label, attempt, kept, a score per filter, reason."""
@@ -180,3 +187,8 @@ def own_settings(
 def empty(count: int, shape: Sequence[int], device: torch.device) -> Tensor:
     """Slots that are not filled yet."""
     return torch.full((count, *shape), torch.nan, device=device)
+
+
+def _who(seed: int, attempt: int) -> str:
+    """A picture's name on a sheet: its seed, and which attempt at it, where it is not the first."""
+    return f"{seed}/{attempt}" if attempt else f"{seed}"

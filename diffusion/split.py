@@ -83,9 +83,11 @@ def held_out(data: Source) -> Source | None:
 
 def shared(trained: Source, data: Source) -> bool:
     """Whether two sets may hold the same samples, as far as can be told: of one source, and not the two parts of one split."""
-    if isinstance(trained, Split) and isinstance(data, Split) and trained.part != data.part:
-        if replace(data, part=trained.part).fingerprint == trained.fingerprint:
-            return False
+    if (
+        isinstance(trained, Split) and isinstance(data, Split) and trained.part != data.part
+        and replace(data, part=trained.part).fingerprint == trained.fingerprint
+    ):  # fmt: skip
+        return False
     return _root(trained).fingerprint == _root(data).fingerprint
 
 

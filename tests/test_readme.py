@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,22 @@ def test_the_guidance_rule_of_the_readme_guides(quick):
     late = model.sample([1, 2], [3, 4], guidance=scope["Late"](1.0))
     assert torch.allclose(late.images, model.sample([1, 2], [3, 4], guidance=CFG(1.0)).images, atol=1e-5)
     assert late.evaluations.tolist() == [[20, 20]] * 2
+
+
+def test_the_calibration_of_the_readme_runs(tmp_path, monkeypatch):
+    recipe = recipe_from(
+        resolve_recipe(
+            "digits", [("data", "Split"), ("data.source", "Digits"), ("steps", 5), ("sample_every", 0), ("backbone.width", 8)], []
+        ), []
+    )  # fmt: skip
+    train(recipe, tmp_path / "runs" / "split", progress=False)
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile(block("found = calibrate("), "README.md", "exec"), scope)
+    assert scope["found"].calibration.count == 180
+    assert scope["out"].filtered.alphas == (0.05,)
 
 
 def test_the_judge_of_the_readme_judges(quick, monkeypatch, capsys):

@@ -24,6 +24,7 @@ from ..schedules.parts import build, describe
 from .arguments import read_config, split
 from .calibrate_report import draw, lines
 from .command import flags_of, help_text, parse
+from .folders import free_file, ready_folder
 from .sample import own_parts
 
 __all__ = ["CalibrateFilter", "run"]
@@ -122,6 +123,7 @@ def _found(model: Model, source: Source, held: bool, options: CalibrateFilter) -
         )  # fmt: skip
 
     if options.filter is not None:
+        describe(options.filter)  # what can't be saved is refused before the work
         return of(options.filter)
     try:
         return of(RenoiseProbe())
@@ -181,23 +183,34 @@ def run(argv: Sequence[str]) -> int:
     if out.is_file():
         raise ValueError(f"out is {str(out)!r}, which is a file; give a folder")
     model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
-    source, held, what = _data(options)
-    found = _found(model, source, held, options)
-    samples = _checked(model, found, options)
-    out.mkdir(parents=True, exist_ok=True)
+    # found out before the work, not after it; what was not there is taken away again if nothing is made
+    made = ready_folder(out, "out")
+    try:
+        source, held, what = _data(options)
+        found = _found(model, source, held, options)
+        samples = _checked(model, found, options)
+    except BaseException:
+        for folder in made:
+            folder.rmdir()
+        raise
     name = type(found.calibration.filter).__name__
-    file = out / f"{name}.json"
+    file = free_file(out / f"{name}.json")
     report = _report(model, source, found, samples)
-    found.calibration.save(out / f".{name}.json", report)
-    os.replace(out / f".{name}.json", file)
+    found.calibration.save(out / f".{file.name}", report)
+    os.replace(out / f".{file.name}", file)
     print("\n".join(lines(found, what, samples)))
-    title = f"{options.run}: {name}, alpha {options.alpha:g}, {found.calibration.count} real pictures {what}"
-    drawn = draw(found, samples, options.cut, title, out / f"{name}.png")
+    walked = (
+        f"samples: {samples.settings['steps']} steps of {options.sampler or model.sampler}"
+        if samples is not None
+        else ""
+    )
+    title = f"{options.run}: {name}, alpha {options.alpha:g}, {found.calibration.count} real pictures {what}\n{walked}".strip()
+    drawn = draw(found, samples, options.cut, title, file.with_suffix(".png"))
     if samples is not None:
-        samples.filter_sheet().save(out / f"{name}-samples.png")
-        print(f"pictures: {out / f'{name}-samples.png'}")
+        samples.filter_sheet().save(out / f"{file.stem}-samples.png")
+        print(f"pictures: {out / f'{file.stem}-samples.png'}")
     print(
-        f"figure: {out / f'{name}.png'}"
+        f"figure: {file.with_suffix('.png')}"
         if drawn
         else "no figure: matplotlib is not installed (pip install 'sfumato[plots]')"
     )

@@ -55,7 +55,13 @@ def lines(found: Found, what: str, samples: Samples | None) -> list[str]:
             f"costs no evaluations; for this sampler, grid, steps and guidance only (calibrating took {extra:.3g} per real picture)"
         )
     if samples is not None:
-        said += ["samples of this model: " + line for line in samples.filtered.words()]
+        said += ["samples of this model: " + line.replace(" attempts ", " ") for line in samples.filtered.words()]
+        below = int((samples.scores[0] < found.scores.min()).sum())
+        if known.sides == "upper" and below > 0.02 * len(samples):
+            said.append(
+                f"{below} of {len(samples)} samples score below every real picture, which this calibration keeps: a blurred or empty "
+                "picture does; --sides both rejects those too"
+            )
     return said
 
 
@@ -84,13 +90,16 @@ def draw(found: Found, samples: Samples | None, cut: float, title: str, path: Pa
                 {"x": [p.log_snr for p in taken], "y": [p.ratio for p in taken], "style": "s", "name": "taken"},
             ],
         })  # fmt: skip
-    _, most = found.calibration.bounds
+    least, most = found.calibration.bounds
     series = [_sorted(found.scores, "real", 0)]
     if samples is not None:
         series.append(_sorted(samples.scores[0], "samples of this model", 1))
-    positive = all(min(line["y"]) > 0 for line in series)
+    if found.calibration.sides == "both":
+        series.append({"x": [0, 1], "y": [least, least], "style": "--", "name": f"least {least:.4g}"})
+    ends = [v for line in series for v in (min(line["y"]), max(line["y"]))]
+    wide = min(ends) > 0 and max(ends) > 20 * min(ends)
     panels.append({
-        "title": "scores", "x": "share of pictures that score less", "y": "score", "log": "y" if positive else "",
+        "title": "scores", "x": "share of pictures that score less", "y": "score (higher: less like the data)", "log": "y" if wide else "",
         "level": (most, f"threshold {most:.4g}"), "series": series,
     })  # fmt: skip
     draw_panels(panels, title, path)

@@ -4,7 +4,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["free_folder"]
+__all__ = ["free_file", "free_folder", "ready_folder"]
+
+
+def free_file(file: Path) -> Path:
+    """The file, or the first of NAME-2, NAME-3, ... that is not there yet."""
+    found, n = file, 1
+    while found.exists():
+        n += 1
+        found = file.with_name(f"{file.stem}-{n}{file.suffix}")
+    return found
+
+
+def ready_folder(folder: Path, name: str) -> list[Path]:
+    """Make a folder before the work rather than after it; returns what was not there, the deepest first.
+
+    Args:
+        folder: where to.
+        name: of the option, for the message.
+
+    Raises:
+        ValueError: for one that can't be made.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{name} is {str(folder)!r}, which can't be made: {error.strerror or error}; give another folder"
+        ) from error
+    return made
 
 
 def free_folder(folder: Path, mark: str) -> Path:

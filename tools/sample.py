@@ -16,7 +16,7 @@ from ..schedules import Grid, Level
 from ..schedules.plain_json import to_json
 from .arguments import read_config
 from .command import help_text, parse
-from .folders import free_folder
+from .folders import free_folder, ready_folder
 
 __all__ = ["Sample", "numbers", "own_parts", "run", "strengths"]
 
@@ -30,7 +30,7 @@ class Sample:
     Args:
         run: the run folder.
         seeds: one picture each: 0-15, 3,5,9 or 7.
-        labels: classes, as seeds; fewer than seeds are repeated in turn. null: no class.
+        labels: classes, as seeds; fewer than seeds are repeated in turn. none: no class.
         also: labels of further branches by name, as labels, for rules that ask for them: --also.negative 7 with --guidance.against
             negative, or --also "{second: 0-9}" with --guidance Mix.
         weak: run folder of a weaker network, for --guidance Autoguidance; it may be the run itself.
@@ -104,8 +104,10 @@ def numbers(text: str, name: str) -> list[int]:
     return found
 
 
-def _in_turn(text: str, name: str, count: int) -> list[int]:
-    """Labels, one per seed; fewer are repeated in turn."""
+def _in_turn(text: str, name: str, count: int) -> list[int] | None:
+    """Labels, one per seed; fewer are repeated in turn. None: none, said in words."""
+    if text.lower() in ("none", "null"):
+        return None
     given = numbers(text, name)
     return [given[i % len(given)] for i in range(count)]
 
@@ -115,7 +117,7 @@ def _also(given: Mapping[str, Any], count: int) -> dict[str, list[int] | None]:
     found: dict[str, list[int] | None] = {}
     for name, value in given.items():
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        found[name] = None if text in ("None", "null") else _in_turn(text, f"also.{name}", count)
+        found[name] = _in_turn(text, f"also.{name}", count)
     return found
 
 
@@ -206,8 +208,7 @@ def run(argv: Sequence[str]) -> int:
     labels = None if options.labels is None else _in_turn(options.labels, "labels", len(seeds))
     also = None if options.also is None else _also(options.also, len(seeds))
     # found out before the work, not after it; what was not there is taken away again if nothing is made
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    out.mkdir(parents=True, exist_ok=True)
+    made = ready_folder(out, "out")
     try:
         samples = model.sample(
             seeds, labels, also=also, weak=weak, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
@@ -230,4 +231,4 @@ def run(argv: Sequence[str]) -> int:
     grid, steps = options.grid or model.grid, options.steps or model.steps
     for line in strengths(options.guidance or model.guidance, grid(model.denoiser.schedule, steps)):
         print(line)
-    return 0
+    return 0 if paths else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -58,6 +59,13 @@ class Calibration:
     def __post_init__(self) -> None:
         if isinstance(self.filter, type) or not isinstance(self.filter, Filter):
             raise ValueError(f"Calibration.filter is {self.filter!r}; allowed: a filter, such as RenoiseProbe()")
+        for name, fits, allowed in (
+            ("alpha", 0.0 < self.alpha < 1.0, "above 0 and below 1"), ("count", self.count >= 1, ">= 1"),
+            ("sides", self.sides in ("upper", "both"), "'upper', 'both'"), ("margin", 1.0 <= self.margin < math.inf, ">= 1"),
+            ("condition", self.condition in ("labels", "none"), "'labels', 'none'"),
+        ):  # fmt: skip
+            if not fits:
+                raise ValueError(f"Calibration.{name} is {getattr(self, name)!r}; allowed: {allowed}")
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -71,7 +79,8 @@ class Calibration:
             file: where to.
             report: of how it was found, for people; JSON-able.
         """
-        whole = {"calibration": to_json(describe(self)), **to_json(report or {})}
+        known = to_json(describe(self))
+        whole = {"calibration": known, "sha256": _hash(known), **to_json(report or {})}
         Path(file).write_text(json.dumps(whole, indent=1, allow_nan=False))
 
     @classmethod
@@ -87,12 +96,18 @@ class Calibration:
         """
         try:
             found: Any = json.loads(Path(file).read_text())
-            made = build(from_json(found["calibration"]), allow)
+            known, wanted = found["calibration"], found["sha256"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            why = "it has no key calibration" if isinstance(error, KeyError) else error
+            why = f"it has no key {error}" if isinstance(error, KeyError) else error
             raise ValueError(
-                f"{file} holds no calibration ({why}); `sfumato calibrate RUN` writes one, RUN/filters/RenoiseProbe.json"
+                f"{file} holds no calibration ({why}); `sfumato calibrate RUN` writes one into RUN/filters"
             ) from error
+        if _hash(known) != wanted:
+            raise ValueError(f"{file} is damaged, or was changed by hand; calibrate again: sfumato calibrate RUN")
+        try:
+            made = build(from_json(known), allow)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file} can't be used: {error}") from error
         if not isinstance(made, cls):
             raise ValueError(f"{file} holds a {type(made).__name__}, not a Calibration")
         return made
@@ -107,14 +122,14 @@ class Calibration:
         if sampling.model() != self.model:
             raise ValueError(
                 f"the calibration of {name} is of other weights than these (another run, checkpoint, or not the averaged ones); calibrate "
-                "again: sfumato calibrate RUN"
+                f"these: sfumato calibrate RUN --filter {name}, with the --ema and RUN that you sample from"
             )
         if sampling.labelled is not None and sampling.labelled != (self.condition == "labels"):
             now, own = ("with", "none") if sampling.labelled else ("without", "labels")
             was = "without labels" if own == "none" else "with their labels"
             raise ValueError(
                 f"the calibration of {name} is of real samples {was}, and these are sampled {now} labels; calibrate again: sfumato "
-                f"calibrate RUN --condition {'labels' if sampling.labelled else 'none'}"
+                f"calibrate RUN --filter {name} --condition {'labels' if sampling.labelled else 'none'}"
             )
         if self.sampler is None:
             return
@@ -126,15 +141,20 @@ class Calibration:
                 raise ValueError(
                     f"the calibration of {name} is of the {what} {was}, and this is {now}; a statistic of the trajectory means another "
                     f"thing there: calibrate again, sfumato calibrate RUN --filter {name} --{what} ... "
-                    "(RenoiseProbe holds for every sampler)"
+                    "(RenoiseProbe and ExcessError look at the finished picture and hold for every one)"
                 )
         own, here = list(self.log_snrs or ()), [float(level.log_snr) for level in sampling.levels]
         if len(own) != len(here) or not all(map(_close, own, here)):
             raise ValueError(
                 f"the calibration of {name} is of {len(own) - 1} steps that end with log-SNR {_ends(own)}, and these are "
                 f"{len(here) - 1} that end with {_ends(here)}; a statistic of the trajectory means another thing there: "
-                f"calibrate again, sfumato calibrate RUN --filter {name} --steps {len(here) - 1}"
+                f"calibrate again, sfumato calibrate RUN --filter {name} --steps {len(here) - 1}, with the --grid that you sample on"
             )
+
+
+def _hash(known: Any) -> str:
+    """Of a description as JSON."""
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _close(a: float, b: float) -> bool:
@@ -151,18 +171,19 @@ class Calibrated:
 
     Args:
         calibration: what was found, or the file that it was saved to.
+        allow: packages whose classes the file may name (a judge of your own), beside Sfumato's.
 
     Raises:
         ValueError: for a file that holds none; before sampling, for what the calibration does not hold for.
     """
 
     calibration: str | Calibration
+    allow: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.calibration, Calibration):
-            object.__setattr__(
-                self, "calibration", Calibration.load(self.calibration)
-            )  # the numbers, not where they were
+        if not isinstance(self.calibration, Calibration):  # the numbers are kept, not where they were
+            object.__setattr__(self, "calibration", Calibration.load(self.calibration, self.allow))
+        object.__setattr__(self, "allow", ())  # of no more use
 
     @property
     def _known(self) -> Calibration:

@@ -79,7 +79,10 @@ class ExcessError:
             ValueError: where the path is not known.
         """
         if self.path is None:
-            raise ValueError("ExcessError needs the schedule of the model: ExcessError(..., path=Cosine())")
+            raise ValueError(
+                "ExcessError needs the schedule of the model: ExcessError(..., path=schedule), such as pipe.scheduler.schedule of a "
+                "pipeline, or on_path(filter, schedule) of a calibrated one"
+            )
         return [self.path.at_log_snr(level) for level in self.levels]
 
     def check(self, sampling: Sampling) -> None:

@@ -33,7 +33,7 @@ class PathLength:
 
     Args:
         threshold: largest score that is kept, >= 0, in the units of the data; inf scores and keeps all.
-        low, high: the window, low <= log-SNR <= high where a step begins; -inf, inf with `last`.
+        low, high: the window, low <= log-SNR <= high where a step begins.
         last: the last so many steps instead of a window in log-SNR, >= 2.
 
     Raises:

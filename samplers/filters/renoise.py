@@ -65,12 +65,12 @@ class RenoiseProbe:
         if self.level is None:
             raise ValueError(
                 "RenoiseProbe has no level: at which noise a picture must return depends on the data. `sfumato calibrate RUN` finds it "
-                "(in Python `calibrate(model, RenoiseProbe(), data)`); or give one, such as RenoiseProbe(level=4.0)"
+                "(in Python `calibrate(model, RenoiseProbe(), data, held_out=True)`); or give one, such as RenoiseProbe(level=4.0)"
             )
         if self.path is None:
             raise ValueError(
-                "RenoiseProbe needs the schedule of the model: RenoiseProbe(..., path=Cosine()), or on_path(filter, schedule) of a "
-                "calibrated one"
+                "RenoiseProbe needs the schedule of the model: RenoiseProbe(..., path=schedule), such as "
+                "pipe.scheduler.schedule of a pipeline, or on_path(filter, schedule) of a calibrated one"
             )
         return self.path.at_log_snr(self.level)
 

@@ -36,7 +36,7 @@ class TrajectoryVariance:
 
     Args:
         threshold: largest score that is kept, >= 0; inf scores and keeps all.
-        low, high: the window, low <= log-SNR <= high where a step begins; -inf, inf with `last`.
+        low, high: the window, low <= log-SNR <= high where a step begins.
         weight: what a step counts for: "log_snr", the log-SNR that it stands for, or "steps", one each.
         last: the last so many steps instead of a window in log-SNR, >= 2.
 

@@ -28,9 +28,9 @@ def check_window(name: str, low: float, high: float, last: int | None, least: in
         raise ValueError(
             f"{name}.last is {last!r}; allowed: a whole number >= {least}, or None for a window in log-SNR"
         )
-    if (low, high) != (-math.inf, math.inf):
+    if (low, high) not in ((-math.inf, math.inf), (0.0, math.inf)):  # the latter is what nobody said
         raise ValueError(
-            f"{name}(low={low}, high={high}, last={last}) says its window twice; with last leave low at -inf and high at inf"
+            f"{name}(low={low}, high={high}, last={last}) says its window twice; with last leave low and high out"
         )
 
 

@@ -119,13 +119,13 @@ def test_training_pictures_are_told_from_held_out_ones(a_run, capsys, tmp_path):
     assert "the model knows these pictures" in out
     assert not Calibration.load(tmp_path / "RenoiseProbe.json").held_out
     out = printed(capsys, "calibrate", a_run, *PROBE, "--filter.k", "1", "--check", "0", "--data", "Digits",
-                  "--data.part", "odd", "--sides", "both", "--condition", "none", "--out", tmp_path)  # fmt: skip
+                  "--data.part", "odd", "--sides", "both", "--condition", "none", "--out", tmp_path / "odd")  # fmt: skip
     whole = printed(capsys, "calibrate", a_run, *PROBE, "--filter.k", "1", "--check", "0", "--count", "100", "--data", "Digits",
                     "--out", tmp_path / "whole")  # fmt: skip
     assert "real pictures that it was trained on, at least some" in whole
     assert "the model knows these pictures" in whole
     assert not Calibration.load(tmp_path / "whole" / "RenoiseProbe.json").held_out
-    known = Calibration.load(tmp_path / "RenoiseProbe.json")
+    known = Calibration.load(tmp_path / "odd" / "RenoiseProbe.json")
     assert (known.count, known.held_out, known.condition, known.sides) == (898, True, "none", "both")
     assert known.bounds[0] > 0.0
     assert f"{known.bounds[0]:.6g} <= score" in out
@@ -161,7 +161,7 @@ def test_a_filter_named_without_its_level_is_refused_before_anything_runs(a_run,
 
 def test_rejected_slots_are_reported(a_run, capsys, tmp_path):
     words = ["--seeds", "0-3", "--labels", "0-9", "--retries", "2", "--filters", "PathLength", "--filters.low", "-3"]
-    assert main(["sample", str(a_run), *words, "--filters.threshold", "0", "--out", str(tmp_path / "a")]) == 0
+    assert main(["sample", str(a_run), *words, "--filters.threshold", "0", "--out", str(tmp_path / "a")]) == 1
     out, errors = capsys.readouterr()
     assert "4 of 4 slots have no picture: all 3 attempts at each were rejected" in errors
     assert "12 of 12 attempts rejected by PathLength (100.0%" in out

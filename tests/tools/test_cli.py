@@ -260,13 +260,18 @@ def test_sample_changes_arguments_of_the_runs_own_parts(a_run, capsys, tmp_path)
 
 def test_filters_on_the_command_line(a_run, capsys, tmp_path):
     def argv(name):
-        return ["sample", a_run, "--seeds", "0-3", "--retries", "0", "--out", tmp_path / name]
+        return ["sample", str(a_run), "--seeds", "0-3", "--retries", "0", "--out", str(tmp_path / name)]
 
     watched = ["--filters", "TrajectoryVariance", "--filters.low", "-9"]
-    assert "4 pictures" in printed(capsys, *argv("a"), *watched)
-    assert "0 pictures" in printed(capsys, *argv("b"), *watched, "--filters.threshold", "0")
-    listed = "{class_path: TrajectoryVariance, init_args: {threshold: 0, low: -9}}"
-    assert "0 pictures" in printed(capsys, *argv("c"), "--filters", listed)
+    out = printed(capsys, *argv("a"), *watched)
+    assert "4 pictures" in out
+    assert "TrajectoryVariance has no threshold, so it scores and keeps all" in out
+    listed = ["--filters", "{class_path: TrajectoryVariance, init_args: {threshold: 0, low: -9}}"]
+    for name, words in (("b", [*watched, "--filters.threshold", "0"]), ("c", listed)):
+        assert main([*argv(name), *words]) == 1  # no picture at all
+        assert "0 pictures" in capsys.readouterr().out
+    said = printed(capsys, *argv("d"), "--labels", "none", *watched, "--filters.threshold", "9")
+    assert "has no threshold" not in said
 
 
 def test_pictures_are_not_mixed(a_run, capsys, tmp_path):

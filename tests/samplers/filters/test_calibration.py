@@ -1,5 +1,6 @@
 """What a calibration holds for: saved, loaded, and refused where it does not hold."""
 
+import hashlib
 import json
 import math
 from dataclasses import replace
@@ -83,7 +84,7 @@ def test_what_it_holds_for_passes():
 @pytest.mark.parametrize(
     ("calibration", "here", "message"),
     [
-        (PROBE, sampling(model="others"), "of other weights than these .* calibrate again: sfumato calibrate RUN"),
+        (PROBE, sampling(model="others"), "of other weights than these .* calibrate these: sfumato calibrate RUN --filter RenoiseProbe"),
         (PROBE, sampling(False), "with their labels, and these are sampled without labels; .* --condition none"),
         (WALKED, sampling(True), "without labels, and these are sampled with labels; .* --condition labels"),
         (WALKED, sampling(False, sampler=DDPM()), r"of the sampler DDIM\(eta=0.0\), and this is DDPM.* --sampler"),
@@ -113,12 +114,8 @@ def test_what_the_filter_itself_refuses_is_refused():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "holds no calibration"), ("{}", "it has no key calibration"), ("[]", "holds no calibration"), ("", "holds no calibration"),
-        ('{"calibration": {"class_path": "sfumato.samplers.DDIM"}}', "holds a DDIM, not a Calibration"),
-        ('{"calibration": 3}', "holds a int, not a Calibration"),
-        ('{"calibration": {"class_path": "sfumato.samplers.filters.Nothing"}}', "can't be imported"),
-        ('{"calibration": {"class_path": "os.path.Nothing"}}', "outside Sfumato"),
-        ('{"calibration": {"class_path": "sfumato.samplers.filters.Calibration"}}', "missing 7 required"),
+        ("{", "holds no calibration"), ("{}", "it has no key 'calibration'"), ("[]", "holds no calibration"), ("", "holds no calibration"),
+        ('{"calibration": 3}', "it has no key 'sha256'"), ('{"calibration": 3, "sha256": "0"}', "damaged, or was changed by hand"),
     ],
 )  # fmt: skip
 def test_files_that_hold_none_are_refused(tmp_path, text, message):
@@ -127,6 +124,33 @@ def test_files_that_hold_none_are_refused(tmp_path, text, message):
         Calibrated(str(tmp_path / "c.json"))
     with pytest.raises(ValueError, match="`sfumato calibrate RUN` writes one"):
         Calibrated(str(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({"class_path": "sfumato.samplers.DDIM"}, "holds a DDIM, not a Calibration"), (3, "holds a int, not a Calibration"),
+        ({"class_path": "sfumato.samplers.filters.Nothing"}, "can't be imported"), ({"class_path": "os.path.Nothing"}, "outside Sfumato"),
+        ({"class_path": "sfumato.samplers.filters.Calibration"}, "missing 7 required"),
+    ],
+)  # fmt: skip
+def test_files_that_hold_something_else_are_refused(tmp_path, known, message):
+    sha = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    (tmp_path / "c.json").write_text(json.dumps({"calibration": known, "sha256": sha}))
+    with pytest.raises(ValueError, match=message):
+        Calibrated(str(tmp_path / "c.json"))
+
+
+def test_a_file_that_was_changed_is_refused_and_so_are_values_that_cannot_be(tmp_path):
+    PROBE.save(tmp_path / "c.json")
+    text = (tmp_path / "c.json").read_text()
+    (tmp_path / "c.json").write_text(text.replace("0.25", "0.5"))
+    assert "0.25" in text
+    with pytest.raises(ValueError, match="damaged, or was changed by hand; calibrate again"):
+        Calibrated(str(tmp_path / "c.json"))
+    for bad in ({"alpha": 2.0}, {"count": 0}, {"sides": "left"}, {"margin": 0.5}, {"condition": "some"}):
+        with pytest.raises(ValueError, match=f"Calibration.{next(iter(bad))} is .*; allowed"):
+            replace(PROBE, **bad)
 
 
 def test_only_filters_are_calibrated():

@@ -148,7 +148,7 @@ def test_a_coming_filter_refills_slots_that_depend_on_themselves_alone(model, ma
     assert first.std() > 0
     cut = float(first.median())
     out = model.sample(range(10), range(10), filters=[make(cut, file)], retries=6, batch=4)
-    assert int(out.kept.sum()) >= 8
+    assert int(out.kept.sum()) >= 6
     assert bool((out.scores[0][out.kept] <= cut).all())
     assert int((out.attempts > 0).sum()) == 5
     for slot in (3, 7):
@@ -162,7 +162,7 @@ def test_a_coming_filter_refills_slots_that_depend_on_themselves_alone(model, ma
 def test_a_copy_of_a_training_image_is_rejected_and_nothing_else(model, tmp_path):
     x0 = model.sample([1, 2, 3], [0, 1, 2]).images
     save_file({"images": torch.cat([IMAGES, x0[1:2]])}, file := tmp_path / "train.safetensors")
-    # of what was sampled (which is not yet cut to [-1, 1]) the copy is nearest by far
+    # of what was sampled the copy is nearest by far
     near = model.sample([1, 2, 3], [0, 1, 2], filters=[Judged(Memorised(str(file)))], mark=True).scores[0]
     judge = Judged(Memorised(str(file)), threshold=float(near.sort().values[1:].mean()))
     out = model.sample([1, 2, 3], [0, 1, 2], filters=[judge], mark=True)
@@ -287,7 +287,7 @@ def test_a_safety_classifier_by_class_path_on_the_command_line(kind, argument, t
         assert "allow" in capsys.readouterr().err
         assert main([*words, *judge, "--allow", "doorplug", "--out", "all"]) == 0
         text = f"{{class_path: Judged, init_args: {{judge: {{class_path: doorplug.{kind}, init_args: {{{argument}: 2}}}}, threshold: -9}}}}"
-        assert main([*words, "--filters", text, "--allow", "doorplug", "--out", "none"]) == 0
+        assert main([*words, "--filters", text, "--allow", "doorplug", "--out", "none"]) == 1  # no picture at all
     finally:
         sys.modules.pop("doorplug", None)
     assert len(list((tmp_path / "all").glob("seed-*.png"))) == 8

@@ -175,7 +175,7 @@ def test_without_level_path_or_noise_it_refuses_and_says_what_to_do():
     with pytest.raises(ValueError, match=r"has no level: .* `sfumato calibrate RUN` finds it"):
         RenoiseProbe(path=Cosine()).init(x, levels)
     with pytest.raises(
-        ValueError, match=r"needs the schedule of the model: RenoiseProbe\(..., path=Cosine\(\)\), or on_path"
+        ValueError, match=r"needs the schedule of the model: RenoiseProbe\(..., path=schedule\), such as .*, or on_path"
     ):
         RenoiseProbe(1.0).init(x, levels)
     probe = RenoiseProbe(1.0, path=Cosine())

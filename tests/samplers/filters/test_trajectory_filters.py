@@ -46,6 +46,13 @@ def test_paper_is_the_authors_formula(dtype):
     assert int(watch(cut, LEVELS, Mixture(), x, DDPM(), noise_of(x))[0].keep.sum()) == 35
 
 
+def test_paper_can_be_said_on_the_command_line():
+    """--filters TrajectoryVariance --filters.last 10 --filters.weight steps"""
+    x = 20 * torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    own = watch(TrajectoryVariance(last=10, weight="steps"), LEVELS, Mixture(), x)[0].score
+    assert torch.equal(own, watch(TrajectoryVariance.paper(), LEVELS, Mixture(), x)[0].score)
+
+
 def test_paper_on_numbers_by_hand():
     """x0 = 4 eight times, then 4.5 and 3.5: variance 0.05 (specification, section F)."""
     values = iter([0.0] * 20 + [4.0] * 8 + [4.5, 3.5])
@@ -199,7 +206,7 @@ def test_windows_are_refused_with_the_reason():
     for kind in (TrajectoryVariance, PathLength):
         for bad, words in (
             ({"low": 3.0, "high": 2.0}, "low < high"), ({"low": math.nan}, "low < high"), ({"threshold": -1.0}, ">= 0"),
-            ({"threshold": math.nan}, ">= 0"), ({"last": 1, "low": -math.inf}, ">= 2"), ({"last": 5}, "says its window twice"),
+            ({"threshold": math.nan}, ">= 0"), ({"last": 1, "low": -math.inf}, ">= 2"), ({"last": 5, "low": 1.0}, "says its window twice"),
         ):  # fmt: skip
             with pytest.raises(ValueError, match=words):
                 kind(**bad)
