@@ -98,7 +98,15 @@ def _panels(cells: Cells) -> list[dict[str, Any]]:
                      "name": variant if i == 0 else None}
                 )  # fmt: skip
         panels.append(
-            {"title": what, "x": "; ".join(names), "y": "share", "series": series, "level": (bound, "asked for")}
+            {
+                "title": what,
+                "x": "",
+                "y": "share",
+                "series": series,
+                "level": (bound, "asked for"),
+                "ticks": list(range(len(names))),
+                "names": names,
+            }
         )
     for variant in ("grid", "rotated"):
         if variant in cells:
@@ -115,7 +123,7 @@ def _panels(cells: Cells) -> list[dict[str, Any]]:
 
 CLAIM = Claim(
     name="renoise-probe",
-    paper="ours",
+    paper="Sfumato",
     arxiv="",
     promise="noising finished samples again, without labels, removes .95 of hallucinations and keeps .96 of the rest, for every sampler",
     figure="none: ours; the setting is Aithal et al.'s",
