@@ -28,7 +28,7 @@ class _Seen(NamedTuple):
 class PathLength:
     """Rejects samples whose predicted x0 travels far late: the sum over the steps in a window of how far it moves (root mean square).
 
-    Ours: costs what TrajectoryVariance costs and tells more wherever it was measured on DDPM (`sfumato claims mode-interpolation`). A
+    Ours: costs what TrajectoryVariance costs, and in the same window removed more with DDPM (`sfumato claims mode-interpolation`). A
     threshold is that of one model, sampler, grid and guidance.
 
     Args:
