@@ -15,7 +15,7 @@ from ...schedules.noise import Noise
 from ..state import Denoise
 from ..trajectory import Step
 
-__all__ = ["Filter", "Sampling", "Scores", "Verdict", "apart", "bounded", "check_verdict"]
+__all__ = ["Filter", "Sampling", "Scores", "Verdict", "apart", "at_end", "bounded", "check_verdict"]
 
 
 class Verdict(NamedTuple):
@@ -78,6 +78,29 @@ class Scores(Protocol):
             noise: draw -> standard normals like x0.
         """
         ...
+
+
+def at_end(judge: Scores, memory: Tensor, step: Step) -> Tensor:
+    """The memory of a filter that judges finished pictures: untouched until the last step, then their scores.
+
+    Args:
+        judge: the filter.
+        memory: so far.
+        step: that has been made.
+
+    Raises:
+        ValueError: where it draws noise, and nobody gave any.
+    """
+    if not step.last:
+        return memory
+    source, index = step.noise, step.index
+
+    def noise(draw: int) -> Tensor:
+        if source is None:
+            raise ValueError(f"{type(judge).__name__} draws noise; give trajectory(..., noise=...)")
+        return source(index, draw)
+
+    return judge.score(step.x / step.level.alpha, step.denoise, noise)
 
 
 def bounded(score: Tensor, most: float, least: float = -math.inf) -> Verdict:

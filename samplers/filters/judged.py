@@ -13,7 +13,7 @@ from torch import Tensor
 from ...schedules.level import Level
 from ..state import Denoise
 from ..trajectory import Step
-from .filter import Verdict, bounded
+from .filter import Verdict, at_end, bounded
 
 __all__ = ["Judge", "Judged"]
 
@@ -64,9 +64,7 @@ class Judged:
         return x.new_zeros(len(x))
 
     def update(self, memory: Tensor, step: Step) -> Tensor:
-        if not step.last:
-            return memory
-        return self.score(step.x / step.level.alpha, step.denoise, lambda draw: torch.zeros_like(step.x))
+        return at_end(self, memory, step)
 
     def verdict(self, memory: Tensor) -> Verdict:
         return bounded(memory, self.threshold, self.least)

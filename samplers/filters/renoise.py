@@ -13,7 +13,7 @@ from ...schedules.level import Level
 from ...schedules.schedule import Schedule
 from ..state import Denoise
 from ..trajectory import Step
-from .filter import Sampling, Verdict, bounded
+from .filter import Sampling, Verdict, at_end, bounded
 
 __all__ = ["RenoiseProbe"]
 
@@ -98,12 +98,7 @@ class RenoiseProbe:
         return x.new_zeros(len(x))
 
     def update(self, memory: Tensor, step: Step) -> Tensor:
-        if not step.last:
-            return memory
-        if step.noise is None:
-            raise ValueError("RenoiseProbe draws noise; give trajectory(..., noise=...)")
-        source, index = step.noise, step.index
-        return self.score(step.x / step.level.alpha, step.denoise, lambda draw: source(index, draw))
+        return at_end(self, memory, step)
 
     def verdict(self, memory: Tensor) -> Verdict:
         return bounded(memory, self.threshold, self.least)
