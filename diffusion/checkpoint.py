@@ -1,62 +1,68 @@
-"""Checkpoints: staged in a temporary folder, hashed, and published by one rename. safetensors and JSON only."""
+"""Checkpoints: safetensors and JSON, published whole, verified when read. What a run needs to go on, and nothing that is drawn."""
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import json
-import os
 import re
-import shutil
-import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["FORMAT", "Checkpoint", "at_step", "newest", "save"]
+from .migrate import migrate
+from .publish import discard, publish, verify
 
-FORMAT = 1
+__all__ = ["FORMAT", "Checkpoint", "at_step", "newest", "save", "valid"]
+
+FORMAT = 2
 _PREFIX = "step-"
+# what a checkpoint can't do without
+_NEEDED = {"state.json", "model.safetensors"}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint on disk whose hashes have been verified.
 
-    folder: where it is. step: optimizer steps done. state: what was saved beside the tensors.
+    folder: where it is. step: optimizer steps done. state: what was saved beside the tensors, as of this version's format.
+    names: of the groups of tensors that it holds.
     """
 
     folder: Path
     step: int
     state: dict[str, Any]
+    names: tuple[str, ...] = ()
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors saved under a name: "model", "ema", "optimizer", and where there are, "head", "head_optimizer", "density"."""
-        assert (self.folder / f"{name}.safetensors").parent == self.folder
+        """The tensors saved under a name: "model", "ema", "optimizer", and where there are, "head", "head_optimizer", "density".
+
+        Raises:
+            ValueError: when it holds none of that name.
+        """
+        if name not in self.names:
+            raise ValueError(f"the checkpoint {self.folder} holds no {name!r}; it has {', '.join(self.names)}")
         return load_file(self.folder / f"{name}.safetensors")
 
 
-def _sync(path: Path) -> None:
-    """Force a file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+def own_version() -> str:
+    """Sfumato's version, as installed."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return version("sfumato")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def save(
-    root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int
-) -> Path:
+    root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int,
+    more: Callable[[Path], None] | None = None,
+) -> Path:  # fmt: skip
     """Publish a checkpoint under root, then remove the oldest beyond `keep`.
 
     A process that is killed at any moment leaves the earlier checkpoints as they were: this one appears whole, by a rename.
@@ -64,44 +70,48 @@ def save(
     Args:
         root: the folder of checkpoints.
         step: optimizer steps done; names the folder.
-        tensors: name -> tensors, each name one file.
+        tensors: name -> tensors on the host, each name one file; those that share memory are written twice.
         state: JSON-able.
         keep: how many to keep, >= 1.
+        more: writes further files into the folder, which are hashed with the rest.
+
+    Raises:
+        OSError: when it can't be written; the earlier ones are as they were.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    for left in root.glob(".stage-*"):  # of a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    stage = root / f".stage-{uuid.uuid4().hex}"
-    stage.mkdir()
-    try:
+
+    def write(folder: Path) -> None:
         for name, values in tensors.items():
-            # copies, since safetensors refuses tensors that share memory (tied weights)
-            copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in values.items()}
-            save_file(copies, stage / f"{name}.safetensors")
-        (stage / "state.json").write_text(json.dumps(dict(state), indent=1))
-        files = sorted(p for p in stage.iterdir())
-        manifest = {
-            "format": FORMAT,
-            "step": step,
-            "files": {p.name: {"sha256": _hash(p), "bytes": p.stat().st_size} for p in files},
-        }
-        (stage / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        for path in (*files, stage / "manifest.json", stage):
-            _sync(path)
-        final = root / f"{_PREFIX}{step:09d}"
-        if final.exists():
-            aside = root / f".stage-{uuid.uuid4().hex}"
-            os.replace(final, aside)
-            os.replace(stage, final)
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            os.replace(stage, final)
-        _sync(root)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
+            _write(values, folder / f"{name}.safetensors")
+        (folder / "state.json").write_text(json.dumps(dict(state), indent=1))
+        if more is not None:
+            more(folder)
+
+    needed = sum(v.numel() * v.element_size() for values in tensors.values() for v in values.values())
+    facts = {"format": FORMAT, "written_by": f"sfumato {own_version()}", "step": step}
+    final = publish(root, f"{_PREFIX}{step:09d}", write, facts, needed)
     _retire(root, final, keep)
     return final
+
+
+def _write(values: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        save_file(_apart(values), path)
+    except SafetensorError as error:  # it wraps what the system said
+        full = f"os error {errno.ENOSPC}" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
+
+
+def _apart(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors of which no two share memory, as safetensors wants them (tied weights do)."""
+    seen: set[int] = set()
+    apart: dict[str, Tensor] = {}
+    for name, value in values.items():
+        place = value.untyped_storage().data_ptr()
+        value = value.detach().to("cpu")
+        whole = value.is_contiguous() and value.untyped_storage().nbytes() == value.numel() * value.element_size()
+        apart[name] = value if whole and place not in seen else value.clone().contiguous()
+        seen.add(place)
+    return apart
 
 
 def _retire(root: Path, published: Path, keep: int) -> None:
@@ -114,7 +124,7 @@ def _retire(root: Path, published: Path, keep: int) -> None:
         if kept < keep and _is_valid(folder):
             kept += 1
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(folder)
 
 
 def _is_valid(folder: Path) -> bool:
@@ -132,27 +142,35 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _verified(folder: Path) -> Checkpoint:
-    """A checkpoint whose files are those of its manifest.
+    """A checkpoint whose files are those of its manifest, and whose format this version reads.
 
     Raises:
         ValueError: saying what is wrong with it.
     """
+    manifest = verify(folder)
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"it has format {manifest['format']}, this version reads format {FORMAT}")
         if folder.name != f"{_PREFIX}{manifest['step']:09d}":
             raise ValueError(f"its manifest is that of step {manifest['step']}")
-        missing = {"state.json", "model.safetensors"} - set(manifest["files"])
+        missing = _NEEDED - set(manifest["files"])
         if missing:
             raise ValueError(f"its manifest lacks {', '.join(sorted(missing))}")
-        for name, known in manifest["files"].items():
-            path = folder / name
-            if path.parent != folder or path.stat().st_size != known["bytes"] or _hash(path) != known["sha256"]:
-                raise ValueError(f"{name} is not the file that was saved")
-        return Checkpoint(folder, int(manifest["step"]), json.loads((folder / "state.json").read_text()))
+        state = json.loads((folder / "state.json").read_text())
+        state = migrate(state, manifest["format"], FORMAT, manifest.get("written_by", "an unknown version"))
+        names = sorted(Path(name).stem for name in manifest["files"] if name.endswith(".safetensors"))
+        return Checkpoint(folder, int(manifest["step"]), state, tuple(names))
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def valid(root: Path) -> list[Checkpoint]:
+    """The valid checkpoints under root, newest first; warns of each one that is not, and why."""
+    found: list[Checkpoint] = []
+    for folder in _folders(root):
+        try:
+            found.append(_verified(folder))
+        except ValueError as error:
+            warnings.warn(f"checkpoint {folder} is skipped: {error}", stacklevel=2)
+    return found
 
 
 def newest(root: Path) -> Checkpoint | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,30 +20,30 @@ class Processes:
     """One process or several, on any device, started as `sfumato train`, `torchrun` or `accelerate launch`.
 
     Args:
-        precision: "fp32", "bf16" or "fp16".
-        logs: folder for TensorBoard; None: no tracker.
+        precision: "fp32", "bf16", "fp16" or "fp64".
+        tracker: to which to log, by Accelerate's name, such as "tensorboard"; None: to none.
+        logs: folder for those that write files.
 
     Attributes: count, rank, device; main: whether this is the process that writes.
+
+    Raises:
+        ValueError: for a tracker that Accelerate does not know or that is not installed, and where fewer processes run than were
+            launched.
     """
 
-    def __init__(self, precision: str, logs: Path | None = None) -> None:
+    def __init__(self, precision: str, tracker: str | None = None, logs: Path | None = None) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
         from accelerate.utils import ProjectConfiguration
 
         # a second run in one process may want another precision; Accelerate keeps the first one's otherwise
         AcceleratorState._reset_state()
-        self._tracked = logs is not None and importlib.util.find_spec("tensorboard") is not None
-        if logs is not None and not self._tracked:
-            warnings.warn(
-                "tensorboard is not installed (pip install 'sfumato[tensorboard]'); metrics go to metrics.jsonl only",
-                stacklevel=2,
-            )
+        self._tracked = tracker if tracker is None else _usable(tracker)
         self._accelerator = Accelerator(
-            mixed_precision="no" if precision == "fp32" else precision,
-            log_with="tensorboard" if self._tracked else None,
+            mixed_precision=precision if precision in ("bf16", "fp16") else "no",
+            log_with=self._tracked,
             project_config=ProjectConfiguration(project_dir=str(logs), logging_dir=str(logs))
-            if self._tracked
+            if self._tracked and logs is not None
             else None,
             step_scheduler_with_optimizer=False,
             # Accelerate starts several processes on CPUs only when told so; without it each would train alone
@@ -62,14 +62,32 @@ class Processes:
         if self._tracked:
             self._accelerator.init_trackers("train")
 
-    def agree(self, error: ValueError | None) -> None:
-        """Raise in every process when the main one found an error, so that none waits for the others.
+    def agree(self, error: Exception | None) -> None:
+        """Raise in every process when one found an error, so that none waits for the others.
 
         Raises:
-            ValueError: the error, or in the other processes that there was one.
+            Exception: the error where it was found; in the other processes a ValueError that says that there was one.
         """
         if self.largest(torch.tensor(float(error is not None), device=self.device)):
-            raise error or ValueError("refused by the main process")
+            raise error or ValueError("another process has failed; its message says why")
+
+    def same(self, what: str, text: str) -> None:
+        """Refuse processes that were started with different settings.
+
+        Args:
+            what: what the text is, for the message.
+            text: compared between processes.
+
+        Raises:
+            ValueError: in every process, when not all have the same text.
+        """
+        digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+        found = self.gather(torch.tensor([digest], dtype=torch.int64, device=self.device)).tolist()
+        if len(set(found)) > 1:
+            odd = [rank for rank, value in enumerate(found) if value != found[0]]
+            raise ValueError(
+                f"{what} of process {', '.join(map(str, odd))} is not that of process 0; start all of them with the same one"
+            )
 
     def prepare(self, modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer) -> tuple[list[nn.Module], Any]:
         """The modules and their optimizer on this device, gradients averaged over the processes."""
@@ -108,6 +126,8 @@ class Processes:
 
     def largest(self, value: Tensor) -> float:
         """The largest value of a scalar over processes."""
+        if self.count == 1:
+            return float(value)
         gathered = self._accelerator.gather(value)
         assert isinstance(gathered, Tensor)
         return float(gathered.max())
@@ -123,3 +143,37 @@ class Processes:
     def close(self) -> None:
         """Flush the tracker."""
         self._accelerator.end_training()
+
+    @property
+    def scaler(self) -> dict[str, Any] | None:
+        """What fp16's gradient scaler has found, as plain numbers; None in other precisions."""
+        scaler = self._accelerator.scaler
+        return None if scaler is None else {k: float(v) for k, v in scaler.state_dict().items()}
+
+    @scaler.setter
+    def scaler(self, state: dict[str, Any] | None) -> None:
+        if state and self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict({**state, "_growth_tracker": int(state["_growth_tracker"])})
+
+
+def _usable(tracker: str) -> str | None:
+    """A tracker's name; None, with a warning, for TensorBoard where it is not installed.
+
+    Raises:
+        ValueError: for another one that can't be used.
+    """
+    from accelerate.tracking import get_available_trackers
+    from accelerate.utils import LoggerType
+
+    names = [str(kind) for kind in LoggerType if str(kind) != "all"]
+    if tracker not in names:
+        raise ValueError(f"tracker is {tracker!r}; allowed: {', '.join(names)}, or null")
+    if tracker in [str(kind) for kind in get_available_trackers()]:
+        return tracker
+    if tracker == "tensorboard":
+        warnings.warn(
+            "tensorboard is not installed (pip install 'sfumato[tensorboard]'); metrics go to metrics.jsonl only",
+            stacklevel=3,
+        )
+        return None
+    raise ValueError(f"tracker is {tracker!r}, which is not installed: pip install {tracker}, or set tracker: null")

@@ -23,16 +23,20 @@ __all__ = ["BatchPlan", "check_recipe", "learning_rate", "plan_batches", "report
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How the global batch is split. places: first and last-plus-one place per process and micro-batch."""
+    """How the global batch is split.
+
+    places: of each process, the places of each micro-batch. They lie a stride apart: levels are stratified over the places, so
+    that every micro-batch sees all of them, and gradients of micro-batches are alike but for their noise.
+    """
 
     batch: int
     processes: int
-    places: tuple[tuple[tuple[int, int], ...], ...]
+    places: tuple[tuple[range, ...], ...]
 
     @property
     def micro_batch(self) -> int:
         """The largest micro-batch."""
-        return max(b - a for process in self.places for a, b in process)
+        return max(len(places) for process in self.places for places in process)
 
     @property
     def accumulation(self) -> int:
@@ -54,13 +58,12 @@ def plan_batches(batch: int, processes: int, micro_batch: int | None) -> BatchPl
     if batch % processes:
         raise ValueError(f"batch {batch} can't be split over {processes} processes; choose a multiple of {processes}")
     share = batch // processes
-    size = min(micro_batch or share, share)
-    return BatchPlan(
-        batch, processes,
-        tuple(
-            tuple((p * share + a, p * share + min(a + size, share)) for a in range(0, share, size)) for p in range(processes)
-        ),
-    )  # fmt: skip
+    accumulation = -(-share // min(micro_batch or share, share))
+    stride = accumulation * processes
+    places = tuple(
+        tuple(range(m * processes + p, batch, stride) for m in range(accumulation)) for p in range(processes)
+    )
+    return BatchPlan(batch, processes, places)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -157,7 +160,7 @@ def _check_classes(recipe: Recipe) -> None:
 
 def report(recipe: Recipe, processes: int = 1) -> str:
     """What a run of this recipe will be: parameters, memory, batches, steps, epochs."""
-    batches = plan_batches(recipe.batch, processes, recipe.micro_batch)
+    batches = plan_batches(recipe.batch, processes, recipe.micro_batch if isinstance(recipe.micro_batch, int) else None)
     parameters = sum(p.numel() for p in recipe.backbone.parameters())
     # weights, gradients, two AdamW moments and the average, 4 bytes each
     state = parameters * 4 * (5 if recipe.ema else 4)

@@ -36,7 +36,8 @@ class Recipe:
         objective: what is minimised.
         steps: optimizer steps, >= 1.
         batch: samples per optimizer step over all processes, >= 1.
-        micro_batch: most samples at once in one process, >= 1; the rest is accumulated. null: no limit.
+        micro_batch: most samples at once in one process, >= 1; the rest is accumulated. null: no limit. auto: as many as fit into
+            memory, halved until they do; the global batch stays as it is. On a GPU null does that too.
         lr: peak learning rate of AdamW, > 0.
         warmup: optimizer steps in which the rate rises to lr, >= 0; then it falls by a cosine to lr_end.
         lr_end: share of lr at the last step, 0 to 1.
@@ -47,8 +48,13 @@ class Recipe:
         ema: decay of the average of the weights per optimizer step, 0 <= ema < 1.
         label_dropout: share of labels replaced by the null class, so that guidance has a reference, 0 to 1.
         seed: of everything drawn: weights, order, noise, time, dropout; in [0, 2^63).
-        precision: "fp32", or "bf16" or "fp16" autocast.
+        precision: "fp32", or "bf16" or "fp16" autocast; "fp64" to look for rounding.
         threads: CPU threads; null: PyTorch's default. 1 is fastest for tiny networks.
+        workers: processes that read data ahead, >= 0; 0: the training process reads.
+        corrupt: what to do about samples that can't be read, found before the first step: "stop", or "skip" them.
+        corrupt_limit: largest share of samples that may be skipped, 0 to 1.
+        nonfinite: what to do when the loss or the gradient is not finite: "stop" before the update, or "skip" it.
+        nonfinite_limit: how many updates in a row may be skipped, >= 1.
         sampler: how previews, and samples of the finished model unless told otherwise, are drawn.
         grid: at which levels.
         sampling_steps: how many steps, >= 1.
@@ -57,6 +63,8 @@ class Recipe:
         sample_every: optimizer steps between preview pictures; 0: none.
         save_every: optimizer steps between checkpoints; 0: only at the end.
         keep: how many checkpoints to keep, >= 1.
+        async_save: write checkpoints while training goes on.
+        tracker: where metrics go beside metrics.jsonl, by Accelerate's name: tensorboard, wandb, trackio, mlflow, ...; null: nowhere.
 
     Raises:
         ValueError: for values out of range, all of them in one message.
@@ -73,7 +81,7 @@ class Recipe:
     objective: Objective = Regression()  # noqa: RUF009
     steps: int = 10_000
     batch: int = 64
-    micro_batch: int | None = None
+    micro_batch: int | Literal["auto"] | None = None
     lr: float = 2e-4
     warmup: int = 500
     lr_end: float = 0.01
@@ -84,8 +92,13 @@ class Recipe:
     ema: float = 0.999
     label_dropout: float = 0.1
     seed: int = 0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
     threads: int | None = None
+    workers: int = 0
+    corrupt: Literal["stop", "skip"] = "stop"
+    corrupt_limit: float = 0.01
+    nonfinite: Literal["stop", "skip"] = "stop"
+    nonfinite_limit: int = 10
     sampler: Sampler = DPMSolverPP()  # noqa: RUF009
     grid: Grid = Trailing()  # noqa: RUF009
     sampling_steps: int = 20
@@ -94,6 +107,8 @@ class Recipe:
     sample_every: int = 0
     save_every: int = 1000
     keep: int = 2
+    async_save: bool = False
+    tracker: str | None = "tensorboard"
 
     def __post_init__(self) -> None:
         wrong = range_errors({f.name: getattr(self, f.name) for f in fields(self)})
@@ -127,7 +142,7 @@ class Recipe:
 _RANGES: dict[str, tuple[str, Any]] = {
     "steps": (">= 1", lambda v: v is not None and v >= 1),
     "batch": (">= 1", lambda v: v is not None and v >= 1),
-    "micro_batch": (">= 1, or null", lambda v: v is None or v >= 1),
+    "micro_batch": (">= 1, auto, or null", lambda v: v in (None, "auto") or v >= 1),
     "lr": ("> 0", lambda v: v is not None and 0 < v < float("inf")),
     "warmup": (">= 0", lambda v: v is not None and v >= 0),
     "lr_end": ("0 to 1", lambda v: v is not None and 0 <= v <= 1),
@@ -138,7 +153,12 @@ _RANGES: dict[str, tuple[str, Any]] = {
     "ema": ("0 <= ema < 1", lambda v: v is not None and 0 <= v < 1),
     "label_dropout": ("0 to 1", lambda v: v is not None and 0 <= v <= 1),
     "seed": ("0 to 2^63 - 1", lambda v: v is not None and 0 <= v < 2**63),
-    "precision": ("fp32, bf16, fp16", lambda v: v in ("fp32", "bf16", "fp16")),
+    "precision": ("fp32, bf16, fp16, fp64", lambda v: v in ("fp32", "bf16", "fp16", "fp64")),
+    "workers": (">= 0", lambda v: v is not None and v >= 0),
+    "corrupt": ("stop, skip", lambda v: v in ("stop", "skip")),
+    "corrupt_limit": ("0 to 1", lambda v: v is not None and 0 <= v <= 1),
+    "nonfinite": ("stop, skip", lambda v: v in ("stop", "skip")),
+    "nonfinite_limit": (">= 1", lambda v: v is not None and v >= 1),
     "threads": (">= 1, or null", lambda v: v is None or v >= 1),
     "input_std": ("> 0 and finite, or null", lambda v: v is None or 0 < v < float("inf")),
     "sampling_steps": ("1 to 100000", lambda v: v is not None and 1 <= v <= 100_000),
@@ -151,7 +171,9 @@ _RANGES: dict[str, tuple[str, Any]] = {
 
 _WHOLE = {
     "steps", "batch", "micro_batch", "warmup", "seed", "threads", "sampling_steps", "log_every", "sample_every", "save_every", "keep",
+    "workers", "nonfinite_limit",
 }  # fmt: skip
+_WORDS = {"precision", "corrupt", "nonfinite"}
 
 
 def range_errors(values: Mapping[str, Any]) -> list[str]:
@@ -167,5 +189,5 @@ def _is_kind(value: Any, name: str) -> bool:
     """Whether a value is of the kind that a range can judge."""
     if value is None:
         return True
-    kind = str if name == "precision" else int if name in _WHOLE else (int, float)
-    return isinstance(value, kind) and not isinstance(value, bool)
+    kind = str if name in _WORDS else int if name in _WHOLE else (int, float)
+    return (isinstance(value, kind) and not isinstance(value, bool)) or (name == "micro_batch" and value == "auto")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import Tensor
 
-from .checkpoint import Checkpoint, any_folder, newest, save
+from .checkpoint import Checkpoint, any_folder, newest, own_version, save, valid
+from .lock import RunLock
+from .publish import room
 from .recipe import Recipe
 
 __all__ = ["RunFolder"]
@@ -22,7 +26,7 @@ __all__ = ["RunFolder"]
 # rate (a warning says so), and micro_batch regroups what a network with dropout draws.
 _FREE = {
     "steps", "micro_batch", "threads", "log_every", "sample_every", "save_every", "keep", "sampler", "grid", "sampling_steps",
-    "guidance",
+    "guidance", "workers", "corrupt", "corrupt_limit", "nonfinite", "nonfinite_limit", "async_save", "tracker",
 }  # fmt: skip
 
 
@@ -37,14 +41,41 @@ class RunFolder:
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path, self.recipe = path, recipe
         self._checkpoints, self._log = path / "checkpoints", path / "metrics.jsonl"
+        self._lock: RunLock | None = None
 
-    def claim(self, resume: bool) -> None:
-        """Look whether the folder may be used for this recipe, and write its config.
+    def claim(self, resume: bool, fingerprint: str, other_data: bool = False) -> None:
+        """Take the folder for this recipe until `release`, and write its config.
+
+        Args:
+            resume: whether it may hold a run.
+            fingerprint: of the data that will be trained on.
+            other_data: whether a resume may go on with other data.
 
         Raises:
-            ValueError: when it holds a run and this is no resume, a resume under another recipe or of other data, checkpoints none of
-                which is valid, or when it can't be written.
+            ValueError: when another process writes it, it holds a run and this is no resume, a resume under another recipe or of other
+                data, checkpoints none of which is valid, or when it can't be written.
         """
+        existed = self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = RunLock(self.path)
+        except OSError as error:
+            raise ValueError(f"the run folder {self.path} can't be written: {error}") from error
+        try:
+            self._look(resume, fingerprint, other_data)
+        except ValueError:
+            self.release()
+            if not existed:
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
+    def release(self) -> None:
+        """Let others write the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _look(self, resume: bool, fingerprint: str, other_data: bool) -> None:
         config = self.path / "config.yaml"
         if config.is_file() and not resume:
             raise ValueError(
@@ -56,14 +87,13 @@ class RunFolder:
                 f"no checkpoint in {self._checkpoints} is valid; move the folder away to start again from nothing"
             )
         if found is not None:
-            self._compare(found)
+            self._compare(found, fingerprint, other_data)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             self._replace(config, yaml.safe_dump(self.recipe.describe(), sort_keys=False))
         except OSError as error:
             raise ValueError(f"the run folder {self.path} can't be written: {error}") from error
 
-    def _compare(self, found: Checkpoint) -> None:
+    def _compare(self, found: Checkpoint, fingerprint: str, other_data: bool) -> None:
         """Refuse to resume a checkpoint of another recipe, or of other data."""
         recipe, new = self.recipe, self.recipe.describe()
         # a run of an earlier version lacks the keys that came later; it was made with what are their defaults
@@ -80,8 +110,14 @@ class RunFolder:
         wrong = [line for k in kept for line in _differences(old.get(k), new[k], k)]
         if old["data"]["class_path"] != new["data"]["class_path"]:
             wrong.append(f"data was {old['data']['class_path']}, is {new['data']['class_path']}")
-        if not wrong and found.state["data"] != recipe.data.fingerprint:
-            wrong = [f"the data had the fingerprint {found.state['data']}, now {recipe.data.fingerprint}"]
+        if not wrong and found.state["data"] != fingerprint:
+            changed = f"the data had the fingerprint {found.state['data']}, now {fingerprint}"
+            if not other_data:
+                raise ValueError(
+                    f"{self.path} can't be resumed, since {changed}: files were added, removed or changed. Put them back, start a new run "
+                    "in another folder, or say --other_data to go on as another run than it was"
+                )
+            warnings.warn(f"{changed}: from here on this is another run than it was", stacklevel=2)
         if wrong:
             raise ValueError(
                 f"{self.path} can't be resumed under another recipe: {'; '.join(wrong)}. Start a new run in another folder"
@@ -91,13 +127,39 @@ class RunFolder:
         """The newest valid checkpoint, or None."""
         return newest(self._checkpoints)
 
-    def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Publish a checkpoint of optimizer step `step`."""
-        data = self.recipe.data
-        state = {
-            "data": data.fingerprint, "shape": list(data.shape), "num_classes": self.recipe.num_classes, "recipe": self.recipe.describe(),
+    def valid(self) -> list[Checkpoint]:
+        """The valid checkpoints, newest first."""
+        return valid(self._checkpoints)
+
+    def room(self, size: int) -> None:
+        """Refuse a run whose checkpoints of `size` bytes will not fit on the disk.
+
+        Raises:
+            ValueError: with the bytes needed and those free.
+        """
+        there = next(p for p in (self.path, *self.path.absolute().parents) if p.is_dir())
+        kept = min(self.recipe.keep + 1, 1 + self.recipe.steps // (self.recipe.save_every or self.recipe.steps))
+        kept = max(1, kept - len(list(self._checkpoints.glob("step-*"))))
+        try:
+            room(there, size * kept)
+        except OSError as error:
+            raise ValueError(
+                f"keep is {self.recipe.keep}, so that there will be {kept} checkpoints more, of {size / 2**20:.1f} MiB each: {error}"
+            ) from error
+
+    def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+        """Publish a checkpoint of optimizer step `step`.
+
+        Args:
+            step: optimizer steps done.
+            tensors: by name.
+            state: what else to save, JSON-able.
+        """
+        own = {
+            "shape": list(self.recipe.data.shape), "num_classes": self.recipe.num_classes, "recipe": self.recipe.describe(),
+            "versions": {"sfumato": own_version(), "torch": torch.__version__},
         }  # fmt: skip
-        save(self._checkpoints, step, tensors, state, self.recipe.keep)
+        save(self._checkpoints, step, tensors, {**own, **state}, self.recipe.keep)
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""

@@ -2,190 +2,303 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..schedules.parts import class_paths
 from .checkpoint import Checkpoint
 from .ema import Ema
-from .interrupt import Interrupted, signals
+from .interrupt import Interrupted, Told, signals
 from .launch import Processes
 from .loading import load
+from .memory_probe import OUT_OF_MEMORY, fit_micro_batch
 from .model import Model
 from .optimizer import from_tensors, to_tensors
 from .plan import check_recipe, learning_rate, plan_batches
 from .progress import progress_bar
 from .recipe import Recipe
 from .run_folder import RunFolder
+from .saver import Saver
+from .trail import Trail
 from .update import Update, Updated
 
-__all__ = ["train"]
+__all__ = ["Run", "train"]
 
 # the optimizer's state of each module, in a checkpoint
 _OPTIMIZER = {"model": "optimizer", "head": "head_optimizer"}
 
 
-def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, progress: bool = True) -> Model:
+def train(
+    recipe: Recipe, folder: str | Path, *, resume: bool = False, progress: bool = True, other_data: bool = False
+) -> Model:
     """Train a recipe into a run folder: config.yaml, checkpoints/, metrics.jsonl, samples/, tensorboard/.
 
     On one process, or on several when started by torchrun or `accelerate launch`; the recipe, the data order and every draw are
-    the same. The recipe's backbone is trained in place, from the weights it has. SIGINT or SIGTERM saves a checkpoint at the
-    next step and raises Interrupted.
+    the same. A copy of the recipe's backbone is trained, from the weights that it has. SIGINT or SIGTERM saves a checkpoint at the
+    next step and raises Interrupted; a second one ends the process at once. SIGUSR1 saves one and goes on.
 
     Args:
         recipe: what to train.
-        folder: the run folder; made when missing.
+        folder: the run folder; made when missing. One process (or one group of them) writes it at a time.
         resume: go on from the newest valid checkpoint of the folder, or start when there is none.
         progress: show a bar.
+        other_data: let a resumed run go on with data that have changed.
 
     Returns:
         The trained model (averaged weights), as `load(folder)` gives it.
 
     Raises:
-        ValueError: for parts that do not fit together, a folder that holds a run already, or a resume under another recipe.
+        ValueError: for parts that do not fit together, a folder that holds a run already or is being written, or a resume under
+            another recipe.
         FloatingPointError: when the loss or gradient is not finite; the weights are those before the step.
+        MemoryError: when memory runs out; the steps before are saved.
+        OSError: when a checkpoint can't be written; the earlier ones are as they were.
         Interrupted: after a signal.
     """
     check_recipe(recipe)
-    before = torch.get_num_threads()
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
-    try:
-        _Run(recipe, Path(folder), resume).go(progress)
-    finally:
-        torch.set_num_threads(before)
+    with signals() as told, threads(recipe.threads):
+        run = Run(recipe, Path(folder), told)
+        try:
+            run.claim(resume, other_data)
+            run.go(progress)
+        finally:
+            run.close()
     # whoever built the recipe's parts trusts their packages
     return load(folder, allow=sorted({path.split(".")[0] for path in class_paths(recipe.describe())}))
 
 
-class _Run:
-    """One run: what it is made of, and its loop."""
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """A number of CPU threads, and what it was afterwards; None: as it is."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
-    def __init__(self, recipe: Recipe, path: Path, resume: bool) -> None:
-        self.recipe, self.folder = recipe, RunFolder(path, recipe)
-        self.processes = Processes(recipe.precision, path / "tensorboard")
-        plan_batches(recipe.batch, self.processes.count, recipe.micro_batch)  # refused before anything is written
-        self._claim(resume)
-        self.processes.start_tracker()
+
+class Run:
+    """One run: what it is made of, and its loop.
+
+    Args:
+        recipe: what to train.
+        path: the run folder; `claim` writes to it, making the run does not.
+        told: what signals ask for.
+    """
+
+    def __init__(self, recipe: Recipe, path: Path, told: Told) -> None:
+        self.recipe = recipe = replace(recipe, backbone=copy.deepcopy(recipe.backbone))
+        self.folder, self.told = RunFolder(path, recipe), told
+        self.processes = Processes(recipe.precision, recipe.tracker, path / "tensorboard")
+        plan_batches(recipe.batch, self.processes.count, None)  # refused before anything is made
+        self.processes.same("the recipe", repr(recipe.describe()))
+        self.data = recipe.data
+        if recipe.precision == "fp64":
+            recipe.backbone.double()
         self.denoiser = recipe.denoiser().to(self.processes.device)
         torch.manual_seed(recipe.seed)  # a head may draw its weights
         self.backbone, self.head = self.denoiser.backbone, recipe.objective.head()
         if self.head is not None:
             self.head.to(self.processes.device)
+        self.plan = fit_micro_batch(recipe, self.processes)
         # decay is the network's: it would pull what a head estimates towards 0
         groups: list[dict[str, Any]] = [{"params": list(module.parameters())} for module in self._trained.values()]
         groups[1:] = [{**group, "weight_decay": 0.0} for group in groups[1:]]
         self.optimizer = torch.optim.AdamW(
             groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), weight_decay=recipe.weight_decay, fused=True,
         )  # fmt: skip
-        self.ema, self.step = Ema(self.backbone, recipe.ema), 0
-        self.update = Update(recipe, self.processes, self.denoiser, self.head, self.optimizer)
-        found = self.folder.newest()
-        if found is not None:
-            self._restore(found)
-        self.saved = self.step if found is not None else -1
-        if self.processes.main:
-            self.folder.cut_log(self.step)
+        self.ema, self.step, self.saved = Ema(self.backbone, recipe.ema), 0, -1
+        self.update = Update(recipe, self.data, self.plan, self.processes, self.denoiser, self.head, self.optimizer)
+        self.trail, self.saver = Trail(), Saver(recipe.async_save)
 
     @property
     def _trained(self) -> dict[str, nn.Module]:
         """What the optimizer moves, by the name under which it is saved."""
         return {"model": self.backbone, **({"head": self.head} if self.head is not None else {})}
 
-    def _claim(self, resume: bool) -> None:
-        """The main process looks whether the folder may be used; all processes agree on the outcome."""
-        error: ValueError | None = None
+    def claim(self, resume: bool, other_data: bool) -> None:
+        """Take the folder, and go on from its newest checkpoint where it has one; all processes agree whether they may."""
+        error: Exception | None = None
         if self.processes.main:
             try:
-                self.folder.claim(resume)
-            except ValueError as refused:
+                self.folder.claim(resume, self.data.fingerprint, other_data)
+                self.folder.room(self._bytes())
+            except (ValueError, OSError) as refused:
                 error = refused
         self.processes.agree(error)
+        self.processes.start_tracker()
+        found = self.folder.newest()
+        if found is not None:
+            self.restore(found)
+            self.saved = self.step
+        if self.processes.main:
+            self.folder.cut_log(self.step)
 
-    def _restore(self, found: Checkpoint) -> None:
+    def restore(self, found: Checkpoint) -> None:
+        """Become the run that saved a checkpoint."""
         for name, module in self._trained.items():
             module.load_state_dict(found.tensors(name))
             from_tensors(self.optimizer, module, found.tensors(_OPTIMIZER[name]))
         self.ema.state = {k: v.to(self.processes.device) for k, v in found.tensors("ema").items()}
         if self.update.known is not None:
             self.update.known = found.tensors("density")["known"]
+        self.update.skipped = list(found.state["skipped"])
+        self.processes.scaler = found.state["scaler"]
         self.step = found.step
+        self.trail = Trail()
+
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """What a checkpoint holds, by name."""
+        tensors: dict[str, Mapping[str, Tensor]] = {"ema": self.ema.state}
+        for name, module in self._trained.items():
+            tensors |= {name: module.state_dict(), _OPTIMIZER[name]: to_tensors(self.optimizer, module)}
+        if self.update.known is not None:
+            tensors["density"] = {"known": self.update.known}
+        return tensors
+
+    def _bytes(self) -> int:
+        """What a checkpoint will take on the disk, about: weights, average, and two moments of the optimizer."""
+        weights = sum(v.numel() * v.element_size() for m in self._trained.values() for v in m.state_dict().values())
+        return 4 * weights
 
     def save(self) -> None:
+        """Publish a checkpoint; when that fails, every process hears of it.
+
+        Raises:
+            Exception: what the main process raised, or there was to raise of a save before it.
+        """
+        error: Exception | None = None
+        try:
+            self._save_alone()
+        except Exception as failed:
+            error = failed
+        self.processes.agree(error)
+
+    def _save_alone(self) -> None:
         """Publish a checkpoint from the main process, waiting for nobody."""
+        step = self.step
         if self.processes.main:
-            tensors = {"ema": self.ema.state}
-            for name, module in self._trained.items():
-                tensors |= {name: module.state_dict(), _OPTIMIZER[name]: to_tensors(self.optimizer, module)}
-            if self.update.known is not None:
-                tensors["density"] = {"known": self.update.known}
-            self.folder.save(self.step, tensors)
-        self.saved = self.step
+            state = {
+                "data": self.data.fingerprint, "processes": self.processes.count, "trail": self.trail.kept(),
+                "skipped": list(self.update.skipped), "scaler": self.processes.scaler,
+            }  # fmt: skip
+            self.saver(self.tensors(), lambda tensors: self.folder.save(step, tensors, state))
+        self.saved, self.trail = step, Trail()
 
     def go(self, progress: bool) -> None:
-        """The loop."""
-        recipe, number = self.recipe, 0
+        """The loop.
+
+        Raises:
+            Interrupted: when a signal ended it.
+        """
+        recipe = self.recipe
         self.backbone.train()
         shown = progress and self.processes.main
-        with progress_bar(recipe.steps, self.step, "training", shown) as bar, signals() as noted:
+        with progress_bar(recipe.steps, self.step, "training", shown) as bar:
             started, done, total = time.monotonic(), 0, 0.0
-            while self.step < recipe.steps and not number:
-                made = self._make()
-                done, total = done + 1, total + made.loss
+            while self.step < recipe.steps and not self._asked():
+                made = self.make()
+                if made.made:
+                    done, total = done + 1, total + made.loss
                 bar.update()
                 if self.step % recipe.log_every == 0 or self.step == recipe.steps:
                     rate = done * recipe.batch / (time.monotonic() - started)
-                    self._log(float(total) / done, float(made.norm), rate)
-                    bar.set_postfix(loss=f"{float(total) / done:.4f}", refresh=False)
+                    mean = float(total) / max(done, 1)
+                    self._log(mean, float(made.norm), rate)
+                    bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
                     started, done, total = time.monotonic(), 0, 0.0
                 if recipe.save_every and self.step % recipe.save_every == 0:
                     self.save()
-                    self.processes.wait()
                 if recipe.sample_every and self.step % recipe.sample_every == 0:
                     self._preview()
-                number = self._told(noted)
         if self.saved != self.step:
             self.save()
-            self.processes.wait()
-        self.processes.close()
+        error: Exception | None = None
+        try:
+            self.saver.wait()
+        except Exception as failed:
+            error = failed
+        self.processes.agree(error)
         if self.step < recipe.steps:
-            raise Interrupted(f"stopped at step {self.step} of {recipe.steps}; the checkpoint is saved", number)
+            raise Interrupted(f"stopped at step {self.step} of {recipe.steps}; the checkpoint is saved", self.told.stop)
 
-    def _make(self) -> Updated:
+    def close(self) -> None:
+        """End what runs beside the loop, and let others write the folder; also after an error."""
+        self.update.feed.close()
+        with suppress(Exception):  # said already, or about to be
+            self.saver.wait()
+        self.processes.close()
+        self.folder.release()
+
+    def make(self) -> Updated:
         """One optimizer step, and the average; an error saves what was there before it."""
         try:
             made = self.update(self.step)
-        except Exception:
+        except Exception as error:
             if self.step > max(self.saved, 0):
-                self.save()
+                self._save_alone()
+            if isinstance(error, OUT_OF_MEMORY) or "alloc" in str(error) and "memory" in str(error):
+                raise MemoryError(
+                    f"step {self.step}: out of memory; the steps before it are saved. Set micro_batch below {self.plan.micro_batch} "
+                    f"(the batch of {self.recipe.batch} stays as it is), or micro_batch: auto ({str(error).splitlines()[0] or 'no details'})"
+                ) from error
             raise
+        self.trail.add(self.step, made)
         self.step += 1
         self.ema.update(self.backbone, self.step)
         return made
 
-    def _told(self, noted: list[int]) -> int:
-        """The signal that somebody was given, or 0; every process must stop at the same step."""
-        number = float(noted[0] if noted else 0)
-        if self.processes.count == 1:
-            return int(number)
-        return int(self.processes.largest(torch.tensor(number, device=self.processes.device)))
+    def _asked(self) -> bool:
+        """Do what signals, or a save in the background that failed, ask for; every process must do it at the same step.
+
+        Returns:
+            Whether to stop.
+        """
+        failed = self.saver.failed() is not None
+        if self.processes.count > 1:
+            asked = torch.tensor([self.told.stop, self.told.save, failed], device=self.processes.device)
+            self.told.stop, save, failed = self.processes.gather(asked).view(-1, 3).amax(0).tolist()
+        else:
+            save = self.told.save
+        if failed:
+            self._raise_failed()
+        self.told.save = False
+        if save and self.saved != self.step:
+            self.save()
+        return bool(self.told.stop)
+
+    def _raise_failed(self) -> None:
+        error: Exception | None = None
+        try:
+            self.saver.wait()
+        except Exception as found:
+            error = found
+        self.processes.agree(error)
 
     def _log(self, loss: float, norm: float, rate: float) -> None:
         values = {
             "loss": loss, "gradient_norm": norm, "lr": learning_rate(self.recipe, self.step - 1), "images_per_second": rate,
         }  # fmt: skip
+        if self.update.skipped[0]:
+            values["skipped"] = self.update.skipped[0]
         buckets = self.update.take_buckets()
         if self.processes.main:
             self.folder.log({"step": self.step, **values, "buckets": buckets})
         self.processes.log(values, self.step)
 
     def _preview(self) -> None:
-        """A sheet of samples of the averaged weights, always of the same seeds."""
+        """A sheet of samples of the averaged weights, always of the same seeds; left out when a signal wants the run to stop."""
         if self.processes.main:
             recipe = self.recipe
             source = {"run": self.folder.path.name, "checkpoint": self.step, "ema": True}
@@ -193,10 +306,23 @@ class _Run:
             with self.ema.swapped(self.backbone):
                 model = Model(
                     self.denoiser, recipe.data.shape, recipe.num_classes, recipe.sampler, recipe.grid, recipe.sampling_steps,
-                    recipe.guidance, source,
+                    recipe.guidance, source, recipe.label_dropout > 0,
                 )  # fmt: skip
+                watch = self.backbone.register_forward_pre_hook(self._leave_preview)
                 try:
                     model.sample(range(16), labels).save_sheet(self.folder.preview(self.step))
+                except _Leave:
+                    pass
                 except Exception as error:  # a picture is no reason to lose a run
                     warnings.warn(f"no preview at step {self.step}: {error}", stacklevel=2)
+                finally:
+                    watch.remove()
         self.processes.wait()
+
+    def _leave_preview(self, *called: object) -> None:
+        if self.told.stop:
+            raise _Leave
+
+
+class _Leave(Exception):
+    """A preview that nobody waits for any more."""

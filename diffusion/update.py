@@ -8,24 +8,30 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..schedules import Density, Drawn, Learning, Schedule, Stream
-from ..schedules.noise import integers
+from ..schedules import Density, Drawn, Learning, Schedule, Stream, gaussian
 from .buckets import Buckets
+from .data import Source
 from .denoiser import Denoiser
-from .draws import DataOrder, Draw, draw
+from .draws import Draw, draw
+from .feed import Feed, Read, seed_everything
 from .launch import Processes
 from .objective import Losses, Noised
-from .plan import learning_rate, plan_batches
+from .plan import BatchPlan, learning_rate
 from .recipe import Recipe
 
-__all__ = ["Update", "Updated"]
+__all__ = ["NotFinite", "Update", "Updated"]
+
+
+class NotFinite(FloatingPointError):
+    """A loss or gradient that is not finite; no update was made."""
 
 
 class Updated(NamedTuple):
-    """The loss of the global batch, and the norm of its gradient before clipping."""
+    """The loss of the global batch, the norm of its gradient before clipping, and whether an update was made of them."""
 
     loss: Tensor
     norm: Tensor
+    made: bool = True
 
 
 class Update:
@@ -33,98 +39,157 @@ class Update:
 
     Args:
         recipe: what is trained.
+        data: on what: the recipe's data, without the samples that are left out.
+        plan: which process does what.
         processes: who trains.
         denoiser: the model; its backbone is wrapped so that gradients are exchanged.
         head: of the recipe's objective, or None.
         optimizer: of the parameters of both.
 
-    Attributes: known, what a density that learns from losses knows, a tensor on the host that is the same in every process; else None.
+    Attributes:
+        known: what a density that learns from losses knows, a tensor on the host that is the same in every process; else None.
+        skipped: updates left out so far, and how many of them in a row, up to now.
     """
 
     def __init__(
         self,
         recipe: Recipe,
+        data: Source,
+        plan: BatchPlan,
         processes: Processes,
         denoiser: Denoiser,
         head: nn.Module | None,
         optimizer: torch.optim.Optimizer,
     ) -> None:
         self.recipe, self.processes, self.optimizer = recipe, processes, optimizer
-        self.micro_batches = plan_batches(recipe.batch, processes.count, recipe.micro_batch).places[processes.rank]
         self.known = recipe.density.start(recipe.schedule) if isinstance(recipe.density, Learning) else None
+        self.skipped = [0, 0]
         modules = [denoiser.backbone] if head is None else [denoiser.backbone, head]
+        self._plain, self._plain_head = denoiser, head
         self._modules, self._prepared = processes.prepare(modules, optimizer)
         self.backbone, self._head = self._modules[0], self._modules[1] if head is not None else None
         # the same parts around the wrapped backbone
         self.denoiser = Denoiser(self.backbone, denoiser.schedule, denoiser.row, denoiser.clock, denoiser.input_std)
-        self.order, self.buckets = DataOrder(recipe.seed, len(recipe.data)), Buckets(processes.device)
+        self.feed = Feed(data, recipe.seed, plan.places[processes.rank], recipe.batch, recipe.steps, recipe.workers)
+        self._last = len(plan.places[processes.rank]) - 1
+        self.buckets = Buckets(processes.device)
+        self._dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
 
     def __call__(self, step: int) -> Updated:
         """Make step 0, 1, ...
 
         Raises:
-            FloatingPointError: when the loss or the gradient is not finite, naming the samples; no update was made.
+            NotFinite: when the loss or the gradient is not finite, naming process and samples, and the recipe says to stop or too many
+                steps in a row were left out; no update was made.
         """
         recipe, processes = self.recipe, self.processes
         total, seen = torch.zeros((), device=processes.device), []
         self._prepared.zero_grad(set_to_none=True)
-        for first, last in self.micro_batches:
-            index = self.order(step * recipe.batch + torch.arange(first, last))
-            with processes.micro_batch(self._modules, last == self.micro_batches[-1][1]):
-                drawn, loss = self._losses(step, first, last, index)
+        for number, read in enumerate(self.feed(step)):
+            with processes.micro_batch(self._modules, number == self._last):
+                drawn, found = self._losses(step, read, self.denoiser, self._head)
                 # the mean over the global batch, times the number of processes over which gradients are averaged
-                factored = loss * (drawn.factor.to(loss) if isinstance(drawn.factor, Tensor) else drawn.factor)
+                factor = drawn.factor.to(found.loss) if isinstance(drawn.factor, Tensor) else drawn.factor
+                factored = found.loss * factor
                 processes.backward(factored.sum() * (processes.count / recipe.batch))
             total += factored.detach().sum() / recipe.batch
-            seen.append((index, loss.detach(), drawn.level.t))
+            seen.append((read, drawn, Losses(found.loss.detach(), found.error.detach())))
         total = processes.total(total)
         norm = processes.clip(self._modules, float("inf") if recipe.clip is None else recipe.clip)
         # half precision overflows now and then, and its scaler skips that step
         if not bool(torch.isfinite(total)) or (recipe.precision != "fp16" and not bool(torch.isfinite(norm))):
-            poisoned = [i for index, loss, _ in seen for i in index[~torch.isfinite(loss).cpu()].tolist()]
-            raise FloatingPointError(
-                f"step {step}: the loss is {float(total):.4g} and the gradient's norm {float(norm):.4g}; no update was made and the "
-                f"weights before it are saved. Samples of process {processes.rank} whose loss is not finite: "
-                f"{', '.join(map(str, poisoned[:8])) or 'none'}. Lower lr, set clip, or look at these samples"
-            )
+            self._left_out(step, float(total), float(norm), seen)
+            return Updated(total, norm, made=False)
+        rate = learning_rate(recipe, step)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        known = self._learned(torch.cat([t for *_, t in seen]), torch.cat([loss for _, loss, _ in seen]))
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        known = self._learned(seen)
         self._prepared.step()
-        self.known = known
+        self.known, self.skipped[1] = known, 0
+        for _, drawn, found in seen:
+            self.buckets.add(drawn.level, found.error)
         return Updated(total, norm)
 
-    def _learned(self, t: Tensor, loss: Tensor) -> Tensor | None:
+    def _left_out(self, step: int, total: float, norm: float, seen: list[tuple[Read, Draw, Losses]]) -> None:
+        """Count an update that is not made, or stop. Every process comes here or none: loss and norm are those of all."""
+        self._prepared.zero_grad(set_to_none=True)
+        if self.recipe.nonfinite == "skip" and self.skipped[1] < self.recipe.nonfinite_limit:
+            self.skipped[0] += 1
+            self.skipped[1] += 1
+            return
+        culprits = torch.full((8,), -1, dtype=torch.int64, device=self.processes.device)
+        mine = self._culprits(step, seen)[:8]
+        culprits[: len(mine)] = torch.tensor(mine, dtype=torch.int64)
+        everybody = self.processes.gather(culprits).view(-1, 8).tolist()
+        words = [
+            f"samples {', '.join(str(i) for i in found if i >= 0)} of process {rank}"
+            for rank, found in enumerate(everybody) if found[0] >= 0
+        ]  # fmt: skip
+        many = (
+            "" if self.recipe.nonfinite == "stop" else f" {self.skipped[1]} updates before it were left out in a row."
+        )
+        raise NotFinite(
+            f"step {step}: the loss is {total:.4g} and the gradient's norm {norm:.4g}; no update was made and the weights before it are "
+            f"saved.{many} Not finite by themselves: {', '.join(words) or 'none of the samples'}. Lower lr, set clip, look at these samples, or "
+            "set nonfinite: skip"
+        )
+
+    def _culprits(self, step: int, seen: list[tuple[Read, Draw, Losses]]) -> list[int]:
+        """The samples of this process whose loss is not finite, or if there is none, whose gradient is not."""
+        found = [
+            i for read, _, losses in seen for i in read.index[~torch.isfinite(losses.loss).cpu()].tolist()
+        ]  # fmt: skip
+        if found:
+            return found
+        parameters = [p for p in self._plain.backbone.parameters() if p.requires_grad]
+        for read, _, _ in seen:
+            for i in range(len(read.index)):
+                pick = slice(i, i + 1)
+                batch = type(read.batch)(*(None if v is None else v[pick] for v in read.batch))
+                with self.processes.micro_batch([], last=True):
+                    _, losses = self._losses(
+                        step, Read(read.places[pick], read.index[pick], batch), self._plain, self._plain_head
+                    )
+                gradients = torch.autograd.grad(losses.loss.sum(), parameters, allow_unused=True)
+                if not all(bool(torch.isfinite(g).all()) for g in gradients if g is not None):
+                    found.append(int(read.index[i]))
+                if len(found) == 8:
+                    return found
+        return found
+
+    def _learned(self, seen: list[tuple[Read, Draw, Losses]]) -> Tensor | None:
         """What the density knows after the losses of the global batch, told in the order of places."""
         if self.known is None or not isinstance(self.recipe.density, Learning):
             return None
-        told = self.processes.gather(torch.stack([t.double(), loss.double()], dim=1)).cpu()
-        return self.recipe.density.learn(self.known, told[:, 0], told[:, 1])
+        rows = [
+            torch.stack([read.places.to(found.loss.device).double(), drawn.level.t.double(), found.loss.double()], dim=1)
+            for read, drawn, found in seen
+        ]  # fmt: skip
+        told = self.processes.gather(torch.cat(rows)).cpu()
+        told = told[told[:, 0].argsort()]
+        return self.recipe.density.learn(self.known, told[:, 1], told[:, 2])
 
     def _density(self) -> Density:
         """The density as it is known now."""
         density, known = self.recipe.density, self.known
         return _Known(density, known) if isinstance(density, Learning) and known is not None else density
 
-    def _losses(self, step: int, first: int, last: int, index: Tensor) -> tuple[Draw, Tensor]:
-        """What was drawn for a micro-batch, and the loss of each sample, without the density's factor."""
-        recipe, device = self.recipe, self.processes.device
-        batch = recipe.data.batch(index)
+    def _losses(self, step: int, read: Read, denoiser: Denoiser, head: nn.Module | None) -> tuple[Draw, Losses]:
+        """What was drawn for a micro-batch, and the losses of its samples, without the density's factor."""
+        recipe, device, places = self.recipe, self.processes.device, read.places
         d = draw(
-            recipe.seed, step, torch.arange(first, last), recipe.batch, recipe.data.shape, self._density(), recipe.schedule,
+            recipe.seed, step, places, recipe.batch, recipe.data.shape, self._density(), recipe.schedule,
             recipe.label_dropout, device,
         )  # fmt: skip
+        x0, labels = read.batch.x.to(device, self._dtype), read.batch.labels
         condition = None
-        if recipe.num_classes and batch.labels is not None:
-            labels = batch.labels.to(device)
+        if recipe.num_classes and labels is not None:
+            labels = labels.to(device)
             condition = {"labels": torch.where(d.dropped, torch.full_like(labels, recipe.num_classes), labels)}
         # what a network itself draws (dropout) is addressed too: a resumed run draws the same
-        words = integers(torch.tensor([recipe.seed]), first, step, 2, Stream.TRAIN_NETWORK)[0].tolist()
-        torch.manual_seed(words[0] << 31 ^ words[1])
-        seen = Noised(batch.x.to(device), d.eps, d.level, condition)
-        found: Losses = recipe.objective(self.denoiser, self._head, recipe.weighting, seen)
-        self.buckets.add(d.level, found.error.detach())
-        return d, found.loss
+        seed_everything(recipe.seed, step, int(places[0]), Stream.TRAIN_NETWORK)
+        seen = Noised(x0, d.eps.to(self._dtype), d.level, condition)
+        return d, recipe.objective(denoiser, head, recipe.weighting, seen)
 
     def take_buckets(self) -> dict[str, list[float]]:
         """The counts and sums of errors per bucket since the last time, over all processes."""

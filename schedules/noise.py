@@ -42,6 +42,8 @@ class Stream(IntEnum):
     BOUND_STEP = 8
     BROWNIAN = 9
     CALIBRATION = 10
+    LATENT = 11
+    DATA = 12
 
 
 class Noise(Protocol):

@@ -107,7 +107,7 @@ def test_a_failing_save_leaves_the_earlier_ones_and_no_rubbish(tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr("sfumato.diffusion.checkpoint.save_file", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OSError, match=r"disk is full: 0\.0 MiB are needed and .* are free.*test_a_failing_save"):
             publish(tmp_path, 2)
     assert [p.name for p in tmp_path.iterdir()] == ["step-000000001"]
     assert newest(tmp_path).step == 1
@@ -122,10 +122,16 @@ def test_leftovers_of_a_killed_process_are_ignored_and_swept(tmp_path):
     assert not (tmp_path / ".stage-dead").exists()
 
 
-def test_the_same_step_again_replaces_it(tmp_path):
-    publish(tmp_path, 3)
-    save(tmp_path, 3, {"model": {"w": torch.ones(1)}}, {"note": "again"}, 5)
+def test_the_same_step_again_replaces_only_what_is_damaged(tmp_path):
+    """There is no moment at which a valid checkpoint is gone and its successor not yet there."""
+    folder = publish(tmp_path, 3)
+    again = {"model": {"w": torch.ones(1)}}, {"note": "again"}, 5
+    save(tmp_path, 3, *again)
+    assert newest(tmp_path).state == {"note": 3}
+    (folder / "state.json").write_text("{}")
+    save(tmp_path, 3, *again)
     assert newest(tmp_path).state == {"note": "again"}
+    assert [p.name for p in tmp_path.iterdir()] == ["step-000000003"]
 
 
 def test_a_kill_before_every_rename_loses_nothing(tmp_path, monkeypatch):

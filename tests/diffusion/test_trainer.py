@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_finite_makes_no_update(tmp_path):
     data = Poisoned()
     with pytest.raises(FloatingPointError, match=r"step 3: the loss is nan.*no update was made") as caught:
         train(recipe(data=data), tmp_path / "poisoned", progress=False)
-    assert f"not finite: {data.culprit}." in str(caught.value)
+    assert f"by themselves: samples {data.culprit} of process 0." in str(caught.value)
     step, found = tensors(tmp_path / "poisoned")
     assert step == 3
     assert all(torch.isfinite(v).all() for v in found.values())
@@ -320,9 +320,14 @@ def test_learning_rate():
 
 def test_batches():
     plan = plan_batches(16, 2, 3)
-    assert plan.places == (((0, 3), (3, 6), (6, 8)), ((8, 11), (11, 14), (14, 16)))
+    assert plan.places == (
+        (range(0, 16, 6), range(2, 16, 6), range(4, 16, 6)),
+        (range(1, 16, 6), range(3, 16, 6), range(5, 16, 6)),
+    )
+    assert sorted(p for process in plan.places for places in process for p in places) == list(range(16))
+    assert {sum(len(places) for places in process) for process in plan.places} == {8}
     assert (plan.micro_batch, plan.accumulation) == (3, 3)
-    assert plan_batches(16, 1, None).places == (((0, 16),),)
+    assert plan_batches(16, 1, None).places == ((range(16),),)
     with pytest.raises(ValueError, match="choose a multiple of 3"):
         plan_batches(16, 3, None)
 

@@ -1,0 +1,71 @@
+"""How many samples fit into memory at once."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+from torch import Tensor
+
+from .launch import Processes
+from .objective import Noised
+from .plan import BatchPlan, plan_batches
+from .recipe import Recipe
+
+__all__ = ["OUT_OF_MEMORY", "fit_micro_batch"]
+
+OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
+"""What running out of memory raises."""
+
+
+def fit_micro_batch(recipe: Recipe, processes: Processes) -> BatchPlan:
+    """The plan of the largest micro-batch that fits, halving from what the recipe allows; the global batch stays as it is.
+
+    Where the recipe says "auto", and on a device of its own memory, a forward and a backward pass are tried, with room for what the
+    optimizer will keep. All processes take the smallest that any of them found.
+
+    Args:
+        recipe: what is trained; its backbone is on the device.
+        processes: who trains.
+
+    Raises:
+        MemoryError: when not even one sample fits.
+    """
+    limit = recipe.micro_batch if isinstance(recipe.micro_batch, int) else None
+    plan = plan_batches(recipe.batch, processes.count, limit)
+    if recipe.micro_batch != "auto" and processes.device.type == "cpu":
+        return plan
+    size = plan.micro_batch
+    while size and not _fits(recipe, size, processes):
+        size //= 2
+    size = -int(processes.largest(torch.tensor(-float(size), device=processes.device)))
+    if size == 0:
+        raise MemoryError(
+            "not even one sample fits into memory; choose a smaller backbone, gradient_checkpointing: true, or precision: bf16"
+        )
+    return plan if size == plan.micro_batch else plan_batches(recipe.batch, processes.count, size)
+
+
+def _fits(recipe: Recipe, count: int, processes: Processes) -> bool:
+    device, module = processes.device, recipe.backbone
+    reserved: list[Tensor] = []
+    try:
+        for parameter in module.parameters():  # an optimizer's two moments, and the average
+            reserved += [torch.empty_like(parameter) for _ in range(3)]
+        denoiser, head = recipe.denoiser(), recipe.objective.head()
+        drawn = recipe.density(torch.full((count,), 0.5, dtype=torch.float64, device=device), recipe.schedule)
+        x = torch.zeros(count, *recipe.data.shape, device=device, dtype=next(module.parameters()).dtype)
+        condition = {"labels": torch.zeros(count, dtype=torch.int64, device=device)} if recipe.num_classes else None
+        head = None if head is None else head.to(device)
+        with processes.micro_batch([], last=True):
+            losses = recipe.objective(denoiser, head, recipe.weighting, Noised(x, x, drawn.level, condition))
+        losses.loss.mean().backward()
+        return True
+    except OUT_OF_MEMORY:
+        return False
+    finally:
+        module.zero_grad(set_to_none=True)
+        reserved.clear()
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
