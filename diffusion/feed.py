@@ -21,10 +21,10 @@ __all__ = ["Feed", "Read", "seed_everything"]
 
 
 class Read(NamedTuple):
-    """A micro-batch. places: in the global batch, int64 (B,). index: in the data set, int64 (B,). batch: what was read there."""
+    """A micro-batch. places: in the global batch, int64 (B,). samples: in the data set, int64 (B,). batch: what was read there."""
 
     places: Tensor
-    index: Tensor
+    samples: Tensor
     batch: Batch
 
 
@@ -101,9 +101,9 @@ class Feed:
         )  # fmt: skip
 
 
-def _read(data: Source, seed: int, step: int, places: Tensor, index: Tensor) -> Read:
+def _read(data: Source, seed: int, step: int, places: Tensor, samples: Tensor) -> Read:
     seed_everything(seed, step, int(places[0]), Stream.DATA)
-    return Read(places, index, data.batch(index))
+    return Read(places, samples, data.batch(samples))
 
 
 class _Once:
@@ -116,7 +116,7 @@ class _Once:
         return self._positions
 
 
-class _Reading(Dataset[Read]):
+class _Reading(Dataset[Read | Exception]):
     """The data set as a DataLoader's workers see it."""
 
     def __init__(self, data: Source, seed: int) -> None:

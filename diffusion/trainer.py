@@ -248,7 +248,7 @@ class Run:
         except Exception as error:
             if self.step > max(self.saved, 0):
                 self._save_alone()
-            if isinstance(error, OUT_OF_MEMORY) or "alloc" in str(error) and "memory" in str(error):
+            if isinstance(error, OUT_OF_MEMORY) or ("alloc" in str(error) and "memory" in str(error)):
                 raise MemoryError(
                     f"step {self.step}: out of memory; the steps before it are saved. Set micro_batch below {self.plan.micro_batch} "
                     f"(the batch of {self.recipe.batch} stays as it is), or micro_batch: auto ({str(error).splitlines()[0] or 'no details'})"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..schedules import Density, Drawn, Learning, Schedule, Stream, gaussian
+from ..schedules import Density, Drawn, Learning, Schedule, Stream
 from .buckets import Buckets
 from .data import Source
 from .denoiser import Denoiser
@@ -130,29 +130,30 @@ class Update:
         )
         raise NotFinite(
             f"step {step}: the loss is {total:.4g} and the gradient's norm {norm:.4g}; no update was made and the weights before it are "
-            f"saved.{many} Not finite by themselves: {', '.join(words) or 'none of the samples'}. Lower lr, set clip, look at these samples, or "
-            "set nonfinite: skip"
+            f"saved.{many} Not finite by themselves: {', '.join(words) or 'none of the samples'}. Lower lr, set clip, look at these samples, "
+            "or set nonfinite: skip"
         )
 
     def _culprits(self, step: int, seen: list[tuple[Read, Draw, Losses]]) -> list[int]:
         """The samples of this process whose loss is not finite, or if there is none, whose gradient is not."""
         found = [
-            i for read, _, losses in seen for i in read.index[~torch.isfinite(losses.loss).cpu()].tolist()
+            i for read, _, losses in seen for i in read.samples[~torch.isfinite(losses.loss).cpu()].tolist()
         ]  # fmt: skip
         if found:
             return found
         parameters = [p for p in self._plain.backbone.parameters() if p.requires_grad]
         for read, _, _ in seen:
-            for i in range(len(read.index)):
+            for i in range(len(read.samples)):
                 pick = slice(i, i + 1)
-                batch = type(read.batch)(*(None if v is None else v[pick] for v in read.batch))
+                labels = read.batch.labels
+                batch = read.batch._replace(x=read.batch.x[pick], labels=None if labels is None else labels[pick])
                 with self.processes.micro_batch([], last=True):
                     _, losses = self._losses(
-                        step, Read(read.places[pick], read.index[pick], batch), self._plain, self._plain_head
+                        step, Read(read.places[pick], read.samples[pick], batch), self._plain, self._plain_head
                     )
                 gradients = torch.autograd.grad(losses.loss.sum(), parameters, allow_unused=True)
                 if not all(bool(torch.isfinite(g).all()) for g in gradients if g is not None):
-                    found.append(int(read.index[i]))
+                    found.append(int(read.samples[i]))
                 if len(found) == 8:
                     return found
         return found
@@ -161,10 +162,10 @@ class Update:
         """What the density knows after the losses of the global batch, told in the order of places."""
         if self.known is None or not isinstance(self.recipe.density, Learning):
             return None
-        rows = [
-            torch.stack([read.places.to(found.loss.device).double(), drawn.level.t.double(), found.loss.double()], dim=1)
-            for read, drawn, found in seen
-        ]  # fmt: skip
+        rows: list[Tensor] = []
+        for read, drawn, found in seen:
+            t = torch.as_tensor(drawn.level.t, dtype=torch.float64, device=found.loss.device)
+            rows.append(torch.stack([read.places.to(t), t, found.loss.double()], dim=1))
         told = self.processes.gather(torch.cat(rows)).cpu()
         told = told[told[:, 0].argsort()]
         return self.recipe.density.learn(self.known, told[:, 1], told[:, 2])
