@@ -232,7 +232,7 @@ class _Real:
         network = Chunked(model.denoiser, self.batch)
         with progress_bar(len(self.chosen), 0, about, progress, leave=False) as bar:
             for index in self.chosen.split(self.batch):
-                x, given = self.data.batch(index)
+                x, given, _ = self.data.batch(index)
                 labels = given.tolist() if self.condition == "labels" and given is not None else None
                 conditions = model.conditions(labels, len(index))
                 field = Field({name: Branch(network, c) for name, c in conditions.items()}, rule, len(index))

@@ -19,10 +19,14 @@ __all__ = ["Batch", "Digits", "ImageFolder", "Source"]
 
 
 class Batch(NamedTuple):
-    """x: float32 (B, C, H, W) in [-1, 1]. labels: int64 (B,), or None without classes."""
+    """x: float32 (B, C, *space), pictures in [-1, 1]. labels: int64 (B,), or None without classes.
+
+    spread: standard deviation of each number of x, of which the trainer draws a sample by address, as x; VAE latents have one.
+    """
 
     x: Tensor
     labels: Tensor | None
+    spread: Tensor | None = None
 
 
 @runtime_checkable
@@ -32,8 +36,8 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of a sample."""
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample, channels first: (channels, height, width) of a picture."""
         ...
 
     @property

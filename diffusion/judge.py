@@ -98,7 +98,7 @@ def train_judge(source: Digits, seed: int = 0) -> Judge:
         ValueError: for a seed out of range.
     """
     check_seeds([seed])
-    x, labels = source.batch(torch.arange(len(source)))
+    x, labels, _ = source.batch(torch.arange(len(source)))
     assert labels is not None
     order = permutation(seed, 0, len(source))
     test, training = order[: len(source) // 4], order[len(source) // 4 :]

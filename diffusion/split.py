@@ -55,7 +55,7 @@ class Split:
         return len(self._index)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         return self.source.shape
 
     @property

@@ -40,7 +40,7 @@ def test_scores_of_the_probe_by_hand(model, condition):
     """The samples are those that the seed chooses; the noise of each is addressed by the seed and its index."""
     found = found_by(model, seed=3, condition=condition)
     index = permutation(3, 0, len(DATA))[:60]
-    x, labels = DATA.batch(index)
+    x, labels, _ = DATA.batch(index)
     given = labels if condition == "labels" else torch.full_like(labels, 10)
     probe = RenoiseProbe(2.0, k=2, path=model.denoiser.schedule)
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_trajectories_begin_at_the_window_and_are_walked_back(model, judge, guid
     found = found_by(model, judge, sampler=sampler, guidance=guidance, steps=8, count=10)
     path = model.denoiser.schedule
     levels, index = karras(path, 8), permutation(0, 0, len(DATA))[:10]
-    x, labels = DATA.batch(index)
+    x, labels, _ = DATA.batch(index)
     begin = next(
         i for i, v in enumerate(levels) if (i >= 4 if judge.last else judge.low <= float(v.log_snr) <= judge.high)
     )

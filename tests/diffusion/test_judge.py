@@ -30,7 +30,7 @@ def judge(trained: tuple[Judge, float]) -> Judge:
 
 @pytest.fixture(scope="module")
 def real() -> tuple[Tensor, Tensor]:
-    x, labels = DIGITS.batch(torch.arange(len(DIGITS)))
+    x, labels, _ = DIGITS.batch(torch.arange(len(DIGITS)))
     assert labels is not None
     return x, labels
 

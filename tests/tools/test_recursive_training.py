@@ -66,7 +66,7 @@ def test_the_width_is_that_of_the_points():
 
 def test_digits_are_measured_as_the_judge_measures():
     source = Digits()
-    x, labels = source.batch(torch.arange(len(source)))
+    x, labels, _ = source.batch(torch.arange(len(source)))
     judge = train_judge(source)
     noisy = (x + 0.5 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
     assert labels is not None

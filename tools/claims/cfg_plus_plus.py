@@ -41,7 +41,7 @@ COUNTS, INVERTED = {"digits": 400, "mixture": 6000}, {"digits": 200, "mixture": 
 def real(model: Model, count: int) -> tuple[Tensor, Tensor]:
     """Data of the model's kind and their labels: the first digits, or exact samples of the mixture."""
     if model.num_classes == 10:
-        x, labels = Digits().batch(torch.arange(count))
+        x, labels, _ = Digits().batch(torch.arange(count))
         assert labels is not None
         return x, labels
     labels = in_turn(model, count)

@@ -46,7 +46,7 @@ class LargeDigits:
     @cached_property
     def _arrays(self) -> tuple[Tensor, Tensor]:
         digits = Digits()
-        x, labels = digits.batch(torch.arange(len(digits)))
+        x, labels, _ = digits.batch(torch.arange(len(digits)))
         assert labels is not None
         return F.interpolate(x, size=(self.size, self.size), mode="bilinear", align_corners=False), labels
 
