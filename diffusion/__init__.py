@@ -3,11 +3,12 @@
 from .backbones import DiT, UNet
 from .calibrate import Found, calibrate
 from .clocks import Clock, LogSNRClock, TimeClock
-from .data import Batch, Digits, ImageFolder, Source
+from .data import Batch, Digits, Source
 from .denoiser import Denoiser
 from .filtered import Filtered, Try
 from .fingerprint import fingerprint
 from .guidance_fit import Cosines, fit_linear, measure_cosines
+from .image_folder import ImageFolder
 from .interrupt import Interrupted
 from .learned_variance import Hybrid, VariationalBound
 from .loading import load
