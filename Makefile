@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: quickstart test test-slow orders lint types clean
+.PHONY: quickstart test test-slow faults orders lint types clean
 
 quickstart: $(STAMP)
 	$(BIN)/sfumato quickstart
@@ -13,6 +13,9 @@ test: lint types
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+faults: $(STAMP)
+	$(BIN)/python -m pytest tests/faults -m "slow or not slow" --fault-table runs/faults.json
 
 orders: $(STAMP)
 	$(BIN)/sfumato orders
