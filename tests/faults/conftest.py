@@ -9,9 +9,10 @@ import pytest
 
 from sfumato.tools.cli import main
 
-TINY = (
-    "--steps 6 --batch 8 --micro_batch 8 --backbone.width 8 --sampling_steps 4 --sample_every 0 --log_every 3 --threads 1 --save_every 3"
-).split()
+TINY = [
+    "--steps", "6", "--batch", "8", "--micro_batch", "8", "--backbone.width", "8", "--sampling_steps", "4", "--sample_every", "0",
+    "--log_every", "3", "--threads", "1", "--save_every", "3",
+]  # fmt: skip
 
 
 @dataclass
