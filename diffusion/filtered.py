@@ -169,7 +169,7 @@ class Record:
         if not self._filters:
             return
         slots, attempts = done.slots.tolist(), done.attempts.tolist()
-        columns = [v.score.tolist() for v in done.verdicts]
+        columns = [v.score.float().tolist() for v in done.verdicts]  # as they are stored with a picture
         new: list[tuple[int, int, Tensor]] = []
         for i, (slot, attempt, kept) in enumerate(zip(slots, attempts, done.keep.tolist(), strict=True)):
             reason = "; ".join(filter(None, (v.reasons[i] for v in done.verdicts)))

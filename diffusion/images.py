@@ -16,8 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..schedules.plain_json import from_json, to_json
+from .whole_file import whole_file
 
-__all__ = ["KEY", "contact_sheet", "read_settings", "save_png", "to_pixels"]
+__all__ = ["KEY", "contact_sheet", "read_picture", "read_settings", "save_png", "to_pixels"]
 
 KEY = "sfumato"
 """The PNG text chunk that holds the settings, as JSON."""
@@ -46,20 +47,22 @@ def _image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def save_png(path: Path, image: Image.Image | Tensor, settings: Mapping[str, Any]) -> None:
-    """Write a PNG whose metadata say how it was made.
+def save_png(path: Path, image: Image.Image | Tensor, settings: Mapping[str, Any] | None) -> None:
+    """Write a PNG whose metadata say how it was made; it is there whole, or not at all.
 
     Args:
         path: where to; folders are made.
         image: a picture, or a tensor (C, H, W) in [-1, 1].
-        settings: JSON-able; seed, steps, sampler, ...; read back by `read_settings`.
+        settings: JSON-able; seed, steps, sampler, ...; read back by `read_settings`. None: no metadata.
     """
     if isinstance(image, Tensor):
         image = _image(to_pixels(image))
     info = PngInfo()
-    info.add_itxt(KEY, json.dumps(to_json(settings), sort_keys=True, allow_nan=False))
+    if settings is not None:
+        info.add_itxt(KEY, json.dumps(to_json(settings), sort_keys=True, allow_nan=False))
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, pnginfo=info)
+    with whole_file(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=info)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -73,6 +76,21 @@ def read_settings(path: Path) -> dict[str, Any]:
     if text is None:
         raise ValueError(f"{path} carries no settings of Sfumato")
     return from_json(json.loads(text))
+
+
+def read_picture(path: Path) -> tuple[Tensor, dict[str, Any]]:
+    """A picture that `save_png` wrote, (C, H, W) in [-1, 1] in steps of 2 / 255, and its settings.
+
+    Raises:
+        OSError, SyntaxError: for a file that is damaged: each part of a PNG has a checksum.
+        ValueError: for a picture without settings.
+    """
+    with Image.open(path) as image:
+        image.verify()
+    with Image.open(path) as image:
+        pixels = torch.from_numpy(np.array(image))
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    return pixels.movedim(-1, 0).float() / 127.5 - 1, read_settings(path)
 
 
 def contact_sheet(

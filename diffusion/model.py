@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -25,12 +26,16 @@ from .branches import Weak, branches_of, on_its_path
 from .chunked import Chunked
 from .conditions import Labels, conditions, label_lists
 from .denoiser import Denoiser
-from .filtered import Record
+from .filtered import Record, filter_names
 from .fingerprint import fingerprint
+from .picture_folder import Job, PictureFolder
 from .progress import progress_bar
 from .samples import Samples, empty, own_settings
 
 __all__ = ["Model"]
+
+# root mean square of a picture beyond which sampling went astray; no picture in [-1, 1] is above 1
+FAR = 10.0
 
 
 @dataclass
@@ -95,6 +100,7 @@ class Model:
         steps: int | None = None, sampler: Sampler | None = None, grid: Grid | None = None,
         guidance: Guidance | None = None, filters: Sequence[Filter] = (), retries: int = 8, batch: int = 64,
         strict: bool = False, brownian: bool = False, progress: bool = False, mark: bool = False,
+        folder: PictureFolder | None = None,
     ) -> Samples:  # fmt: skip
         """Pictures, one per seed; picture i depends on its seed and label only, not on what is sampled beside it.
 
@@ -114,9 +120,10 @@ class Model:
                 without it every number of steps draws noise of its own.
             progress: show a bar.
             mark: nothing is tried again: rejected pictures stay, and `kept`, `scores` and `reasons` say which they are.
+            folder: holds each picture as soon as it is finished; those that it knows already are read from it.
 
         Raises:
-            ValueError: for values out of range, and what a filter refuses (a threshold of another model).
+            ValueError: for values out of range, what a filter refuses (a threshold of another model), and a folder of other pictures.
             PairingError: where the grid asks the network at a level that its row, or a rule's space, says nothing about.
             FloatingPointError: when the network returns numbers that are not finite.
         """
@@ -158,7 +165,10 @@ class Model:
         main = Chunked(self.denoiser, batch, True) if strict else self.denoiser
         scale = levels[-1].alpha  # a path with scaled data ends at x = alpha x0
 
+        sizes: list[Tensor] = []
+
         def finish(x: Tensor) -> Tensor:
+            sizes.append((x / scale).flatten(1).square().mean(1).sqrt().cpu())
             # what is not finite stays so, and is found below
             return torch.where(torch.isfinite(x), (x / scale).clamp(-1, 1) * scale, x)
 
@@ -174,10 +184,15 @@ class Model:
             "also": None if not also else {name: lists[name] for name in also},
             "weak": None if other is None else other.settings(),
         }  # fmt: skip
+        used = by_branch["cond"]["labels"].cpu() if self.num_classes else None
+        own = own_settings(len(seed), {name: lists[name] for name in also or {}}, guidance=guidance, sampler=sampler)
+        if folder is not None:
+            folder.begin(Job(settings, own, seed, used, names, filter_names(filters), float(scale), self.shape, device))
         images = empty(len(seed), self.shape, device)
         attempts, kept = torch.zeros_like(seed), torch.zeros(len(seed), dtype=torch.bool)
         spent = torch.zeros(len(seed), len(names), dtype=torch.int64)
         scores, record = tuple(torch.full((len(seed),), math.nan) for _ in filters), Record(filters)
+        far: list[int] = []
         networks = [self.denoiser, *([] if other is None else [other.denoiser])]
         training = [network.training for network in networks]
         for each in networks:
@@ -187,6 +202,7 @@ class Model:
             for done in fill(
                 walker, denoise_for, levels, seed, self.shape, filters=watching, retries=min(retries, 0) if mark else retries, batch=batch,
                 strict=strict, brownian=brownian, device=device, on_step=lambda moved: bar.update(moved), finish=finish,
+                known=(lambda work: None) if folder is None else folder.known,
             ):  # fmt: skip
                 finite = torch.isfinite(done.x).flatten(1).all(1).cpu()
                 if not bool(finite.all()):
@@ -202,15 +218,21 @@ class Model:
                 shown = done.keep | mark
                 images[done.slots[shown].to(device)] = made[shown.to(device)]
                 record.add(done, made)
-                for score, verdict in zip(scores, done.verdicts, strict=True):
-                    score[done.slots] = verdict.score.float()
+                if folder is not None:
+                    folder.add(done, made, shown)
+                if sizes:  # of a batch that was made rather than known
+                    far += seed[done.slots[shown & (sizes.pop()[: len(shown)] > FAR)]].tolist()
         finally:
             bar.close()
             for each, before in zip(networks, training, strict=True):
                 each.train(before)
-        used = by_branch["cond"]["labels"].cpu() if self.num_classes else None
-        own = own_settings(len(seed), {name: lists[name] for name in also or {}}, guidance=guidance, sampler=sampler)
         filtered = record.result()
+        if far:
+            warnings.warn(
+                f"{len(far)} of {len(seed)} pictures diverged, and show nothing but where they were cut to their range, such as seed(s) "
+                f"{far[:8]}: {sampler} in {steps} steps under {guidance}; take more steps, less guidance, or another sampler",
+                stacklevel=3,
+            )
         filtered.warn(
             0 if mark else int((~kept).sum()), len(seed), retries, stacklevel=3
         )  # who called, through no_grad

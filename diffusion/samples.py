@@ -19,8 +19,12 @@ from ..samplers import Sampler
 from ..schedules.parts import describe
 from .filtered import Filtered
 from .images import contact_sheet, save_png
+from .whole_file import whole_file
 
-__all__ = ["Samples"]
+__all__ = ["Samples", "file_names", "picture_settings"]
+
+SHEET = 1024
+"""Pictures on a sheet at most: those of the first slots. More could not be looked at, and would not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,7 @@ class Samples:
     def settings_of(self, i: int) -> dict[str, Any]:
         """How picture i was made: `settings`, its seed, label, attempt, evaluations and scores."""
         return {
-            **self.settings,
-            **(self.own[i] if self.own else {}),
-            "seed": int(self.seeds[i]),
-            "label": None if self.labels is None else int(self.labels[i]),
+            **picture_settings(self.settings, self.own, i, self.seeds, self.labels),
             "attempt": int(self.attempts[i]),
             "evaluations": dict(zip(self.branches, self.evaluations[i].tolist(), strict=True)),
             "scores": {name: float(s[i]) for name, s in zip(self.filtered.names, self.scores, strict=True)},
@@ -81,22 +82,21 @@ class Samples:
         Two slots of one seed (other labels) are told apart by their place: `seed-00000007-12.png`. Of attempts, every one of which is in
         the table of `save_scores`, only the one that was kept becomes a file.
         """
-        seeds = self.seeds.tolist()
-        times = Counter(seeds)
+        names = file_names(self.seeds.tolist())
         paths: list[Path] = []
         for i in self.pictured.nonzero().flatten().tolist():
-            name = f"seed-{seeds[i]:08d}" + (f"-{i}" if times[seeds[i]] > 1 else "")
-            paths.append(Path(folder) / f"{name}.png")
+            paths.append(Path(folder) / names[i])
             save_png(paths[-1], self.images[i], self.settings_of(i))
         return paths
 
     def sheet(self, columns: int = 8, captions: Sequence[str] | None = None, tile: int = 64) -> Image.Image:
-        """All pictures in rows of `columns`, each with its seed and class, or the given captions, below."""
+        """The pictures (of the first 1,024 slots) in rows of `columns`, each with its seed and class, or the given captions, below."""
         groups: list[tuple[str, int]] = []
         if captions is None:
             captions = self._captions()
             groups = [("below each: seed" if self.labels is None else "below each: seed · class", columns)]
-        cut = [slice(i, i + columns) for i in range(0, len(self), columns)]
+        count = min(len(self), SHEET)
+        cut = [slice(i, min(i + columns, count)) for i in range(0, count, columns)]
         return contact_sheet(
             [self.images[c] for c in cut], captions=[captions[c] for c in cut], tile=tile,
             kept=[self.pictured[c] for c in cut], groups=groups, marked=[~self.kept[c] for c in cut],
@@ -149,7 +149,10 @@ class Samples:
 
     def save_scores(self, path: str | Path) -> None:
         """A CSV with a line per attempt: slot, seed, label, attempt, kept, a score per filter, reason."""
-        self.filtered.save_csv(path, self.seeds.tolist(), None if self.labels is None else self.labels.tolist())
+        with whole_file(path) as temporary:
+            self.filtered.save_csv(
+                temporary, self.seeds.tolist(), None if self.labels is None else self.labels.tolist()
+            )
 
     def _captions(self) -> list[str]:
         seeds = [str(s) for s in self.seeds.tolist()]
@@ -159,8 +162,8 @@ class Samples:
         return [f"{s} · {v}" for s, v in zip(seeds, named, strict=True)]
 
     def save_sheet(self, path: str | Path, columns: int = 8) -> None:
-        """The sheet as a PNG with all settings in its metadata."""
-        settings = {**self.settings, "pictures": [self.settings_of(i) for i in range(len(self))]}
+        """The sheet as a PNG with the settings of its pictures in its metadata."""
+        settings = {**self.settings, "pictures": [self.settings_of(i) for i in range(min(len(self), SHEET))]}
         save_png(Path(path), self.sheet(columns), settings)
 
 
@@ -182,6 +185,29 @@ def own_settings(
     return tuple(
         {**labels[i], **{name: describe(for_picture(part, i)) for name, part in parts.items()}} for i in range(count)
     )
+
+
+def picture_settings(
+    settings: Mapping[str, Any], own: Sequence[Mapping[str, Any]], slot: int, seeds: Tensor, labels: Tensor | None
+) -> dict[str, Any]:
+    """What is known of a picture before it is made.
+
+    Args:
+        settings, own, seeds, labels: see Samples.
+        slot: which picture.
+    """
+    label = None if labels is None else int(labels[slot])
+    return {**settings, **(own[slot] if own else {}), "seed": int(seeds[slot]), "label": label}
+
+
+def file_names(seeds: Sequence[int]) -> list[str]:
+    """The file of each picture: by its seed, and its place where several slots have that seed.
+
+    Args:
+        seeds: of all slots.
+    """
+    times = Counter(seeds)
+    return [f"seed-{seed:08d}" + (f"-{i}" if times[seed] > 1 else "") + ".png" for i, seed in enumerate(seeds)]
 
 
 def empty(count: int, shape: Sequence[int], device: torch.device) -> Tensor:

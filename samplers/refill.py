@@ -67,6 +67,7 @@ def fill(
     filters: Sequence[Filter] = (), retries: int = 0, batch: int = 64, strict: bool = False, brownian: bool = False,
     dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
     on_step: Callable[[int], object] = lambda samples: None, finish: Callable[[Tensor], Tensor] = lambda x: x,
+    known: Callable[[Sequence[tuple[int, int]]], Finished | None] = lambda work: None,
 ) -> Iterator[Finished]:  # fmt: skip
     """Sample every slot, in batches; what a filter rejects is tried again, as attempt 1, 2, ... of the same seed.
 
@@ -88,6 +89,7 @@ def fill(
         on_step: told after each step how many samples have moved, for progress.
         finish: what is done to x after the last step, before filters see it: cutting pictures to their range, so that a filter judges what
             is handed out.
+        known: asked before each batch with its slots and attempts; what it returns stands for the batch, which is not made then.
 
     Raises:
         ValueError: for values out of range.
@@ -102,20 +104,26 @@ def fill(
         raise ValueError(f"batch is {batch}; allowed: >= 1")
     seed = check_seeds(seeds)
     return _fill(
-        sampler, denoise_for, levels, seed, shape, filters, retries, batch, strict, brownian, dtype, device, on_step, finish
+        sampler, denoise_for, levels, seed, shape, filters, retries, batch, strict, brownian, dtype, device, on_step, finish,
+        known,
     )  # fmt: skip
 
 
 def _fill(
     sampler: Sampler, denoise_for: Callable[[Tensor], Denoise], levels: Sequence[Level], seeds: Tensor, shape: Sequence[int],
     filters: Sequence[Filter], retries: int, batch: int, strict: bool, brownian: bool, dtype: torch.dtype, device: torch.device | str,
-    on_step: Callable[[int], object], finish: Callable[[Tensor], Tensor],
+    on_step: Callable[[int], object], finish: Callable[[Tensor], Tensor], known: Callable[[Sequence[tuple[int, int]]], Finished | None],
 ) -> Iterator[Finished]:  # fmt: skip
     table = tabulate(sampler, levels)
     queue = deque((slot, 0) for slot in range(len(seeds)))
     while queue:
         work = [queue.popleft() for _ in range(min(batch, len(queue)))]
         real = len(work)
+        if (done := known(work)) is not None:
+            on_step(real * (len(levels) - 1))
+            yield done
+            queue.extend(_again(work, done.keep, retries))
+            continue
         work += [work[-1]] * (batch - real if strict else 0)
         slots, attempts = torch.tensor(work).T
         noise = addressed(seeds[slots], attempts, shape, dtype, device)
@@ -140,6 +148,9 @@ def _fill(
             keep &= verdict.keep
         spent: Tensor = denoise.spent  # pyright: ignore[reportFunctionMemberAccess]
         yield Finished(slots[:real], attempts[:real], x[:real], keep, verdicts, spent[:real].clone())
-        queue.extend(
-            (s, a + 1) for (s, a), kept in zip(work[:real], keep.tolist(), strict=True) if not kept and a < retries
-        )
+        queue.extend(_again(work[:real], keep, retries))
+
+
+def _again(work: Sequence[tuple[int, int]], keep: Tensor, retries: int) -> list[tuple[int, int]]:
+    """What was rejected and is tried again: slots, and their next attempts."""
+    return [(s, a + 1) for (s, a), kept in zip(work, keep.tolist(), strict=True) if not kept and a < retries]

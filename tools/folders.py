@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["free_file", "free_folder", "ready_folder"]
+__all__ = ["free_file", "free_folder", "last_folder", "ready_folder"]
 
 
 def free_file(file: Path) -> Path:
@@ -36,10 +36,19 @@ def ready_folder(folder: Path, name: str) -> list[Path]:
     return made
 
 
-def free_folder(folder: Path, mark: str) -> Path:
-    """The folder, or the first of FOLDER-2, FOLDER-3, ... that does not hold a file named `mark`."""
-    found, n = folder, 1
-    while (found / mark).exists():
-        n += 1
-        found = folder.with_name(f"{folder.name}-{n}")
+def free_folder(folder: Path, *marks: str) -> Path:
+    """The folder, or the first of FOLDER-2, FOLDER-3, ... that does not hold a file that a mark names, such as "seed-*.png"."""
+    return _numbered(folder, marks)[-1]
+
+
+def last_folder(folder: Path, *marks: str) -> Path:
+    """The last of FOLDER, FOLDER-2, ... that holds a file that a mark names, or the folder where none does."""
+    return [folder, *_numbered(folder, marks)[:-1]][-1]
+
+
+def _numbered(folder: Path, marks: tuple[str, ...]) -> list[Path]:
+    """The folders up to the first that is free."""
+    found = [folder]
+    while any(True for mark in marks for _ in found[-1].glob(mark)):
+        found.append(folder.with_name(f"{folder.name}-{len(found) + 1}"))
     return found

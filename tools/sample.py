@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..diffusion import Samples, load
+from ..diffusion import load
+from ..diffusion.picture_folder import PictureFolder
 from ..guidance import CFGPlusPlus, Guidance, Interval, equivalent_scale, rules_within
 from ..samplers import Sampler
 from ..samplers.filters import Filter
 from ..schedules import Grid, Level
-from ..schedules.plain_json import to_json
 from .arguments import read_config
 from .command import help_text, parse
-from .folders import free_folder, ready_folder
+from .folders import ready_folder
+from .pictures import choose, write
+from .stopping import Stopped, stopping
 
 __all__ = ["Sample", "numbers", "own_parts", "run", "strengths"]
 
@@ -47,6 +51,7 @@ class Sample:
         strict: the same picture to the last bit, however many are asked for at once.
         brownian: a stochastic sampler follows one Brownian motion, so its pictures converge as steps are added.
         out: folder of the pictures; null: RUN/pictures, or RUN/pictures-2, ... when that holds some.
+        resume: make what is missing in a folder that was begun by the same command.
         columns: of the sheet.
         ema: the averaged weights.
         device: cpu, cuda, ...
@@ -71,6 +76,7 @@ class Sample:
     strict: bool = False
     brownian: bool = False
     out: str | None = None
+    resume: bool = False
     columns: int = 8
     ema: bool = True
     device: str = "cpu"
@@ -163,19 +169,6 @@ def _many(values: Sequence[int]) -> str:
     return mean if min(values) == max(values) else f"{mean} ({min(values)} to {max(values)})"
 
 
-def _filtered(samples: Samples, out: Path) -> list[str]:
-    """What filters did: scores as CSV, a sheet of kept and rejected, and lines that say so."""
-    if not samples.filtered.names:
-        return []
-    samples.save_scores(out / "scores.csv")
-    samples.filter_sheet().save(out / "filtered.png")
-    said = samples.filtered.words()
-    lost = int((~samples.pictured).sum())
-    if lost:
-        said.append(f"{lost} of {len(samples)} slots ran out of retries and are crossed out on the sheet")
-    return [*said, f"every attempt: {out / 'scores.csv'}, kept and rejected side by side: {out / 'filtered.png'}"]
-
-
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
@@ -186,16 +179,35 @@ def run(argv: Sequence[str]) -> int:
         )
         return 0
     options, _ = parse(argv, Sample, ("run",), base=own_parts)
+    out = choose(options.run, options.out, options.resume)
+    seeds = numbers(options.seeds, "seeds")
+    folder = PictureFolder(out, options.resume)
+    try:
+        with stopping():
+            return _sample(options, seeds, folder)
+    except Stopped as stopped:
+        print(f"sfumato sample: {stopped}{_way_on(argv, options, folder, len(seeds))}", file=sys.stderr)
+        return stopped.code
+    except OSError as error:
+        raise OSError(f"{error}{_way_on(argv, options, folder, len(seeds))}") from error
+
+
+def _way_on(argv: Sequence[str], options: Sample, folder: PictureFolder, count: int) -> str:
+    """What is there of a job that ended before its time, and the command that goes on with it."""
+    there = folder.count()
+    if not there:
+        return "; no picture was finished yet"
+    more = [] if options.out is not None else ["--out", str(folder.folder)]
+    command = shlex.join(["sfumato", "sample", *argv, *more, *([] if options.resume else ["--resume"])])
+    return f"; {there} of {count} pictures are in {folder.folder}\ngo on with: {command}"
+
+
+def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int:
+    """Make the pictures and say what was made."""
     import torch
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    out = free_folder(Path(options.run) / "pictures", "samples.json") if options.out is None else Path(options.out)
-    if out.is_file() or (out / "samples.json").exists():
-        raise ValueError(
-            f"out is {str(out)!r}, which {'is a file' if out.is_file() else 'holds pictures already'}; choose another folder"
-        )
-    seeds = numbers(options.seeds, "seeds")
     model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
     weak = None
     if options.weak is not None:
@@ -208,27 +220,29 @@ def run(argv: Sequence[str]) -> int:
     labels = None if options.labels is None else _in_turn(options.labels, "labels", len(seeds))
     also = None if options.also is None else _also(options.also, len(seeds))
     # found out before the work, not after it; what was not there is taken away again if nothing is made
+    out = folder.folder
     made = ready_folder(out, "out")
     try:
         samples = model.sample(
             seeds, labels, also=also, weak=weak, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
             filters=options.filters, retries=options.retries, batch=options.batch, strict=options.strict,
-            brownian=options.brownian, progress=True, mark=options.mark,
+            brownian=options.brownian, progress=True, mark=options.mark, folder=folder,
         )  # fmt: skip
     except BaseException:
-        for folder in made:
-            folder.rmdir()
+        with suppress(OSError):  # those that hold pictures by now stay
+            for each in made:
+                each.rmdir()
         raise
-    paths = samples.save(out)
-    samples.save_sheet(out / "sheet.png", options.columns)
-    pictures = to_json([samples.settings_of(i) for i in range(len(samples))])
-    (out / "samples.json").write_text(json.dumps(pictures, indent=1, allow_nan=False))
-    print(f"{len(paths)} pictures in {out}, all of them in {out / 'sheet.png'}")
-    for line in _filtered(samples, out):
+    said = write(samples, out, options.columns)
+    folder.finish()
+    count = int(samples.pictured.sum())
+    there = f" ({folder.found} of them were there already)" if options.resume else ""
+    print(f"{count} pictures in {out}{there}, all of them in {out / 'sheet.png'}")
+    for line in said:
         print(line)
     columns = zip(samples.branches, samples.evaluations.T.tolist(), strict=True)
     print("evaluations per picture: " + ", ".join(f"{name} {_many(values)}" for name, values in columns))
     grid, steps = options.grid or model.grid, options.steps or model.steps
     for line in strengths(options.guidance or model.guidance, grid(model.denoiser.schedule, steps)):
         print(line)
-    return 0 if paths else 1
+    return 0 if count else 1
