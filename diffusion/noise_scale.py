@@ -18,7 +18,7 @@ class Scale(NamedTuple):
     gradient_square: squared norm of the true gradient, |G|^2, which an estimate may put below 0.
     noise_trace: variance of one sample's gradient, tr(Sigma); likewise.
     scale: tr(Sigma) / |G|^2, the critical batch size in samples; None where either is not above 0.
-    error: one standard error of the scale, from the scatter of the steps, to first order, so too small where it is a large part of the scale;
+    error: one standard error of the scale, from the scatter of the steps, to first order, so too small where it is large;
         None before there are two steps.
     """
 
