@@ -70,7 +70,7 @@ os._exit(0)
 
 
 def test_the_exchange_is_the_same_to_the_bit_and_each_process_knows_its_own_norm(tmp_path):
-    """Three processes, since dividing by 3 is not multiplying by 1 / 3; with and without accumulation, gradients that live in the buckets or not."""
+    """Three processes, since dividing by 3 is not multiplying by 1 / 3; with and without accumulation, and gradients that are buckets."""
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
