@@ -390,9 +390,9 @@ def test_a_run_of_before_there_were_objectives_can_go_on(tmp_path):
     train(replace(r, steps=2), tmp_path, progress=False)
     found = newest(tmp_path / "checkpoints")
     state = {**found.state, "recipe": {k: v for k, v in found.state["recipe"].items() if k != "objective"}}
-    RunFolder(tmp_path, replace(r, steps=2))._compare(replace(found, state=state))
+    RunFolder(tmp_path, replace(r, steps=2))._compare(replace(found, state=state), r.data.fingerprint, False)
     with pytest.raises(ValueError, match=r"objective was .*Regression, is .*LearnedUncertainty"):
-        RunFolder(tmp_path, replace(r, steps=2, objective=LearnedUncertainty()))._compare(replace(found, state=state))
+        RunFolder(tmp_path, replace(r, steps=2, objective=LearnedUncertainty()))._compare(replace(found, state=state), r.data.fingerprint, False)
     assert load(tmp_path).num_classes == 10
 
 
