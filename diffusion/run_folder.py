@@ -62,7 +62,7 @@ class RunFolder:
         except OSError as error:
             raise ValueError(f"the run folder {self.path} can't be written: {error}") from error
         try:
-            self._look(resume, fingerprint, other_data)
+            self._begin(resume, fingerprint, other_data)
         except ValueError:
             self.release()
             if not existed:
@@ -75,7 +75,20 @@ class RunFolder:
             self._lock.release()
             self._lock = None
 
-    def _look(self, resume: bool, fingerprint: str, other_data: bool) -> None:
+    def look(self, fingerprint: str) -> None:
+        """Take the folder of a run until `release`, and write nothing but the lock.
+
+        Raises:
+            ValueError: when it holds no run, another process writes it, or it is one of another recipe or other data.
+        """
+        if not (self.path / "config.yaml").is_file():
+            raise ValueError(f"{self.path} holds no run")
+        self._lock = RunLock(self.path)
+        found = self.newest()
+        if found is not None:
+            self._compare(found, fingerprint, False)
+
+    def _begin(self, resume: bool, fingerprint: str, other_data: bool) -> None:
         config = self.path / "config.yaml"
         if config.is_file() and not resume:
             raise ValueError(
@@ -131,11 +144,11 @@ class RunFolder:
         """The valid checkpoints, newest first."""
         return valid(self._checkpoints)
 
-    def room(self, size: int) -> None:
-        """Refuse a run whose checkpoints of `size` bytes will not fit on the disk.
+    def room(self, size: int) -> int:
+        """The bytes that are free on the disk.
 
         Raises:
-            ValueError: with the bytes needed and those free.
+            ValueError: when the run's checkpoints of `size` bytes do not fit, with the bytes needed and those free.
         """
         there = next(p for p in (self.path, *self.path.absolute().parents) if p.is_dir())
         kept = min(self.recipe.keep + 1, 1 + self.recipe.steps // (self.recipe.save_every or self.recipe.steps))
@@ -146,6 +159,7 @@ class RunFolder:
             raise ValueError(
                 f"keep is {self.recipe.keep}, so that there will be {kept} checkpoints more, of {size / 2**20:.1f} MiB each: {error}"
             ) from error
+        return shutil.disk_usage(there).free
 
     def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
         """Publish a checkpoint of optimizer step `step`.

@@ -133,7 +133,7 @@ class Run:
         if self.processes.main:
             try:
                 self.folder.claim(resume, self.data.fingerprint, other_data)
-                self.folder.room(self._bytes())
+                self.folder.room(self.checkpoint_bytes())
             except (ValueError, OSError) as refused:
                 error = refused
         self.processes.agree(error)
@@ -144,6 +144,16 @@ class Run:
             self.saved = self.step
         if self.processes.main:
             self.folder.cut_log(self.step)
+
+    def look(self) -> None:
+        """Take the folder to read it, as a resume would, and write nothing."""
+        error: Exception | None = None
+        if self.processes.main:
+            try:
+                self.folder.look(self.data.fingerprint)
+            except (ValueError, OSError) as refused:
+                error = refused
+        self.processes.agree(error)
 
     def restore(self, found: Checkpoint) -> None:
         """Become the run that saved a checkpoint."""
@@ -167,7 +177,15 @@ class Run:
             tensors["density"] = {"known": self.update.known}
         return tensors
 
-    def _bytes(self) -> int:
+    def room(self, folder: Path, size: int) -> int:
+        """The bytes that are free where a run folder would be.
+
+        Raises:
+            ValueError: when checkpoints of `size` bytes do not fit there.
+        """
+        return RunFolder(folder, self.recipe).room(size)
+
+    def checkpoint_bytes(self) -> int:
         """What a checkpoint will take on the disk, about: weights, average, and two moments of the optimizer."""
         weights = sum(v.numel() * v.element_size() for m in self._trained.values() for v in m.state_dict().values())
         return 4 * weights

@@ -129,9 +129,9 @@ class Update:
             "" if self.recipe.nonfinite == "stop" else f" {self.skipped[1]} updates before it were left out in a row."
         )
         raise NotFinite(
-            f"step {step}: the loss is {total:.4g} and the gradient's norm {norm:.4g}; no update was made and the weights before it are "
-            f"saved.{many} Not finite by themselves: {', '.join(words) or 'none of the samples'}. Lower lr, set clip, look at these samples, "
-            "or set nonfinite: skip"
+            f"step {step}: the loss is {total:.4g} and the gradient's norm {norm:.4g}; no update was made, the weights before it are "
+            f"saved.{many} Not finite by themselves: {', '.join(words) or 'none of the samples'}. Lower lr, set clip, look at them, or "
+            "set nonfinite: skip"
         )
 
     def _culprits(self, step: int, seen: list[tuple[Read, Draw, Losses]]) -> list[int]:

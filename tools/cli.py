@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"sfumato {name}: {error}", file=sys.stderr)
         return 2
-    except (FloatingPointError, OSError) as error:
+    except (FloatingPointError, MemoryError, OSError) as error:
         print(f"sfumato {name}: {error}", file=sys.stderr)
         return 1
     except ImportError as error:

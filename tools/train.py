@@ -18,6 +18,8 @@ import yaml
 from ..diffusion import Interrupted, Recipe, train
 from ..diffusion.plan import check_recipe, report
 from ..diffusion.recipe import range_errors
+from ..diffusion.rehearsal import rehearse
+from ..diffusion.replay import replay
 from ..schedules.parts import build
 from .arguments import merge, read_config
 from .command import help_text, parse
@@ -35,7 +37,10 @@ class Train:
         config: a preset's name, a YAML file, or a run folder.
         out: the run folder; default runs/NAME of the config, or the run folder that was given.
         resume: go on from the newest checkpoint.
-        dry_run: check everything, print what the run would be, and stop.
+        verify: with resume: first make so many steps again that the run has made, and compare them to the last bit; 0: none.
+        other_data: with resume: go on although the data have changed.
+        processes: refuse to begin unless so many processes run; null: any number.
+        dry_run: check everything, make one step, print what the run would be, and stop; nothing is written.
         print_config: print the resolved config as YAML and stop.
         allow: packages beside Sfumato whose classes the config may name.
     """
@@ -43,9 +48,20 @@ class Train:
     config: str
     out: str | None = None
     resume: bool = False
+    verify: int = 0
+    other_data: bool = False
+    processes: int | None = None
     dry_run: bool = False
     print_config: bool = False
     allow: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.verify < 0 or (self.verify and not self.resume):
+            raise ValueError(f"verify is {self.verify}; allowed: >= 0, and with --resume only")
+        if self.other_data and not self.resume:
+            raise ValueError("other_data is true; allowed: with --resume only")
+        if self.processes is not None and self.processes < 1:
+            raise ValueError(f"processes is {self.processes}; allowed: >= 1, or null")
 
 
 def resolve_recipe(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequence[str]) -> dict[str, Any]:
@@ -104,21 +120,36 @@ def run(argv: Sequence[str]) -> int:
         return 0
     recipe = recipe_from(description, options.allow)
     processes, main = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK", "0") == "0"
-    if options.dry_run:
-        check_recipe(recipe)
-        print(report(recipe, processes))
-        return 0
+    if options.processes not in (None, processes):
+        raise ValueError(
+            f"processes is {options.processes}, but {processes} was launched; launch with torchrun --nproc_per_node "
+            f"{options.processes} -m sfumato.tools.cli train ..."
+        )
     given = Path(options.config)
     folder = (
         Path(options.out) if options.out else given if (given / "config.yaml").is_file() else Path("runs") / given.stem
     )
+    if options.dry_run:
+        check_recipe(recipe)
+        if main:
+            print(report(recipe, processes))
+        for line in rehearse(recipe, folder).words(recipe.steps) if main or processes > 1 else []:
+            if main:
+                print(f"{'':>8}  {line}")
+        return 0
     if main and options.resume and not (folder / "config.yaml").is_file():
         print(f"nothing to resume in {folder}: starting from step 0", file=sys.stderr)
     if main:
         check_recipe(recipe)
         print(report(recipe, processes), file=sys.stderr)
+    if options.verify:
+        replayed = replay(recipe, folder, options.verify)
+        if main:
+            print(replayed.words(), file=sys.stderr)
+        if replayed.differences:
+            return 1
     try:
-        train(recipe, folder, resume=options.resume, progress=True)
+        train(recipe, folder, resume=options.resume, other_data=options.other_data, progress=True)
     except Interrupted as stopped:
         print(f"sfumato train: {stopped}\ngo on with: sfumato train {folder} --resume", file=sys.stderr)
         return 0 if stopped.number == signal.SIGTERM else 130

@@ -392,7 +392,9 @@ def test_a_run_of_before_there_were_objectives_can_go_on(tmp_path):
     state = {**found.state, "recipe": {k: v for k, v in found.state["recipe"].items() if k != "objective"}}
     RunFolder(tmp_path, replace(r, steps=2))._compare(replace(found, state=state), r.data.fingerprint, False)
     with pytest.raises(ValueError, match=r"objective was .*Regression, is .*LearnedUncertainty"):
-        RunFolder(tmp_path, replace(r, steps=2, objective=LearnedUncertainty()))._compare(replace(found, state=state), r.data.fingerprint, False)
+        RunFolder(tmp_path, replace(r, steps=2, objective=LearnedUncertainty()))._compare(
+            replace(found, state=state), r.data.fingerprint, False
+        )
     assert load(tmp_path).num_classes == 10
 
 

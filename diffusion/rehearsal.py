@@ -1,0 +1,79 @@
+"""One step of a run that is not begun: what it takes, before anything is written."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from .interrupt import Told
+from .recipe import Recipe
+from .trainer import Run, threads
+
+__all__ = ["Rehearsal", "rehearse"]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A step that was tried. loss, norm: of its global batch. seconds: it took, once warm. micro_batch: samples at once, as they fit.
+
+    checkpoint: bytes of one. free: bytes on the disk of the run folder. processes: that took part.
+    """
+
+    loss: float
+    norm: float
+    seconds: float
+    micro_batch: int
+    checkpoint: int
+    free: int
+    processes: int
+
+    def words(self, steps: int) -> list[str]:
+        """Lines for a report.
+
+        Args:
+            steps: optimizer steps of the run.
+        """
+        hours = self.seconds * steps / 3600
+        took = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes" if hours > 1 / 30 else "a minute or two"
+        return [
+            f"one step on {self.processes} process(es): loss {self.loss:.4f}, gradient norm {self.norm:.4f}, {self.seconds:.3f} s; "
+            f"at this pace {steps:,} steps take about {took}",
+            f"a checkpoint takes about {self.checkpoint / 2**20:.1f} MiB, {self.free / 2**30:.1f} GiB are free",
+        ]
+
+
+def rehearse(recipe: Recipe, folder: str | Path) -> Rehearsal:
+    """Make the first step of a run twice (the first one warms up), and write nothing.
+
+    Args:
+        recipe: what would be trained.
+        folder: where it would be.
+
+    Raises:
+        ValueError: for parts that do not fit together, and a disk without room for the checkpoints.
+        FloatingPointError: when the loss or gradient is not finite.
+        MemoryError: when not even one sample fits.
+    """
+    with threads(recipe.threads), tempfile.TemporaryDirectory() as nowhere:
+        run = Run(replace(recipe, tracker=None), Path(nowhere), Told())
+        try:
+            run.backbone.train()
+            run.update(0)
+            began = time.perf_counter()
+            made = run.update(0)
+            loss, norm = float(made.loss), float(made.norm)
+            seconds = time.perf_counter() - began
+            size = run.checkpoint_bytes()
+            free = run.room(Path(folder), size)
+            # what the slowest process took
+            seconds = run.processes.largest(torch.tensor(seconds, device=run.processes.device))
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss of the first step is {loss}")
+            return Rehearsal(loss, norm, seconds, run.plan.micro_batch, size, free, run.processes.count)
+        finally:
+            run.close()
