@@ -269,7 +269,7 @@ class Run:
             if isinstance(error, OUT_OF_MEMORY) or ("alloc" in str(error) and "memory" in str(error)):
                 raise MemoryError(
                     f"step {self.step}: out of memory; the steps before it are saved. Set micro_batch below {self.plan.micro_batch} "
-                    f"(the batch of {self.recipe.batch} stays as it is), or micro_batch: auto ({str(error).splitlines()[0] or 'no details'})"
+                    f"(the batch of {self.recipe.batch} stays as it is), or micro_batch: auto ({str(error).splitlines()[0] or 'no more'})"
                 ) from error
             raise
         self.trail.add(self.step, made)
