@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import BinaryIO, Literal, get_args
 
 import numpy as np
@@ -65,7 +65,7 @@ class Decoder:
         if self.max_pixels < 1:
             raise ValueError(f"max_pixels is {self.max_pixels}; allowed: >= 1")
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
         height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
@@ -79,7 +79,7 @@ class Decoder:
         usual = (self.resize, self.resample) == ("centre", "lanczos")  # left out, so that earlier fingerprints hold
         return f"{size} {self.channels}" + ("" if usual else f" {self.resize} {self.resample}")
 
-    def read(self, file: Path | BinaryIO, name: str) -> Tensor:
+    def read(self, file: str | BinaryIO, name: str) -> Tensor:
         """The picture in a file.
 
         Args:
@@ -107,7 +107,7 @@ class Decoder:
             what = "no image format that Pillow knows" if unknown else str(error) or type(error).__name__
             raise ValueError(f"{name} can't be read as an image: {what}; mend or remove it") from error
 
-    def verify(self, file: Path | BinaryIO, name: str) -> None:
+    def verify(self, file: str | BinaryIO, name: str) -> None:
         """Compare a file's own checksums, where its format has some, which decoding does not do.
 
         Args:
@@ -146,6 +146,10 @@ class Decoder:
         _, height, width = self.shape
         return torch.from_numpy(np.array(image)).view(height, width, self.channels).permute(2, 0, 1)
 
+    @cached_property
+    def _filter(self) -> Image.Resampling:
+        return Image.Resampling[self.resample.upper()]
+
     def _centred(self, image: Image.Image) -> Image.Image:
         _, height, width = self.shape
         wide, high = image.size
@@ -155,7 +159,7 @@ class Decoder:
             high = max(1, wide * height // width)
         left, top = (image.width - wide) // 2, (image.height - high) // 2
         box = (left, top, left + wide, top + high)
-        return image.resize((width, height), Image.Resampling[self.resample.upper()], box=box)
+        return image.resize((width, height), self._filter, box=box)
 
     def _halved(self, image: Image.Image) -> Image.Image:
         _, size, _ = self.shape

@@ -28,7 +28,9 @@ def image_files(root: Path, links: Links = "inside") -> list[str]:
     """
     top = os.path.realpath(root)
     found: list[str] = []
-    waiting = [("", (top,))]
+    waiting: list[tuple[str, tuple[str, ...]]] = [
+        ("", (top,))
+    ]  # what a folder is called, and the real paths down to it
     while waiting:
         prefix, above = waiting.pop()
         try:

@@ -23,11 +23,11 @@ __all__ = ["ImageFolder"]
 
 
 class _Files(NamedTuple):
-    """names: paths from the root. labels: of each, empty without classes. count: of classes. classes: their names, where known."""
+    """names: paths from the root. labels: of each, empty without classes. num_classes: 0 without. classes: their names, where known."""
 
     names: list[str]
     labels: list[int]
-    count: int
+    num_classes: int
     classes: list[str]
 
 
@@ -103,16 +103,16 @@ class ImageFolder:
         if not names:
             raise ValueError(f"ImageFolder.root {self.root!r} holds no image; allowed endings: {', '.join(SUFFIXES)}")
         if self.labels is not None:
-            labels, count = read_labels(root / self.labels, names, self.classes)
-            return _Files(names, labels, count, [])
+            labels, number = read_labels(root / self.labels, names, self.classes)
+            return _Files(names, labels, number, [])
         tops = [name.partition("/") for name in names]
         classes = sorted({top for top, inner, _ in tops if inner})
         if classes and not all(inner for _, inner, _ in tops):
             raise ValueError(
                 f"ImageFolder.root {self.root!r} holds both images and class folders; move the images into one, or give labels"
             )
-        number = {top: i for i, top in enumerate(classes)}
-        return _Files(names, [number[top] for top, _, _ in tops] if classes else [], len(classes), classes)
+        place = {top: i for i, top in enumerate(classes)}
+        return _Files(names, [place[top] for top, _, _ in tops] if classes else [], len(classes), classes)
 
     def __len__(self) -> int:
         return len(self._files.names)
@@ -123,7 +123,7 @@ class ImageFolder:
 
     @property
     def num_classes(self) -> int:
-        return self._files.count
+        return self._files.num_classes
 
     @property
     def bins(self) -> int:
@@ -142,22 +142,22 @@ class ImageFolder:
         except OSError as error:
             raise ValueError(f"{error.filename} can't be found any more: {error.strerror}; put it back") from error
         if self.labels is not None:
-            listing += f"\n{self._files.count} {self._files.labels}"
+            listing += f"\n{self._files.num_classes} {self._files.labels}"
         return hashlib.sha256(f"{self._decoder.words}\n{listing}".encode()).hexdigest()[:16]
 
-    def _path(self, index: int) -> Path:
-        return Path(self.root, self._files.names[index])
+    def _path(self, index: int) -> str:
+        return os.path.join(self.root, self._files.names[index])
 
     def _read(self, index: int) -> Tensor:
         path = self._path(index)
-        return self._decoder.read(path, str(path))
+        return self._decoder.read(path, path)
 
     def problem(self, index: int) -> str | None:
         """What is wrong with a sample, found by decoding it and by its checksums; None where nothing is."""
         path = self._path(index)
         try:
-            self._decoder.read(path, str(path))
-            self._decoder.verify(path, str(path))
+            self._decoder.read(path, path)
+            self._decoder.verify(path, path)
         except ValueError as error:
             return str(error)
         return None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..schedules.noise import permutation
 from .data import Batch, Source
+from .excluding import Excluding
 
 __all__ = ["Split", "held_out", "shared"]
 
@@ -72,17 +73,24 @@ class Split:
         text = f"{self.source.fingerprint} {self.part} {self.share!r} {self.seed}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def problem(self, index: int) -> str | None:
+        """What is wrong with a sample, as the source says; None where nothing is, or the source does not say."""
+        asked = getattr(self.source, "problem", None)
+        return None if asked is None else asked(int(self._index[index]))
+
     def batch(self, index: Tensor) -> Batch:
         return self.source.batch(self._index[index])
 
 
 def held_out(data: Source) -> Source | None:
     """The samples that were held out of a training set; None where there are none."""
+    data = _whole(data)
     return replace(data, part="held_out") if isinstance(data, Split) and data.part == "train" else None
 
 
 def shared(trained: Source, data: Source) -> bool:
     """Whether two sets may hold the same samples, as far as can be told: of one source, and not the two parts of one split."""
+    trained, data = _whole(trained), _whole(data)
     if (
         isinstance(trained, Split) and isinstance(data, Split) and trained.part != data.part
         and replace(data, part=trained.part).fingerprint == trained.fingerprint
@@ -91,5 +99,10 @@ def shared(trained: Source, data: Source) -> bool:
     return _root(trained).fingerprint == _root(data).fingerprint
 
 
+def _whole(data: Source) -> Source:
+    """Data with the samples that were left out of them: leaving some out moves none to the other part of a split."""
+    return _whole(data.source) if isinstance(data, Excluding) else data
+
+
 def _root(data: Source) -> Source:
-    return _root(data.source) if isinstance(data, Split) else data
+    return _root(data.source) if isinstance(data, Split | Excluding) else data
