@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from ..schedules.parts import build
+from .averaged import weights_of
 from .checkpoint import at_step, newest
 from .denoiser import Denoiser
 from .model import Model
@@ -19,20 +20,27 @@ _MODEL = ("backbone", "schedule", "row", "clock", "input_std", "sampler", "grid"
 
 
 def load(
-    run: str | Path, *, ema: bool = True, device: str = "cpu", allow: Sequence[str] = (), step: int | None = None
+    run: str | Path,
+    *,
+    ema: bool | float = True,
+    device: str = "cpu",
+    allow: Sequence[str] = (),
+    step: int | None = None,
 ) -> Model:
     """The model of a run folder, ready to sample.
 
     Args:
         run: the folder that `sfumato train` wrote.
-        ema: the averaged weights, or the raw ones.
+        ema: the exponential average of the weights, or the raw ones; a number: the average of that length (sigma_rel, above 0 to 0.3), as
+            the checkpoint stored it or `sfumato ema` made it, or else made now of what the run stored.
         device: where to put it.
         allow: packages whose classes the run's config may name, beside Sfumato's.
-        step: the checkpoint of that optimizer step, of those that the run kept; None: the newest valid one.
+        step: the checkpoint of that optimizer step, of those that the run kept; an average of a length may be of any step for which
+            one can be made. None: the newest valid one.
 
     Raises:
         ValueError: for a folder that is not a run, holds no valid checkpoint or not that of `step`, or names classes that are not
-            allowed.
+            allowed, or for a length that can't be made of what it stored.
     """
     folder = Path(run)
     config = folder / "config.yaml"
@@ -49,13 +57,21 @@ def load(
     missing = [key for key in _MODEL if key not in description]
     if missing:
         raise ValueError(f"{config} lacks {', '.join(missing)}; it is not the config of a run")
-    checkpoint = newest(folder / "checkpoints") if step is None else at_step(folder / "checkpoints", step)
+    checkpoint = (
+        newest(folder / "checkpoints")
+        if step is None or _is_other(folder, ema, step)
+        else at_step(folder / "checkpoints", step)
+    )
     if checkpoint is None:
         raise ValueError(f"{run} holds no valid checkpoint; train it first: sfumato train ... --out {run}")
     parts = build({key: description[key] for key in _MODEL}, allow)
     denoiser = Denoiser(parts["backbone"], parts["schedule"], parts["row"], parts["clock"], parts["input_std"])
+    if isinstance(ema, bool):
+        weights = checkpoint.tensors("ema" if ema else "model")
+    else:
+        weights, _ = weights_of(folder, float(ema), checkpoint, step)
     try:
-        denoiser.backbone.load_state_dict(checkpoint.tensors("ema" if ema else "model"))
+        denoiser.backbone.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"the checkpoint {checkpoint.folder} is not of the network in {config}: {error}") from error
     try:
@@ -63,8 +79,14 @@ def load(
     except (RuntimeError, AssertionError) as error:
         usable = "cpu, cuda" if torch.cuda.is_available() else "cpu (no CUDA device is usable here)"
         raise ValueError(f"device is {device!r}, which can't be used here; allowed: {usable}") from error
+    source = {"run": folder.name, "checkpoint": checkpoint.step if step is None else step, "ema": ema}
     return Model(
         denoiser.eval(), tuple(checkpoint.state["shape"]), int(checkpoint.state["num_classes"]),
         parts["sampler"], parts["grid"], parts["sampling_steps"], parts["guidance"],
-        {"run": folder.name, "checkpoint": checkpoint.step, "ema": ema}, checkpoint.state["recipe"]["label_dropout"] > 0,
+        source, checkpoint.state["recipe"]["label_dropout"] > 0,
     )  # fmt: skip
+
+
+def _is_other(folder: Path, ema: bool | float, step: int) -> bool:
+    """Whether an average is asked for at a step whose checkpoint is gone, so that another one describes the network."""
+    return not isinstance(ema, bool) and not (folder / "checkpoints" / f"step-{step:09d}").is_dir()

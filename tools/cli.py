@@ -17,6 +17,7 @@ COMMANDS = {
     "sample": "draw pictures from a trained run",
     "evaluate": "measure a run: bits per dimension of its data",
     "calibrate": "find a filter's thresholds from real pictures, so that it knows what is none",
+    "ema": "make the average of a run's weights over another length, after training",
     "guidance": "measure what of a run's guidance can be saved, and fit the rules that save it",
     "inspect": "draw a schedule, its density and weighting, and say what is wrong with it",
     "claims": "print what papers promise beside what was measured here, or measure a promise again",

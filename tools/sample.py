@@ -53,7 +53,8 @@ class Sample:
         out: folder of the pictures; null: RUN/pictures, or RUN/pictures-2, ... when that holds some.
         resume: make what is missing in a folder that was begun by the same command.
         columns: of the sheet.
-        ema: the averaged weights.
+        ema: the averaged weights: true, the exponential average; false, the raw weights; a number: the average of that length, a share of
+            training above 0 to 0.3, such as 0.1, for runs with ema_lengths (see `sfumato ema`).
         device: cpu, cuda, ...
         threads: CPU threads; null: PyTorch's default.
         allow: packages beside Sfumato whose classes may be named.
@@ -78,7 +79,7 @@ class Sample:
     out: str | None = None
     resume: bool = False
     columns: int = 8
-    ema: bool = True
+    ema: bool | float = True
     device: str = "cpu"
     threads: int | None = None
     allow: list[str] = field(default_factory=list)
