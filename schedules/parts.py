@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+
+from .library import Library
 
 __all__ = ["build", "class_path", "class_paths", "describe", "find_class", "in_short"]
 
@@ -31,7 +34,8 @@ def describe(value: Any) -> Any:
     """Plain data that says how to build a value again.
 
     Args:
-        value: numbers, strings, None, lists, tuples, dicts, dataclasses, and modules that carry their arguments in `.config`.
+        value: numbers, strings, None, lists, tuples, dicts, dataclasses, modules that carry their arguments in `.config`, and
+            optimizers of any library, which are written as their class.
 
     Raises:
         ValueError: for anything else, with what to do.
@@ -46,6 +50,9 @@ def describe(value: Any) -> Any:
         return [describe(v) for v in value]
     if isinstance(value, nn.Module) and isinstance(getattr(value, "config", None), Mapping):
         return {"class_path": class_path(type(value)), "init_args": describe(value.config)}
+    if isinstance(value, Library):
+        arguments = describe(value.arguments)
+        return {"class_path": class_path(value.cls), **({"init_args": arguments} if arguments else {})}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
         return {"class_path": class_path(type(value)), **({"init_args": fields} if fields else {})}
@@ -70,7 +77,7 @@ def find_class(path: str, allow: Sequence[str] = ()) -> type:
 
     Args:
         path: such as "sfumato.samplers.DDIM".
-        allow: packages other than Sfumato that may be imported.
+        allow: packages other than Sfumato that may be imported; torch.optim always is.
 
     Raises:
         ValueError: when the package is not allowed, or there is no such class.
@@ -79,7 +86,9 @@ def find_class(path: str, allow: Sequence[str] = ()) -> type:
         raise ValueError(f"class_path is {path!r}; allowed: the dotted path of a class")
     package, _, name = path.rpartition(".")
     root = package.split(".")[0]
-    if root not in ("sfumato", *allow):
+    if (
+        root not in ("sfumato", *allow) and package != "torch.optim"
+    ):  # imported already, and a package of optimizers only
         raise ValueError(
             f"class_path {path!r} is outside Sfumato, and importing it runs its code; if you trust it, allow its package: "
             f"allow=[{root!r}] in Python, --allow {root} on the command line"
@@ -115,7 +124,8 @@ def build(spec: Any, allow: Sequence[str] = (), at: str = "") -> Any:
         cls = find_class(spec["class_path"], allow)
         args = build(dict(spec.get("init_args") or {}), allow, at)
         try:
-            return cls(**args)
+            # an optimizer can't be made before the parameters that it moves
+            return Library(cls, args) if issubclass(cls, torch.optim.Optimizer) else cls(**args)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{at or cls.__name__}: {error}") from error
     if isinstance(spec, list | tuple):

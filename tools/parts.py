@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
+import torch
 from torch import nn
 
 from ..schedules.parts import find_class
@@ -101,8 +102,18 @@ def resolve_class(name: str, wanted: type, allow: Sequence[str]) -> type:
             )
         return known[name]
     cls = find_class(name, allow)
+    if issubclass(cls, torch.optim.Optimizer):
+        # it becomes a part that makes it (schedules.library), wherever it stands; only one protocol is made of such parts
+        from ..diffusion.optimizers import Optimizer
+
+        if wanted is not Optimizer:
+            raise ValueError(
+                f"{name!r} is an optimizer, no {wanted.__name__}; allowed: {', '.join(known)}, or a class path"
+            )
+        return cls
     if getattr(wanted, "_is_protocol", False):
-        missing = [m for m in _members(wanted) if not hasattr(cls, m)]
+        # looked up in the class: every class can itself be called
+        missing = [m for m in _members(wanted) if not any(m in vars(c) for c in cls.__mro__)]
         if missing:
             raise ValueError(f"{name!r} has no {', '.join(missing)}, which a {wanted.__name__} needs")
     elif not issubclass(cls, wanted):

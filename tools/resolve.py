@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+import torch
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
+from ..schedules.library import arguments_of
 from ..schedules.parts import build, class_path, class_paths, describe
+from .hints import hints_of
 from .parts import choices, part_of, part_type, resolve_class
 from .spelling import UsageError, did_you_mean
 
@@ -29,7 +32,10 @@ class Field(typing.NamedTuple):
 
 
 def fields_of(cls: type) -> dict[str, Field]:
-    """The arguments of a class, from its signature."""
+    """The arguments of a class, from its signature; of an optimizer those that a config may say."""
+    if issubclass(cls, torch.optim.Optimizer):
+        hints = hints_of(cls)
+        return {name: Field(hints[name], p.default) for name, p in arguments_of(cls).items() if name in hints}
     hints = typing.get_type_hints(cls.__init__)
     factories = {f.name: f.default_factory for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
     found: dict[str, Field] = {}
@@ -53,6 +59,8 @@ def _says(hint: Any) -> str:
         return ", or ".join(kinds)
     if _is_mapping(hint):
         return "names with values, such as {negative: 3}"
+    if get_origin(hint) is tuple and Ellipsis not in args:
+        return f"a list of {len(args)} {_says(args[0]).removeprefix('a ')}s"
     if get_origin(hint) is not None and args:
         return f"a list of {_says(args[0]).removeprefix('a ')}s, such as [1, 2]"
     return str(getattr(hint, "__name__", hint))
@@ -137,7 +145,9 @@ def _arguments(
     fields = fields_of(cls)
     prefix = f"{at}." if at else ""
     for key in values:
-        if key not in fields:
+        if key == "lr" and issubclass(cls, torch.optim.Optimizer):
+            problems.append(f"{prefix}lr: the learning rate is the recipe's; set lr")
+        elif key not in fields:
             hint = did_you_mean(str(key), [*fields, *also])
             takes = ", ".join(fields) if at else "see --help"
             problems.append(
