@@ -44,6 +44,8 @@ class Stream(IntEnum):
     CALIBRATION = 10
     LATENT = 11
     DATA = 12
+    VALIDATION = 13
+    GRADIENT = 14
 
 
 class Noise(Protocol):
