@@ -83,7 +83,10 @@ class Validation:
         self._count, self._share = len(samples), max(1, len(samples) // len(CENTRES))
         self._samples = torch.cat([samples, samples[: self._share].repeat(len(self._reached))])
         self._steps = torch.cat(
-            [torch.zeros_like(samples), 1 + torch.tensor(self._reached).repeat_interleave(self._share)]
+            [
+                torch.zeros_like(samples),
+                1 + torch.tensor(self._reached, dtype=torch.int64).repeat_interleave(self._share),
+            ]
         )
         asked = (
             (_whole(a, len(samples)), _whole(b, len(self._reached))) for a, b in zip(drawn.level, table, strict=True)
@@ -111,7 +114,8 @@ class Validation:
                 m.training = False
             # batches of the levels that training has, and batches of the table
             own, table = (part.split(self.batch) for part in torch.arange(len(found)).split_with_sizes(self._parts))
-            for rows in (*own, *table)[rank::processes]:
+            batches = [rows for rows in (*own, *table) if len(rows)]
+            for rows in batches[rank::processes]:
                 found[rows.to(found.device)] = self._ask(denoiser, head, rows)
         finally:
             for m, before in zip(modules, training, strict=True):
@@ -146,7 +150,7 @@ class Validation:
             total: the sum of `partial` over the processes.
         """
         found = total.cpu()
-        own, table = found[: self._count], found[self._count :].reshape(-1, self._share, 3).mean(1)
+        own, table = found[: self._count], found[self._count :].reshape(len(self._reached), self._share, 3).mean(1)
         error: list[float | None] = [None] * len(CENTRES)
         normalised = list(error)
         for k, mean in zip(self._reached, table.tolist(), strict=True):

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-__all__ = ["attend", "probe"]
+__all__ = ["Attention", "attend", "probe"]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -27,6 +27,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Source: Vaswani et al. 2017 (1706.03762), eq. 1.
     """
     return F.scaled_dot_product_attention(q, k, v)
+
+
+class Attention(nn.Module):
+    """`attend` as a module without parameters, so that a hook sees queries and keys."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As `attend`."""
+        return attend(q, k, v)
 
 
 def _math(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import attend
+from .attention import Attention
 
 __all__ = ["Block", "Down", "SelfAttention", "Up", "norm", "zeroed"]
 
@@ -42,11 +42,12 @@ class SelfAttention(nn.Module):
         self.heads = max(1, channels // head_width)
         self.norm = norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.attend = Attention()
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = rearrange(self.qkv(self.norm(x)), "b (s h d) y x -> s b h (y x) d", s=3, h=self.heads).unbind()
-        out = rearrange(attend(q, k, v), "b h (y x) d -> b (h d) y x", y=x.shape[2])
+        out = rearrange(self.attend(q, k, v), "b h (y x) d -> b (h d) y x", y=x.shape[2])
         return x + self.out(out)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import attend
+from .attention import Attention
 from .blocks import zeroed
 from .embedding import Conditioning, sinusoid
 
@@ -36,6 +36,7 @@ class Layer(nn.Module):
         self.modulation = nn.Linear(width, 6 * width)
         self.norm_attention = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.qkv = nn.Linear(width, 3 * width)
+        self.attend = Attention()
         self.out = nn.Linear(width, width)
         self.norm_mlp = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.mlp_in = nn.Linear(width, hidden)
@@ -46,7 +47,7 @@ class Layer(nn.Module):
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition).chunk(6, dim=2)
         h = torch.addcmul(shift_a, self.norm_attention(x), 1.0 + scale_a)
         q, k, v = rearrange(self.qkv(h), "b n (s h d) -> s b h n d", s=3, h=self.heads).unbind()
-        x = torch.addcmul(x, gate_a, self.out(rearrange(attend(q, k, v), "b h n d -> b n (h d)")))
+        x = torch.addcmul(x, gate_a, self.out(rearrange(self.attend(q, k, v), "b h n d -> b n (h d)")))
         h = torch.addcmul(shift_m, self.norm_mlp(x), 1.0 + scale_m)
         return torch.addcmul(x, gate_m, self.mlp_out(F.gelu(self.mlp_in(h), approximate="tanh")))
 

@@ -24,6 +24,7 @@ from sfumato.schedules import (
     MinSNR,
     RectifiedFlow,
     Stream,
+    Truncated,
     Uniform,
     UniformEntries,
     V,
@@ -183,6 +184,9 @@ def test_what_a_schedule_does_not_reach_is_none():
     assert [v is None for v in found.error] == [not low <= v <= high for v in CENTRES]
     assert None in found.error
     assert found.edm_error[5] is not None
+    none = asked(Truncated(RectifiedFlow(), log_snr_min=3.5, log_snr_max=4.5), V())
+    assert none.error == none.edm_error == [None] * len(CENTRES)
+    assert none.edm_loss == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_table_is_asked_at_its_entries_and_a_density_that_learns_where_it_starts():
