@@ -218,6 +218,8 @@ class Model:
                 shown = done.keep | mark
                 images[done.slots[shown].to(device)] = made[shown.to(device)]
                 record.add(done, made)
+                for score, verdict in zip(scores, done.verdicts, strict=True):
+                    score[done.slots] = verdict.score.float()
                 if folder is not None:
                     folder.add(done, made, shown)
                 if sizes:  # of a batch that was made rather than known
