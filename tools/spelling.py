@@ -27,6 +27,7 @@ _ELSEWHERE = {
     "unet": "backbone", "prediction_type": "row", "noise_schedule": "schedule", "scheduler": "sampler", "solver": "sampler",
     "dataset": "data", "cfg": "guidance", "guidance_scale": "guidance", "max_grad_norm": "clip", "mixed_precision": "precision",
     "num_inference_steps": "sampling_steps", "spacing": "grid", "loss_weighting": "weighting", "cond_drop": "label_dropout",
+    "v_prediction": "V", "velocity": "V", "epsilon": "Eps", "flow_prediction": "Flow", "x0_prediction": "X0",
 }  # fmt: skip
 
 
