@@ -140,4 +140,6 @@ def _arguments(backbone: nn.Module) -> tuple[list[str] | None, list[str]]:
         needs.append("labels")  # without them it would answer for the null class, unasked
     if any(p.kind is kinds.VAR_KEYWORD for p in parameters):
         return None, needs
-    return [p.name for p in named if p.name in needs or p.name != "labels" or classes != 0], needs
+    # what a network was built without is not offered: labels of no classes, an augmentation's numbers where it takes none
+    without = {"labels": classes == 0, "augment": getattr(backbone, "augment_features", None) == 0}
+    return [p.name for p in named if p.name in needs or not without.get(p.name, False)], needs

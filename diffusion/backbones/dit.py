@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .attention import Attention
 from .blocks import zeroed
-from .embedding import Conditioning, sinusoid
+from .embedding import Conditioning, sinusoid, told_layer, with_told
 
 __all__ = ["DiT"]
 
@@ -69,6 +69,7 @@ class DiT(nn.Module):
         mlp_ratio: hidden width of the MLPs, in units of width.
         time_scale: highest frequency of the time embedding, see `Conditioning`.
         out_channels: of the output; None: as many as channels.
+        augment_features: numbers per sample that an augmentation tells, as many as its `told`; 0: none.
 
     Raises:
         ValueError: for arguments outside these ranges; in a call, for inputs of wrong shape or dtype.
@@ -88,6 +89,7 @@ class DiT(nn.Module):
         mlp_ratio: float = 4.0,
         time_scale: float = 1.0,
         out_channels: int | None = None,
+        augment_features: int = 0,
     ) -> None:
         super().__init__()
         self.config: dict[str, object] = {
@@ -102,6 +104,8 @@ class DiT(nn.Module):
             "time_scale": time_scale,
             "out_channels": out_channels,
         }
+        if augment_features:  # not said otherwise, so that a run from before it was there is the same run
+            self.config["augment_features"] = augment_features
         out = channels if out_channels is None else out_channels
         counts = {
             "channels": channels,
@@ -123,6 +127,7 @@ class DiT(nn.Module):
         self.channels = channels
         self.size = size
         self.num_classes = num_classes
+        self.augment_features = augment_features
         self.patch = patch
         self.condition = Conditioning(num_classes, TIME_FEATURES, width, time_scale)
         self.embed = nn.Linear(channels * patch * patch, width)
@@ -133,6 +138,9 @@ class DiT(nn.Module):
         self.modulation = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, patch * patch * out)
         self._initialise()
+        self.told = told_layer(augment_features, width)  # last, so that the others' weights are those without it
+        if self.told is not None:
+            nn.init.normal_(self.told.weight, std=0.02)
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -149,13 +157,16 @@ class DiT(nn.Module):
         zeroed(self.modulation)
         zeroed(self.head)
 
-    def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, labels: Tensor | None = None, *, augment: Tensor | None = None
+    ) -> Tensor:
         """The network's output for noisy images, each at its own time and of its own class.
 
         Args:
             x: (B, channels, size, size).
             time: float32 (B,).
             labels: int64 (B,) in 0..num_classes, where num_classes is the null class; None: null for all.
+            augment: (B, augment_features), what was done to the images; None: zeros, nothing.
 
         Returns:
             (B, out_channels, size, size) in the dtype of x.
@@ -166,7 +177,7 @@ class DiT(nn.Module):
                 " the images, or build the network with other channels or size"
             )
         p = self.patch
-        condition = F.silu(self.condition(len(x), time, labels))[:, None]
+        condition = F.silu(with_told(self.condition(len(x), time, labels), self.told, augment))[:, None]
         h = self.embed(rearrange(x, "b c (y p) (x q) -> b (y x) (c p q)", p=p, q=p)) + self.positions
         for layer in self.layers:
             h = layer(h, condition)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Conditioning", "sinusoid"]
+__all__ = ["Conditioning", "sinusoid", "told_layer", "with_told"]
 
 LOWEST = 1e-4  # the lowest frequency, relative to the highest
 
@@ -90,3 +90,40 @@ class Conditioning(nn.Module):
                 " means null for all"
             )
         return vector + self.label(labels)
+
+
+def told_layer(features: int, width: int) -> nn.Linear | None:
+    """What an augmentation tells, as a vector beside the time's: without bias, so zeros, nothing done, say nothing; None for none.
+
+    Args:
+        features: numbers told per sample, >= 0.
+        width: numbers in the vector.
+
+    Raises:
+        ValueError: for a negative number.
+
+    Source: Karras et al. 2022 (2206.00364), appendix F.2.
+    """
+    if features < 0:
+        raise ValueError(f"augment_features is {features}; allowed: >= 0, as many as the augmentation tells (0: none)")
+    return nn.Linear(features, width, bias=False) if features else None
+
+
+def with_told(vector: Tensor, layer: nn.Linear | None, told: Tensor | None) -> Tensor:
+    """The vectors (batch, width) with what an augmentation told, (batch, features), added; None: zeros.
+
+    Raises:
+        ValueError: for another shape, or where the network does not listen to it.
+    """
+    features = layer.in_features if layer is not None else 0
+    if told is not None and told.shape != (len(vector), features):
+        fix = f"({len(vector)}, {features}), one row per sample" if features else "None"
+        raise ValueError(
+            f"augment has shape {tuple(told.shape)}, and augment_features is {features}; allowed: {fix}; build the network with "
+            f"augment_features: {told.shape[-1]} for these"
+        )
+    if layer is None:
+        return vector
+    # zeros go through the layer, too: the processes of a training must agree on which gradients there are
+    told = vector.new_zeros(len(vector), features) if told is None else told
+    return vector + layer(told.to(layer.weight.dtype))

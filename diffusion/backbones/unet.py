@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import Block, Down, Up, norm, zeroed
-from .embedding import Conditioning
+from .embedding import Conditioning, told_layer, with_told
 
 __all__ = ["UNet"]
 
@@ -34,6 +34,7 @@ class UNet(nn.Module):
         dropout: probability in [0, 1), in training mode; it draws from torch's global generator.
         time_scale: highest frequency of the time embedding, see `Conditioning`.
         out_channels: of the output, twice `channels` to learn a variance, too; None: as many as channels.
+        augment_features: numbers per sample that an augmentation tells, as many as its `told`; 0: none.
 
     Raises:
         ValueError: for arguments outside these ranges; in a call, for inputs of wrong shape or dtype.
@@ -54,6 +55,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         time_scale: float = 1.0,
         out_channels: int | None = None,
+        augment_features: int = 0,
     ) -> None:
         super().__init__()
         _check(channels, size, width, multipliers, blocks, attention, head_width, dropout)
@@ -70,12 +72,15 @@ class UNet(nn.Module):
             "time_scale": time_scale,
             "out_channels": out_channels,
         }
+        if augment_features:  # not said otherwise, so that a run from before it was there is the same run
+            self.config["augment_features"] = augment_features
         out = channels if out_channels is None else out_channels
         if out < 1:
             raise ValueError(f"out_channels is {out}; allowed: >= 1, or null for as many as channels")
         self.channels = channels
         self.size = size
         self.num_classes = num_classes
+        self.augment_features = augment_features
         self.divisor = 2 ** (len(multipliers) - 1)
 
         widths = [width * m for m in multipliers]
@@ -107,20 +112,25 @@ class UNet(nn.Module):
         self.widths = [block.after for block in (*self.down, *self.middle, *self.up) if isinstance(block, Block)]
         self.condition = Conditioning(num_classes, 4 * width, 4 * width, time_scale)
         self.modulation = nn.Linear(4 * width, 2 * sum(self.widths))
+        self.told = told_layer(augment_features, 4 * width)  # last, so that the others' weights are those without it
 
-    def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, labels: Tensor | None = None, *, augment: Tensor | None = None
+    ) -> Tensor:
         """The network's output for noisy images, each at its own time and of its own class.
 
         Args:
             x: (B, channels, H, W).
             time: float32 (B,).
             labels: int64 (B,) in 0..num_classes, where num_classes is the null class; None: null for all.
+            augment: (B, augment_features), what was done to the images; None: zeros, nothing.
 
         Returns:
             (B, out_channels, H, W) in the dtype of x.
         """
         self._check_image(x)
-        modulation = self.modulation(F.silu(self.condition(len(x), time, labels)))[:, :, None, None]
+        vector = with_told(self.condition(len(x), time, labels), self.told, augment)
+        modulation = self.modulation(F.silu(vector))[:, :, None, None]
         scale, shift = modulation.chunk(2, dim=1)
         steps = zip((1.0 + scale).split(self.widths, dim=1), shift.split(self.widths, dim=1), strict=True)
         h = self.stem(x)
