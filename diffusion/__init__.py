@@ -1,5 +1,6 @@
 """The product: backbones, denoiser, training, checkpoints and the sampling API."""
 
+from .augment import Augment, Augmented, Flip
 from .backbones import DiT, UNet
 from .calibrate import Found, calibrate
 from .clocks import Clock, LogSNRClock, TimeClock
@@ -14,6 +15,7 @@ from .learned_variance import Hybrid, VariationalBound
 from .loading import load
 from .model import Model
 from .objective import Losses, Noised, Objective, Regression
+from .optimizers import AdamW, Muon, Optimizer
 from .recipe import Recipe
 from .samples import Samples
 from .split import Split
@@ -21,6 +23,9 @@ from .trainer import train
 from .uncertainty import LearnedUncertainty
 
 __all__ = [
+    "AdamW",
+    "Augment",
+    "Augmented",
     "Batch",
     "Clock",
     "Cosines",
@@ -28,6 +33,7 @@ __all__ = [
     "DiT",
     "Digits",
     "Filtered",
+    "Flip",
     "Found",
     "Hybrid",
     "ImageFolder",
@@ -36,8 +42,10 @@ __all__ = [
     "LogSNRClock",
     "Losses",
     "Model",
+    "Muon",
     "Noised",
     "Objective",
+    "Optimizer",
     "Recipe",
     "Regression",
     "Samples",

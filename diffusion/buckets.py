@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
 from ..schedules import Level
 
-__all__ = ["EDGES", "Buckets"]
+__all__ = ["EDGES", "NAMES", "Buckets"]
 
 EDGES = (-12.0, -9.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 9.0, 12.0)
 """Borders in log-SNR; the first and last bucket are open."""
+NAMES = (
+    f"below_{EDGES[0]:g}", *(f"{a:g}_to_{b:g}" for a, b in itertools.pairwise(EDGES)), f"above_{EDGES[-1]:g}",
+)  # fmt: skip
+"""What the buckets are called."""
 
 
 class Buckets:

@@ -10,7 +10,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 __all__ = ["Processes"]
@@ -135,6 +137,16 @@ class Processes:
     def log(self, values: dict[str, float], step: int) -> None:
         """To the tracker, from the main process."""
         self._accelerator.log(values, step=step)
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """A picture to the trackers that show some; from the main process."""
+        for tracker in self._accelerator.trackers:
+            if hasattr(tracker, "log_images"):
+                with Image.open(path) as image:
+                    pixels = np.asarray(image.convert("RGB"))[None]
+                tracker.log_images(
+                    {name: pixels}, step, **({"dataformats": "NHWC"} if tracker.name == "tensorboard" else {})
+                )
 
     def wait(self) -> None:
         """Until every process is here."""

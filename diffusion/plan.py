@@ -12,13 +12,15 @@ from ..guidance import MissingBranch, WrongCount
 from ..samplers import on_path, tabulate
 from ..schedules import Level
 from ..schedules.parts import class_paths, find_class, in_short
+from .data import Source
 from .forward_check import check_forward
 from .learned_variance import check_steps
 from .objective import Noised
 from .probe import probe
 from .recipe import Recipe
+from .split import held_out
 
-__all__ = ["BatchPlan", "check_recipe", "learning_rate", "plan_batches", "report"]
+__all__ = ["BatchPlan", "check_recipe", "learning_rate", "plan_batches", "report", "validation_data"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,44 @@ def check_recipe(recipe: Recipe) -> None:
         )
     if len(recipe.data) == 0:
         raise ValueError("the data set is empty")
+    _check_training(recipe)
     _check_sampling(recipe, levels, _check_objective(recipe))
+
+
+def validation_data(recipe: Recipe) -> Source:
+    """What a run is validated on.
+
+    Raises:
+        ValueError: when there is nothing that it is not trained on.
+    """
+    data = recipe.validation if recipe.validation is not None else held_out(recipe.data)
+    if data is None:
+        raise ValueError(
+            f"validate_every is {recipe.validate_every}, but nothing is held out of the data; set data: Split around them, or validation"
+        )
+    if data.shape != recipe.data.shape or (recipe.num_classes and data.num_classes > recipe.num_classes):
+        raise ValueError(
+            f"validation has samples of shape {tuple(data.shape)} and {data.num_classes} classes, the data {tuple(recipe.data.shape)} "
+            f"and {recipe.num_classes}; choose data of the same kind"
+        )
+    return data
+
+
+def _check_training(recipe: Recipe) -> None:
+    """What is done to the pictures, and what is stored of averages, must fit the rest."""
+    if recipe.validate_every:
+        validation_data(recipe)
+    if recipe.snapshot_every and not recipe.ema_lengths:
+        raise ValueError(
+            f"snapshot_every is {recipe.snapshot_every}, but ema_lengths is empty; set ema_lengths: [0.05, 0.1], or snapshot_every: 0"
+        )
+    told = recipe.augment.told if recipe.augment is not None else 0
+    takes = int(getattr(recipe.backbone, "augment_features", 0))
+    if told and told != takes:
+        raise ValueError(
+            f"augment tells the network {told} numbers per sample, and the backbone takes {takes}; set backbone.augment_features: {told}, "
+            "or what was done would show in the samples"
+        )
 
 
 def _check_sampling(recipe: Recipe, levels: Sequence[Level], learns: bool) -> None:

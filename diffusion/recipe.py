@@ -12,10 +12,12 @@ from ..guidance import Guidance, Plain
 from ..samplers import DPMSolverPP, Sampler
 from ..schedules import Density, Grid, MinSNR, Row, Schedule, Trailing, Uniform, Weighting
 from ..schedules.parts import build, describe
+from .augment import Augment
 from .clocks import Clock, TimeClock
 from .data import Source
 from .denoiser import Denoiser
 from .objective import Objective, Regression
+from .optimizers import AdamW, Optimizer
 
 __all__ = ["Recipe"]
 
@@ -31,6 +33,7 @@ class Recipe:
         row: what the network predicts.
         clock: how the network is told the noise level.
         input_std: standard deviation of the data, which scales the network's input to unit variance; null: as the row says.
+        augment: what is done to pictures before they are noised; null: nothing.
         density: which noise levels training sees.
         weighting: weight of the loss by noise level.
         objective: what is minimised.
@@ -38,14 +41,15 @@ class Recipe:
         batch: samples per optimizer step over all processes, >= 1.
         micro_batch: most samples at once in one process, >= 1; the rest is accumulated. null: no limit. auto: as many as fit into
             memory, halved until they do; the global batch stays as it is. On a GPU null does that too.
-        lr: peak learning rate of AdamW, > 0.
+        lr: peak learning rate, > 0.
         warmup: optimizer steps in which the rate rises to lr, >= 0; then it falls by a cosine to lr_end.
         lr_end: share of lr at the last step, 0 to 1.
-        beta1: AdamW's decay of the mean, 0 <= beta1 < 1.
-        beta2: AdamW's decay of the square, 0 <= beta2 < 1.
-        weight_decay: AdamW's, >= 0.
+        optimizer: what moves the weights; any class of torch.optim by its path, and others with --allow.
         clip: largest norm of the gradient, > 0; null: none.
         ema: decay of the average of the weights per optimizer step, 0 <= ema < 1.
+        ema_lengths: further averages, by power functions of training time: the relative width of each, above 0 and below 0.29.
+        snapshot_every: optimizer steps between stored snapshots of these, from which `sfumato ema` makes averages of any width; 0: none.
+        snapshot_dtype: of what is stored: "float32", "float16" or "bfloat16".
         label_dropout: share of labels replaced by the null class, so that guidance has a reference, 0 to 1.
         seed: of everything drawn: weights, order, noise, time, dropout; in [0, 2^63).
         precision: "fp32", or "bf16" or "fp16" autocast; "fp64" to look for rounding.
@@ -60,6 +64,9 @@ class Recipe:
         sampling_steps: how many steps, >= 1.
         guidance: under which rule.
         log_every: optimizer steps between log lines, >= 1.
+        validation: samples that are not trained on; null: those that data Split holds out.
+        validate_every: optimizer steps between validations; 0: none.
+        validation_samples: how many of them are asked, >= 1.
         sample_every: optimizer steps between preview pictures; 0: none.
         save_every: optimizer steps between checkpoints; 0: only at the end.
         keep: how many checkpoints to keep, >= 1.
@@ -76,6 +83,7 @@ class Recipe:
     row: Row
     clock: Clock = TimeClock()  # noqa: RUF009 - frozen, so one default serves all
     input_std: float | None = None
+    augment: Augment | None = None
     density: Density = Uniform()  # noqa: RUF009
     weighting: Weighting = MinSNR()  # noqa: RUF009
     objective: Objective = Regression()  # noqa: RUF009
@@ -85,11 +93,12 @@ class Recipe:
     lr: float = 2e-4
     warmup: int = 500
     lr_end: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.99
-    weight_decay: float = 0.0
+    optimizer: Optimizer = AdamW()  # noqa: RUF009
     clip: float | None = 1.0
     ema: float = 0.999
+    ema_lengths: Sequence[float] = ()
+    snapshot_every: int = 0
+    snapshot_dtype: Literal["float32", "float16", "bfloat16"] = "float16"
     label_dropout: float = 0.1
     seed: int = 0
     precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
@@ -104,6 +113,9 @@ class Recipe:
     sampling_steps: int = 20
     guidance: Guidance = Plain()  # noqa: RUF009
     log_every: int = 50
+    validation: Source | None = None
+    validate_every: int = 0
+    validation_samples: int = 256
     sample_every: int = 0
     save_every: int = 1000
     keep: int = 2
@@ -146,9 +158,6 @@ _RANGES: dict[str, tuple[str, Any]] = {
     "lr": ("> 0", lambda v: v is not None and 0 < v < float("inf")),
     "warmup": (">= 0", lambda v: v is not None and v >= 0),
     "lr_end": ("0 to 1", lambda v: v is not None and 0 <= v <= 1),
-    "beta1": ("0 <= beta1 < 1", lambda v: v is not None and 0 <= v < 1),
-    "beta2": ("0 <= beta2 < 1", lambda v: v is not None and 0 <= v < 1),
-    "weight_decay": (">= 0", lambda v: v is not None and v >= 0),
     "clip": ("> 0, or null", lambda v: v is None or v > 0),
     "ema": ("0 <= ema < 1", lambda v: v is not None and 0 <= v < 1),
     "label_dropout": ("0 to 1", lambda v: v is not None and 0 <= v <= 1),
@@ -163,6 +172,10 @@ _RANGES: dict[str, tuple[str, Any]] = {
     "input_std": ("> 0 and finite, or null", lambda v: v is None or 0 < v < float("inf")),
     "sampling_steps": ("1 to 100000", lambda v: v is not None and 1 <= v <= 100_000),
     "log_every": (">= 1", lambda v: v is not None and v >= 1),
+    "snapshot_every": (">= 0", lambda v: v is not None and v >= 0),
+    "snapshot_dtype": ("float32, float16, bfloat16", lambda v: v in ("float32", "float16", "bfloat16")),
+    "validate_every": (">= 0", lambda v: v is not None and v >= 0),
+    "validation_samples": (">= 1", lambda v: v is not None and v >= 1),
     "sample_every": (">= 0", lambda v: v is not None and v >= 0),
     "save_every": (">= 0", lambda v: v is not None and v >= 0),
     "keep": (">= 1", lambda v: v is not None and v >= 1),
@@ -171,9 +184,9 @@ _RANGES: dict[str, tuple[str, Any]] = {
 
 _WHOLE = {
     "steps", "batch", "micro_batch", "warmup", "seed", "threads", "sampling_steps", "log_every", "sample_every", "save_every", "keep",
-    "workers", "nonfinite_limit",
+    "workers", "nonfinite_limit", "snapshot_every", "validate_every", "validation_samples",
 }  # fmt: skip
-_WORDS = {"precision", "corrupt", "nonfinite"}
+_WORDS = {"precision", "corrupt", "nonfinite", "snapshot_dtype"}
 
 
 def range_errors(values: Mapping[str, Any]) -> list[str]:

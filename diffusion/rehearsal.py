@@ -39,7 +39,9 @@ class Rehearsal:
             steps: optimizer steps of the run.
         """
         hours = self.seconds * steps / 3600
-        took = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes" if hours > 1 / 30 else "a minute or two"
+        took = (
+            f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes" if hours > 1 / 30 else "a minute or two"
+        )
         return [
             f"one step on {self.processes} process(es): loss {self.loss:.4f}, gradient norm {self.norm:.4f}, {self.seconds:.3f} s; "
             f"at this pace {steps:,} steps take about {took}",
@@ -60,7 +62,7 @@ def rehearse(recipe: Recipe, folder: str | Path) -> Rehearsal:
         MemoryError: when not even one sample fits.
     """
     with threads(recipe.threads), tempfile.TemporaryDirectory() as nowhere:
-        run = Run(replace(recipe, tracker=None), Path(nowhere), Told())
+        run = Run(replace(recipe, tracker=None), Path(nowhere), Told(), progress=True)
         try:
             run.backbone.train()
             run.update(0)

@@ -56,7 +56,7 @@ def replay(recipe: Recipe, folder: str | Path, steps: int, progress: bool = True
         raise ValueError(f"verify is {steps}; allowed: >= 1")
     check_recipe(recipe)
     with threads(recipe.threads):
-        run = Run(recipe, Path(folder), Told())
+        run = Run(recipe, Path(folder), Told(), progress)
         try:
             run.look()
             start, end = _pair(run)

@@ -26,7 +26,8 @@ __all__ = ["RunFolder"]
 # rate (a warning says so), and micro_batch regroups what a network with dropout draws.
 _FREE = {
     "steps", "micro_batch", "threads", "log_every", "sample_every", "save_every", "keep", "sampler", "grid", "sampling_steps",
-    "guidance", "workers", "corrupt", "corrupt_limit", "nonfinite", "nonfinite_limit", "async_save", "tracker",
+    "guidance", "validation", "validate_every", "validation_samples", "snapshot_every", "snapshot_dtype", "workers", "corrupt",
+    "corrupt_limit", "nonfinite", "nonfinite_limit", "async_save", "tracker",
 }  # fmt: skip
 
 
@@ -41,6 +42,7 @@ class RunFolder:
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path, self.recipe = path, recipe
         self._checkpoints, self._log = path / "checkpoints", path / "metrics.jsonl"
+        self.snapshots = path / "snapshots"
         self._lock: RunLock | None = None
 
     def claim(self, resume: bool, fingerprint: str, other_data: bool = False) -> None:

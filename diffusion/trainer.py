@@ -9,27 +9,31 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..schedules.parts import class_paths
+from . import snapshots
+from .buckets import NAMES
 from .checkpoint import Checkpoint
-from .ema import Ema
+from .ema import Averages
 from .interrupt import Interrupted, Told, signals
 from .launch import Processes
 from .loading import load
-from .memory_probe import OUT_OF_MEMORY, fit_micro_batch
+from .memory_probe import OUT_OF_MEMORY, fit_micro_batch, peak_memory
 from .model import Model
 from .optimizer import from_tensors, to_tensors
-from .plan import check_recipe, learning_rate, plan_batches
+from .optimizers import Group
+from .plan import check_recipe, learning_rate, plan_batches, validation_data
+from .prepared import prepare
 from .progress import progress_bar
 from .recipe import Recipe
 from .run_folder import RunFolder
 from .saver import Saver
 from .trail import Trail
 from .update import Update, Updated
+from .validation import Validation
 
 __all__ = ["Run", "train"]
 
@@ -66,7 +70,7 @@ def train(
     """
     check_recipe(recipe)
     with signals() as told, threads(recipe.threads):
-        run = Run(recipe, Path(folder), told)
+        run = Run(recipe, Path(folder), told, progress)
         try:
             run.claim(resume, other_data)
             run.go(progress)
@@ -95,15 +99,20 @@ class Run:
         recipe: what to train.
         path: the run folder; `claim` writes to it, making the run does not.
         told: what signals ask for.
+        progress: show bars.
+
+    Raises:
+        ValueError: in every process, for data that can't be read, and processes that were started differently.
     """
 
-    def __init__(self, recipe: Recipe, path: Path, told: Told) -> None:
+    def __init__(self, recipe: Recipe, path: Path, told: Told, progress: bool = False) -> None:
         self.recipe = recipe = replace(recipe, backbone=copy.deepcopy(recipe.backbone))
         self.folder, self.told = RunFolder(path, recipe), told
         self.processes = Processes(recipe.precision, recipe.tracker, path / "tensorboard")
         plan_batches(recipe.batch, self.processes.count, None)  # refused before anything is made
         self.processes.same("the recipe", repr(recipe.describe()))
-        self.data = recipe.data
+        self.prepared = prepare(recipe, self.processes, path, progress)
+        self.data = self.prepared.data
         if recipe.precision == "fp64":
             recipe.backbone.double()
         self.denoiser = recipe.denoiser().to(self.processes.device)
@@ -113,13 +122,12 @@ class Run:
             self.head.to(self.processes.device)
         self.plan = fit_micro_batch(recipe, self.processes)
         # decay is the network's: it would pull what a head estimates towards 0
-        groups: list[dict[str, Any]] = [{"params": list(module.parameters())} for module in self._trained.values()]
-        groups[1:] = [{**group, "weight_decay": 0.0} for group in groups[1:]]
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), weight_decay=recipe.weight_decay, fused=True,
-        )  # fmt: skip
-        self.ema, self.step, self.saved = Ema(self.backbone, recipe.ema), 0, -1
-        self.update = Update(recipe, self.data, self.plan, self.processes, self.denoiser, self.head, self.optimizer)
+        self.optimizer = recipe.optimizer([Group.of(m, decay=m is self.backbone) for m in self._trained.values()])
+        self.averages, self.step, self.saved = Averages(self.backbone, recipe.ema, recipe.ema_lengths), 0, -1
+        self.update = Update(
+            recipe, self.data, self.prepared.std, self.plan, self.processes, self.denoiser, self.head, self.optimizer
+        )
+        self.validation = self._validation()
         self.trail, self.saver = Trail(), Saver(recipe.async_save)
 
     @property
@@ -137,6 +145,8 @@ class Run:
             except (ValueError, OSError) as refused:
                 error = refused
         self.processes.agree(error)
+        if self.processes.main:
+            self.prepared.save(self.folder.path)
         self.processes.start_tracker()
         found = self.folder.newest()
         if found is not None:
@@ -144,6 +154,17 @@ class Run:
             self.saved = self.step
         if self.processes.main:
             self.folder.cut_log(self.step)
+            snapshots.cut(self.folder.snapshots, self.step)
+
+    def _validation(self) -> Validation | None:
+        recipe = self.recipe
+        if not recipe.validate_every:
+            return None
+        data = validation_data(recipe)
+        return Validation(
+            data, recipe.schedule, recipe.density, recipe.weighting, recipe.objective, recipe.num_classes, self.prepared.std,
+            recipe.seed, recipe.validation_samples, self.plan.micro_batch, self.processes.device,
+        )  # fmt: skip
 
     def look(self) -> None:
         """Take the folder to read it, as a resume would, and write nothing."""
@@ -160,7 +181,9 @@ class Run:
         for name, module in self._trained.items():
             module.load_state_dict(found.tensors(name))
             from_tensors(self.optimizer, module, found.tensors(_OPTIMIZER[name]))
-        self.ema.state = {k: v.to(self.processes.device) for k, v in found.tensors("ema").items()}
+        self.averages.restore(found.tensors)
+        if "noise_scale" in found.names:
+            self.update.noise_scale.restore(found.tensors("noise_scale"))
         if self.update.known is not None:
             self.update.known = found.tensors("density")["known"]
         self.update.skipped = list(found.state["skipped"])
@@ -170,7 +193,9 @@ class Run:
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """What a checkpoint holds, by name."""
-        tensors: dict[str, Mapping[str, Tensor]] = {"ema": self.ema.state}
+        tensors: dict[str, Mapping[str, Tensor]] = {
+            **self.averages.tensors(), "noise_scale": self.update.noise_scale.state(),
+        }  # fmt: skip
         for name, module in self._trained.items():
             tensors |= {name: module.state_dict(), _OPTIMIZER[name]: to_tensors(self.optimizer, module)}
         if self.update.known is not None:
@@ -188,7 +213,7 @@ class Run:
     def checkpoint_bytes(self) -> int:
         """What a checkpoint will take on the disk, about: weights, average, and two moments of the optimizer."""
         weights = sum(v.numel() * v.element_size() for m in self._trained.values() for v in m.state_dict().values())
-        return 4 * weights
+        return (4 + len(self.recipe.ema_lengths)) * weights
 
     def save(self) -> None:
         """Publish a checkpoint; when that fails, every process hears of it.
@@ -236,6 +261,10 @@ class Run:
                     self._log(mean, float(made.norm), rate)
                     bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
                     started, done, total = time.monotonic(), 0, 0.0
+                if recipe.snapshot_every and self.step % recipe.snapshot_every == 0:
+                    self._snapshot()
+                if self.validation is not None and self.step % recipe.validate_every == 0:
+                    self._validate(self.validation)
                 if recipe.save_every and self.step % recipe.save_every == 0:
                     self.save()
                 if recipe.sample_every and self.step % recipe.sample_every == 0:
@@ -274,7 +303,7 @@ class Run:
             raise
         self.trail.add(self.step, made)
         self.step += 1
-        self.ema.update(self.backbone, self.step)
+        self.averages.update(self.backbone, self.step)
         return made
 
     def _asked(self) -> bool:
@@ -305,15 +334,44 @@ class Run:
         self.processes.agree(error)
 
     def _log(self, loss: float, norm: float, rate: float) -> None:
+        buckets, edm_loss = self.update.take_buckets()
         values = {
-            "loss": loss, "gradient_norm": norm, "lr": learning_rate(self.recipe, self.step - 1), "images_per_second": rate,
+            "loss": loss, "edm_loss": edm_loss, "gradient_norm": norm, "lr": learning_rate(self.recipe, self.step - 1),
+            "images_per_second": rate, "memory_mib": peak_memory(self.processes.device) / 2**20,
         }  # fmt: skip
+        scale = self.update.noise_scale.read().scale
+        if scale is not None:
+            values["noise_scale"] = scale
         if self.update.skipped[0]:
             values["skipped"] = self.update.skipped[0]
-        buckets = self.update.take_buckets()
         if self.processes.main:
             self.folder.log({"step": self.step, **values, "buckets": buckets})
-        self.processes.log(values, self.step)
+        errors = [
+            (f"error/log_snr_{name}", error / count)
+            for name, count, error in zip(NAMES, buckets["count"], buckets["error"], strict=True) if count
+        ]  # fmt: skip
+        self.processes.log({**values, **dict(errors)}, self.step)
+
+    def _snapshot(self) -> None:
+        """Store the averages of this step, from which others are made afterwards."""
+        error: Exception | None = None
+        try:
+            snapshots.save(
+                self.folder.snapshots, self.step, self.averages, self.recipe.snapshot_dtype, main=self.processes.main
+            )
+        except Exception as failed:
+            error = failed
+        self.processes.agree(error)
+
+    def _validate(self, validation: Validation) -> None:
+        """The loss of the averaged weights on samples that are not trained on."""
+        processes = self.processes
+        with self.averages.swapped(self.backbone):
+            answers = validation.partial(self.denoiser, self.head, processes.rank, processes.count)
+        found = validation.result(processes.total(answers))
+        if processes.main:
+            self.folder.log({"step": self.step, "validation": found._asdict()})
+        processes.log({"validation/loss": found.loss, "validation/edm_loss": found.edm_loss}, self.step)
 
     def _preview(self) -> None:
         """A sheet of samples of the averaged weights, always of the same seeds; left out when a signal wants the run to stop."""
@@ -321,14 +379,16 @@ class Run:
             recipe = self.recipe
             source = {"run": self.folder.path.name, "checkpoint": self.step, "ema": True}
             labels = [i % recipe.num_classes for i in range(16)] if recipe.num_classes else None
-            with self.ema.swapped(self.backbone):
+            with self.averages.swapped(self.backbone):
                 model = Model(
                     self.denoiser, recipe.data.shape, recipe.num_classes, recipe.sampler, recipe.grid, recipe.sampling_steps,
                     recipe.guidance, source, recipe.label_dropout > 0,
                 )  # fmt: skip
                 watch = self.backbone.register_forward_pre_hook(self._leave_preview)
                 try:
-                    model.sample(range(16), labels).save_sheet(self.folder.preview(self.step))
+                    sheet = self.folder.preview(self.step)
+                    model.sample(range(16), labels).save_sheet(sheet)
+                    self.processes.picture("samples", sheet, self.step)
                 except _Leave:
                     pass
                 except Exception as error:  # a picture is no reason to lose a run

@@ -8,13 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..schedules import Density, Drawn, Learning, Schedule, Stream
+from ..schedules import Density, Drawn, Learning, Schedule, Stream, gaussian, uniform
 from .buckets import Buckets
-from .data import Source
+from .data import Batch, Source
 from .denoiser import Denoiser
 from .draws import Draw, draw
+from .edm_loss import edm_loss
 from .feed import Feed, Read, seed_everything
 from .launch import Processes
+from .local_norm import LocalNorm, square_norm
+from .noise_scale import NoiseScale
 from .objective import Losses, Noised
 from .plan import BatchPlan, learning_rate
 from .recipe import Recipe
@@ -40,6 +43,7 @@ class Update:
     Args:
         recipe: what is trained.
         data: on what: the recipe's data, without the samples that are left out.
+        std: standard deviation of the data.
         plan: which process does what.
         processes: who trains.
         denoiser: the model; its backbone is wrapped so that gradients are exchanged.
@@ -47,6 +51,7 @@ class Update:
         optimizer: of the parameters of both.
 
     Attributes:
+        noise_scale: what is known of the gradient's noise.
         known: what a density that learns from losses knows, a tensor on the host that is the same in every process; else None.
         skipped: updates left out so far, and how many of them in a row, up to now.
     """
@@ -55,6 +60,7 @@ class Update:
         self,
         recipe: Recipe,
         data: Source,
+        std: float,
         plan: BatchPlan,
         processes: Processes,
         denoiser: Denoiser,
@@ -66,13 +72,21 @@ class Update:
         self.skipped = [0, 0]
         modules = [denoiser.backbone] if head is None else [denoiser.backbone, head]
         self._plain, self._plain_head = denoiser, head
+        self._parameters = [p for module in modules for p in module.parameters()]
         self._modules, self._prepared = processes.prepare(modules, optimizer)
         self.backbone, self._head = self._modules[0], self._modules[1] if head is not None else None
         # the same parts around the wrapped backbone
         self.denoiser = Denoiser(self.backbone, denoiser.schedule, denoiser.row, denoiser.clock, denoiser.input_std)
         self.feed = Feed(data, recipe.seed, plan.places[processes.rank], recipe.batch, recipe.steps, recipe.workers)
         self._last = len(plan.places[processes.rank]) - 1
-        self.buckets = Buckets(processes.device)
+        self.buckets, self._std = Buckets(processes.device), std
+        self._edm = torch.zeros((), dtype=torch.float64, device=processes.device)
+        # the norms of gradients of two batch sizes: of the first micro-batch, or of each process, and of the global batch
+        self.noise_scale = NoiseScale(device=processes.device)
+        self._first = len(plan.places[processes.rank][0]) if processes.count == 1 and self._last else 0
+        self._local = LocalNorm(processes.device) if processes.count > 1 else None
+        if self._local is not None and sum(self._local.watch(module) for module in self._modules) < len(modules):
+            self._local = None
         self._dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
 
     def __call__(self, step: int) -> Updated:
@@ -83,7 +97,8 @@ class Update:
                 steps in a row were left out; no update was made.
         """
         recipe, processes = self.recipe, self.processes
-        total, seen = torch.zeros((), device=processes.device), []
+        total = small = torch.zeros((), device=processes.device, dtype=self._dtype)
+        seen: list[tuple[Read, Draw, Losses]] = []
         self._prepared.zero_grad(set_to_none=True)
         for number, read in enumerate(self.feed(step)):
             with processes.micro_batch(self._modules, number == self._last):
@@ -92,9 +107,13 @@ class Update:
                 factor = drawn.factor.to(found.loss) if isinstance(drawn.factor, Tensor) else drawn.factor
                 factored = found.loss * factor
                 processes.backward(factored.sum() * (processes.count / recipe.batch))
-            total += factored.detach().sum() / recipe.batch
+            total = total + factored.detach().sum() / recipe.batch
             seen.append((read, drawn, Losses(found.loss.detach(), found.error.detach())))
-        total = processes.total(total)
+            if number == 0 and self._first:
+                small = square_norm(self._parameters, recipe.batch / self._first)
+        if self._local is not None:
+            small = self._local.take()
+        total, small = processes.total(torch.stack([total, small.to(total) / processes.count])).unbind()
         norm = processes.clip(self._modules, float("inf") if recipe.clip is None else recipe.clip)
         # half precision overflows now and then, and its scaler skips that step
         if not bool(torch.isfinite(total)) or (recipe.precision != "fp16" and not bool(torch.isfinite(norm))):
@@ -104,10 +123,14 @@ class Update:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         known = self._learned(seen)
+        if (self._first or self._local is not None) and recipe.precision != "fp16":  # whose gradients are scaled
+            few = self._first or recipe.batch // processes.count
+            self.noise_scale.add(small, few, norm.double() ** 2, recipe.batch)
         self._prepared.step()
         self.known, self.skipped[1] = known, 0
         for _, drawn, found in seen:
             self.buckets.add(drawn.level, found.error)
+            self._edm += edm_loss(found.error, recipe.row, drawn.level, self._std).sum()
         return Updated(total, norm)
 
     def _left_out(self, step: int, total: float, norm: float, seen: list[tuple[Read, Draw, Losses]]) -> None:
@@ -146,7 +169,8 @@ class Update:
             for i in range(len(read.samples)):
                 pick = slice(i, i + 1)
                 labels = read.batch.labels
-                batch = read.batch._replace(x=read.batch.x[pick], labels=None if labels is None else labels[pick])
+                spread = None if read.batch.spread is None else read.batch.spread[pick]
+                batch = Batch(read.batch.x[pick], None if labels is None else labels[pick], spread)
                 with self.processes.micro_batch([], last=True):
                     _, losses = self._losses(
                         step, Read(read.places[pick], read.samples[pick], batch), self._plain, self._plain_head
@@ -182,21 +206,33 @@ class Update:
             recipe.seed, step, places, recipe.batch, recipe.data.shape, self._density(), recipe.schedule,
             recipe.label_dropout, device,
         )  # fmt: skip
-        x0, labels = read.batch.x.to(device, self._dtype), read.batch.labels
-        condition = None
+        x0, labels, spread = read.batch.x.to(device, self._dtype), read.batch.labels, read.batch.spread
+        at = places.to(device)
+        seeds = torch.full_like(at, recipe.seed)
+        if spread is not None:
+            own = gaussian(seeds, at, step, 0, recipe.data.shape, self._dtype, Stream.LATENT)
+            x0 = x0 + spread.to(device, self._dtype) * own
+        condition: dict[str, Tensor] | None = None
         if recipe.num_classes and labels is not None:
             labels = labels.to(device)
             condition = {"labels": torch.where(d.dropped, torch.full_like(labels, recipe.num_classes), labels)}
+        if recipe.augment is not None:
+            done = recipe.augment(x0, uniform(seeds, at, step, recipe.augment.draws, Stream.AUGMENT))
+            x0 = done.x
+            if done.told is not None:
+                condition = {**(condition or {}), "augment": done.told.to(x0)}
         # what a network itself draws (dropout) is addressed too: a resumed run draws the same
         seed_everything(recipe.seed, step, int(places[0]), Stream.TRAIN_NETWORK)
         seen = Noised(x0, d.eps.to(self._dtype), d.level, condition)
         return d, recipe.objective(denoiser, head, recipe.weighting, seen)
 
-    def take_buckets(self) -> dict[str, list[float]]:
-        """The counts and sums of errors per bucket since the last time, over all processes."""
+    def take_buckets(self) -> tuple[dict[str, list[float]], float]:
+        """The counts and sums of errors per bucket, and the mean of the EDM loss, since the last time, over all processes."""
         counts, sums = (self.processes.total(v).tolist() for v in (self.buckets.counts, self.buckets.sums))
+        mean = float(self.processes.total(self._edm)) / max(sum(counts), 1)
         self.buckets.reset()
-        return {"count": counts, "error": sums}
+        self._edm.zero_()
+        return {"count": counts, "error": sums}, mean
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def _stopped_at(stop, folder):
             return len(source)
 
         def batch(self, index):
-            seen.append(index)
+            if len(index) == 16:  # a batch of training, not a look at the data before it
+                seen.append(index)
             if base + len(seen) == stop:
                 os.kill(os.getpid(), signal.SIGINT)
             return source.batch(index)
@@ -176,7 +177,7 @@ class Poisoned(Digits):
 
     def batch(self, index):
         batch = super().batch(index)
-        object.__setattr__(self, "count", getattr(self, "count", 0) + 1)
+        object.__setattr__(self, "count", getattr(self, "count", 0) + (len(index) == 16))
         if self.count > 3:
             batch.x[2] = torch.nan
             object.__setattr__(self, "culprit", int(index[2]))
@@ -205,7 +206,7 @@ def test_an_error_of_the_data_keeps_the_steps_before_it(tmp_path):
 
 class Failing(Digits):
     def batch(self, index):
-        object.__setattr__(self, "count", getattr(self, "count", 0) + 1)
+        object.__setattr__(self, "count", getattr(self, "count", 0) + (len(index) == 16))
         if self.count > 2:
             raise OSError("the disk is gone")
         return super().batch(index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...diffusion import LogSNRClock, Recipe
+from ...diffusion import AdamW, LogSNRClock, Recipe
 from ...guidance import Plain
 from ...samplers import DDPM
 from ...schedules import Constant, Eps, Explicit, LogNormal
@@ -32,6 +32,6 @@ def grid_recipe(seed: int, quick: bool, count: int, classes: bool = False) -> Re
         data=Modes("grid", 200 if quick else count, classes=classes),
         backbone=FourierNet(2, 5 if classes else 0, width=8 if quick else 64), schedule=table(), row=Eps(), clock=LogSNRClock(),
         density=LogNormal(-1.2, 1.2), weighting=Constant(Eps()), steps=4 if quick else 500, batch=8 if quick else 256, lr=1e-2,
-        warmup=50, beta2=0.999, ema=0.99, label_dropout=0.1 if classes else 0.0, seed=seed, threads=1, sampler=DDPM("large"),
-        grid=Explicit(STEPS, "index"), sampling_steps=len(STEPS), guidance=Plain(), save_every=0, keep=1,
+        warmup=50, optimizer=AdamW(beta2=0.999), ema=0.99, label_dropout=0.1 if classes else 0.0, seed=seed, threads=1,
+        sampler=DDPM("large"), grid=Explicit(STEPS, "index"), sampling_steps=len(STEPS), guidance=Plain(), save_every=0, keep=1,
     )  # fmt: skip

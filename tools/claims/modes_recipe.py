@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...diffusion import Recipe, TimeClock
+from ...diffusion import AdamW, Recipe, TimeClock
 from ...guidance import Plain
 from ...samplers import DDPM
 from ...schedules import BetaTable, Constant, Eps, Explicit, Trailing, UniformEntries
@@ -49,7 +49,7 @@ def modes_recipe(variant: str, seed: int, quick: bool, classes: bool = False) ->
     return Recipe(
         data=data, backbone=backbone, schedule=table(), row=Eps(), clock=TimeClock(ENTRIES), density=UniformEntries(),
         weighting=Constant(Eps()), steps=4 if quick else _STEPS[kind], batch=8 if quick else 512,
-        lr=1e-3, lr_end=0.01 if data.shape[0] == 2 else 1.0, warmup=0, beta2=0.999, clip=None, ema=0.999,
+        lr=1e-3, lr_end=0.01 if data.shape[0] == 2 else 1.0, warmup=0, optimizer=AdamW(beta2=0.999), clip=None, ema=0.999,
         label_dropout=0.1 if classes else 0.0, seed=seed, threads=1,
         sampler=DDPM("large"), grid=Trailing(), sampling_steps=ENTRIES, guidance=Plain(), log_every=2 if quick else 500,
         save_every=2 if quick else 5000, keep=1,
