@@ -35,7 +35,7 @@ class Decoder:
         resize: "centre": the largest part in the middle that has the shape, resized at once. "adm": halved by averaging while it is twice
             too large, resized, then cropped; square only.
         resample: the filter of the resizing; "adm" takes "bicubic".
-        max_pixels: that a file may have, known from its header before anything is decoded.
+        max_pixels: that a file may have, known from its header before anything is decoded. Above twice the default Pillow itself refuses.
 
     Raises:
         ValueError: for other values.
@@ -104,7 +104,7 @@ class Decoder:
                 raise  # the machine's fault, not the file's
             # Pillow names the object that it was given, which is another one each time
             unknown = isinstance(error, UnidentifiedImageError)
-            what = "no image format that Pillow knows" if unknown else str(error) or type(error).__name__
+            what = "no image format that Pillow knows" if unknown else str(error).rstrip(".") or type(error).__name__
             raise ValueError(f"{name} can't be read as an image: {what}; mend or remove it") from error
 
     def verify(self, file: str | BinaryIO, name: str) -> None:
