@@ -6,9 +6,11 @@ from .calibrate import Found, calibrate
 from .clocks import Clock, LogSNRClock, TimeClock
 from .data import Batch, Digits, Source
 from .denoiser import Denoiser
+from .excluding import Excluding
 from .filtered import Filtered, Try
 from .fingerprint import fingerprint
 from .guidance_fit import Cosines, fit_linear, measure_cosines
+from .hub_data import HuggingFace
 from .image_folder import ImageFolder
 from .interrupt import Interrupted
 from .learned_variance import Hybrid, VariationalBound
@@ -18,6 +20,7 @@ from .objective import Losses, Noised, Objective, Regression
 from .optimizers import AdamW, Muon, Optimizer
 from .recipe import Recipe
 from .samples import Samples
+from .scan import Checkable, Scan, scan
 from .split import Split
 from .trainer import train
 from .uncertainty import LearnedUncertainty
@@ -27,14 +30,17 @@ __all__ = [
     "Augment",
     "Augmented",
     "Batch",
+    "Checkable",
     "Clock",
     "Cosines",
     "Denoiser",
     "DiT",
     "Digits",
+    "Excluding",
     "Filtered",
     "Flip",
     "Found",
+    "HuggingFace",
     "Hybrid",
     "ImageFolder",
     "Interrupted",
@@ -49,6 +55,7 @@ __all__ = [
     "Recipe",
     "Regression",
     "Samples",
+    "Scan",
     "Source",
     "Split",
     "TimeClock",
@@ -60,5 +67,6 @@ __all__ = [
     "fit_linear",
     "load",
     "measure_cosines",
+    "scan",
     "train",
 ]

@@ -68,6 +68,8 @@ def test_imports_run_one_way(path):
         ("pickle", set()),
         ("jsonargparse", {"tools/resolve.py"}),
         ("sklearn", {"diffusion/data.py"}),
+        ("datasets", {"diffusion/hub_data.py"}),
+        ("pyarrow", {"diffusion/hub_data.py"}),
         ("matplotlib", {"tools/plots.py"}),
     ],
 )
