@@ -251,6 +251,12 @@ def test_training_commands_of_the_table_resolve(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (40, 40)).save(tmp_path / "photos" / "a.png")
+    (tmp_path / "photos" / "dataset.json").write_text('{"a.png": 9}')
+    if "HuggingFace" in line:
+        datasets = pytest.importorskip("datasets")
+        kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(num_classes=10)})
+        rows = {"image": [Image.new("RGB", (40, 40))], "label": [3]}
+        datasets.Dataset.from_dict(rows, features=kinds).save_to_disk(tmp_path / "folder")
     words = shlex.split(line.replace("torchrun --nproc_per_node 2 -m sfumato.tools.cli", "sfumato").split(">")[0])[1:]
     if "mine.yaml" in words:
         (tmp_path / "mine.yaml").write_text((ROOT / "configs" / "digits.yaml").read_text())

@@ -170,19 +170,20 @@ def test_wrong_indices_are_refused():
         len(Excluding(Numbers(2), [0, 1]))
 
 
-def test_it_survives_a_config():
-    left = Excluding(Split(Digits("even"), share=0.25), [3, 1])
+def test_it_survives_a_config(folder):
+    left = Excluding(Split(ImageFolder(str(folder)), share=0.25), [3, 1])
     again = build(json.loads(json.dumps(describe(left))))
     assert again == left
     assert again.fingerprint == left.fingerprint
 
 
 def test_leaving_samples_out_moves_none_to_the_held_out_part():
-    run = Excluding(Split(Digits(), share=0.3), [5])
-    rest = Split(Digits(), "held_out", 0.3)
+    whole, other = Numbers(), Numbers()
+    other.fingerprint = "other numbers"
+    run, rest = Excluding(Split(whole, share=0.3), [5]), Split(whole, "held_out", 0.3)
     assert held_out(run) == rest
     assert not shared(run, rest)
     assert not shared(rest, run)
-    assert shared(run, Digits())
-    assert shared(Excluding(Digits(), [0]), Digits())
-    assert not shared(Excluding(Digits(), [0]), Digits("odd"))
+    assert shared(run, whole)
+    assert shared(Excluding(whole, [0]), whole)
+    assert not shared(Excluding(whole, [0]), other)
