@@ -83,7 +83,8 @@ class LatentArray:
         return about
 
     def _open(self, name: str) -> np.memmap | None:
-        if name != MEAN and name not in self.about["files"]:
+        files = self.about["files"]
+        if name != MEAN and name not in files:
             return None
         rows = open_npy(Path(self.folder) / name, f"LatentArray.folder: {name}", ("float16", "float32"))
         wanted = (self.about["number"], *self.about["shape"])

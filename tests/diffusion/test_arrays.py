@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,12 +217,13 @@ def test_other_files_are_refused(tmp_path, write, said):
 
 def test_a_truncated_file_is_refused_at_start(made):
     data, _, _ = made
-    whole = open(data.path, "rb").read()
+    path = Path(data.path)
+    whole = path.read_bytes()
     for size in (len(whole) - 1, 200, 60):
-        open(data.path, "wb").write(whole[:size])
+        path.write_bytes(whole[:size])
         with pytest.raises(ValueError, match=f"{size} bytes instead of {len(whole)}" if size > 60 else "not a .npy"):
             ArrayData(data.path)
-    open(data.path, "wb").write(whole + b"\x00")
+    path.write_bytes(whole + b"\x00")
     with pytest.raises(ValueError, match="longer than its header says"):
         ArrayData(data.path)
 

@@ -21,6 +21,7 @@ from sfumato.diffusion.npy_writer import NpyWriter
 from sfumato.diffusion.vae import Vae
 from sfumato.schedules.parts import build, describe
 
+DIGITS = Digits()
 PLAIN = {
     "in_channels": 1, "out_channels": 1, "block_out_channels": (4, 4), "layers_per_block": 1, "latent_channels": 2, "norm_num_groups": 2,
     "mid_block_add_attention": False, "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2,
@@ -71,7 +72,7 @@ class Few:
     def batch(self, index: torch.Tensor) -> Batch:
         if self.stop is not None:
             self.stop(index)
-        return Digits().batch(index)
+        return DIGITS.batch(index)
 
 
 def contents(folder):
@@ -83,7 +84,7 @@ def test_latents_are_those_of_diffusers(plain, tmp_path):
     data = encode(Few(), Vae(folder), tmp_path / "latents", batch=22, dtype="float32")
     assert isinstance(data, Source)
     batch = data.batch(torch.arange(22))
-    x, labels, _ = Digits().batch(torch.arange(22))
+    x, labels, _ = DIGITS.batch(torch.arange(22))
     with torch.no_grad():
         posterior = module.encode(x).latent_dist
     torch.testing.assert_close(batch.x, posterior.mean * 0.5, atol=1e-7, rtol=0)
@@ -153,7 +154,7 @@ def test_shift_and_scaling_are_the_configs_and_decode_undoes_them(tmp_path, conf
     assert vae.describe()["folder"] == "pipe/vae"
     data = encode(Few(4), vae, tmp_path / "latents", dtype="float32")
     assert (data.about["shift"], data.about["scaling"]) == (shift, scaling)
-    x = Digits().batch(torch.arange(4)).x
+    x = DIGITS.batch(torch.arange(4)).x
     with torch.no_grad():
         mean = module.encode(x).latent_dist.mean
         wanted = module.decode(mean).sample.clamp(-1, 1)
@@ -174,7 +175,7 @@ def test_a_vae_of_videos_takes_pictures_and_videos(tmp_path):
     }
     module = saved(tmp_path / "wan", "AutoencoderKLWan", **config, out_channels=1, attn_scales=[], **numbers)
     vae = Vae(tmp_path / "wan")
-    x = Digits().batch(torch.arange(2)).x
+    x = DIGITS.batch(torch.arange(2)).x
     with torch.no_grad():
         wanted = module.encode(x[:, :, None]).latent_dist
     found = vae.encode(x)
@@ -209,7 +210,7 @@ def test_a_vae_without_a_distribution_has_no_spread(tmp_path):
     batch = data.batch(torch.arange(3))
     with torch.no_grad():
         torch.testing.assert_close(
-            batch.x, module.encode(Digits().batch(torch.arange(3)).x).latents, atol=1e-6, rtol=1e-6
+            batch.x, module.encode(DIGITS.batch(torch.arange(3)).x).latents, atol=1e-6, rtol=1e-6
         )
     assert batch.spread is None
     assert not (tmp_path / "latents" / "log_variance.npy").exists()
@@ -219,7 +220,7 @@ def test_mirrored_pictures_follow_the_others(plain, tmp_path):
     vae = Vae(plain[0])
     data = encode(Few(10), vae, tmp_path / "latents", batch=4, mirror=True, dtype="float32")
     assert (len(data), data.about["mirrored"]) == (20, True)
-    x, labels, _ = Digits().batch(torch.arange(10))
+    x, labels, _ = DIGITS.batch(torch.arange(10))
     found = data.batch(torch.arange(20))
     torch.testing.assert_close(found.x[:10], vae.encode(x).mean * 0.5, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(found.x[10:], vae.encode(x.flip(3)).mean * 0.5, atol=1e-6, rtol=1e-5)
