@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .data import Batch, Source
+from .latent_statistics import channel_statistics
 from .latents import ABOUT, FORMAT, LABELS, LOG_VARIANCE, MEAN, LatentArray, file_hash
 from .npy_writer import NpyWriter, replace_text, sync_folder
 from .progress import progress_bar
@@ -27,7 +28,7 @@ from .vae import Vae
 
 __all__ = ["encode"]
 
-_PROGRESS, _PAUSE, _ROWS = "progress.json", 5.0, 1024
+_PROGRESS, _PAUSE = "progress.json", 5.0
 
 
 def encode(
@@ -211,7 +212,7 @@ class _Job:
 
     def _finish(self, settings: dict[str, Any], names: list[str], shape: tuple[int, ...]) -> None:
         shift, scaling = (t.expand(shape[0]).tolist() for t in (self.vae.shift, self.vae.scaling))
-        mean, std = _statistics(self.stage, LOG_VARIANCE in names, np.array(shift), np.array(scaling))
+        mean, std = channel_statistics(self.stage, LOG_VARIANCE in names, shift, scaling)
         about = {
             **settings, "shape": list(shape), "num_classes": self.source.num_classes if LABELS in names else 0,
             "shift": shift, "scaling": scaling, "channel_mean": mean, "channel_std": std,
@@ -223,21 +224,3 @@ class _Job:
 
 def _bytes(kinds: dict[str, tuple[np.dtype, tuple[int, ...]]], total: int) -> int:
     return sum(total * math.prod(size) * kind.itemsize + 128 for kind, size in kinds.values())
-
-
-def _statistics(folder: Path, spread: bool, shift: np.ndarray, scaling: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of what a network is trained on, samples of the posterior, from the files."""
-    rows = np.load(folder / MEAN, mmap_mode="r", allow_pickle=False)
-    around = np.load(folder / LOG_VARIANCE, mmap_mode="r", allow_pickle=False) if spread else None
-    total, squares = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
-    axes = (0, *range(2, rows.ndim))
-    wide = (-1, *[1] * (rows.ndim - 2))
-    for i in range(0, len(rows), _ROWS):
-        x = (rows[i : i + _ROWS].astype(np.float64) - shift.reshape(wide)) * scaling.reshape(wide)
-        total += x.sum(axes)
-        squares += (x * x).sum(axes)
-        if around is not None:
-            squares += (np.exp(around[i : i + _ROWS].astype(np.float64)) * scaling.reshape(wide) ** 2).sum(axes)
-    count = rows.size / rows.shape[1]
-    mean = total / count
-    return mean.tolist(), np.sqrt(np.maximum(squares / count - mean**2, 0)).tolist()
