@@ -250,3 +250,18 @@ def test_names_parse_back():
         assert length_in(name_of(length)) == length
     for other in ("ema", "model", "ema-", "ema-0.05/..", "ema-nan", "ema-5", "ema-0.05.safetensors"):
         assert length_in(other) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted"),
+    [
+        (5, {0.02: 0.31, 0.03: 0.15, 0.07: 0.027, 0.12: 0.029, 0.2: 0.16, 0.25: 0.31}),
+        (20, {0.02: 0.087, 0.03: 0.026, 0.07: 0.0025, 0.12: 0.0022, 0.2: 0.015, 0.25: 0.060}),
+        (100, {0.02: 0.0045, 0.03: 0.0012, 0.07: 0.00010, 0.12: 0.000091, 0.2: 0.00072, 0.25: 0.0085}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*beyond what they support")
+def test_the_residuals_that_the_readme_names(count, wanted):
+    stored = [(1000 * i, length) for i in range(1, count + 1) for length in (0.05, 0.1)]
+    for length, residual in wanted.items():
+        assert fit(Power(length), 1000 * count, stored).residual == pytest.approx(residual, rel=0.04)
