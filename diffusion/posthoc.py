@@ -162,12 +162,12 @@ def reconstruct(found: Fit, stored: Sequence[Stored], block: int = _BLOCK) -> di
             else:
                 made[key] = one
     for parts in _blocks(shapes, block):
-        sums = {part: torch.zeros((), dtype=torch.float64) for part in parts}
+        sums = {part: torch.zeros(_shape(part, shapes[part[0]]), dtype=torch.float64) for part in parts}
         for share, one in used:
             try:
                 with safe_open(one.path, "pt") as file:
                     for part in parts:
-                        sums[part] = sums[part].to(torch.float64) + share * _part(file, part, shapes[part[0]], one.path)
+                        sums[part].add_(_part(file, part, shapes[part[0]], one.path), alpha=share)
             except SafetensorError as error:
                 raise ValueError(f"{one.path} is not of the network of {nearest.path}: {error}") from error
         for (key, first, last), value in sums.items():
@@ -186,6 +186,11 @@ def _part(file: Any, part: tuple[str, int, int], shape: tuple[int, ...], path: P
         raise ValueError(f"{path} is not of the same network: {key} has shape {there}, elsewhere {shape}")
     rows = file.get_slice(key)[first:last] if shape else file.get_tensor(key)
     return rows.to(torch.float64)
+
+
+def _shape(part: tuple[str, int, int], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """That of some rows of a tensor."""
+    return (part[2] - part[1], *shape[1:]) if shape else shape
 
 
 def _blocks(shapes: Mapping[str, tuple[int, ...]], block: int) -> Iterator[list[tuple[str, int, int]]]:
