@@ -92,10 +92,9 @@ def _named(optimizer: object, name: str, key: object, value: Any, device: torch.
         return {f"{name}/{key}:host" if away else f"{name}/{key}": value}
     for kind, cls in _KINDS.items():  # a bool is an int too
         if isinstance(value, cls):
-            try:
-                return {f"{name}/{key}:{kind}": torch.tensor(value, dtype=_DTYPES[cls])}
-            except (OverflowError, RuntimeError) as error:
-                raise ValueError(f"{type(optimizer).__name__} keeps {key!r} = {value}, beyond 64 bits") from error
+            if cls is int and not -(2**63) <= value < 2**63:
+                raise ValueError(f"{type(optimizer).__name__} keeps {key!r} = {value}, beyond 64 bits")
+            return {f"{name}/{key}:{kind}": torch.tensor(value, dtype=_DTYPES[cls])}
     raise ValueError(
         f"{type(optimizer).__name__} keeps a {type(value).__name__} as {key!r}; only tensors, numbers and None can be saved"
     )

@@ -154,6 +154,8 @@ class Muon:
             },
         )
 
+        object.__setattr__(self, "skip", tuple(self.skip))
+
     def hidden(self, group: Group) -> list[str]:
         """The names of the parameters that Muon moves."""
         if not group.decay:

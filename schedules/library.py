@@ -78,7 +78,7 @@ class Library:
             raise ValueError(f"{name} needs {', '.join(missing)}; give it among the arguments")
         # complete, so that a config says what was used whatever a later version's defaults are
         filled = {k: p.default for k, p in takes.items() if p.default is not absent and _plain(p.default)}
-        object.__setattr__(self, "arguments", {**filled, **self.arguments})
+        object.__setattr__(self, "arguments", {k: _tuples(v) for k, v in {**filled, **self.arguments}.items()})
         self._make([{"params": [nn.Parameter(torch.zeros(2, 2))]}])  # its own refusals, before anything is trained
 
     @property
@@ -108,10 +108,11 @@ class Library:
         signature = inspect.signature(self.cls).parameters
         rate = signature.get("lr")
         demanded = {"lr": _RATE} if rate is not None and rate.default is inspect.Parameter.empty else {}
-        # YAML has lists where most of these classes have tuples
-        given = {k: _tuples(v) if isinstance(signature[k].default, tuple) else v for k, v in self.arguments.items()}
+        # YAML has lists for what most of these classes have as tuples
+        given = {k: list(v) if isinstance(signature[k].default, list) else v for k, v in self.arguments.items()}
+        make: Any = self.cls
         try:
-            return self.cls(groups, **demanded, **given)
+            return make(groups, **demanded, **given)
         except (TypeError, ValueError) as error:
             hint = "; the part Muon gives it matrices, and the rest to another" if self.cls is torch.optim.Muon else ""
             raise ValueError(f"{self._name}: {error}{hint}") from error
