@@ -128,7 +128,7 @@ class Centralise:
 class GradientNoise:
     """Plus Gaussian noise of variance eta / (1 + step)^gamma, addressed by (seed, step, parameter's name).
 
-    The numbers cost 35 to 46 ns each on one CPU thread.
+    It costs about 43 ms per million numbers, and 1 ms per parameter, on one CPU thread.
 
     Args:
         eta: variance at step 0, > 0; the paper tries 0.01, 0.3 and 1.

@@ -45,7 +45,7 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Library:
     """A torch.optim.Optimizer of any library, by its class and arguments; in a config it is written as that class.
 
@@ -85,7 +85,7 @@ class Library:
     def _name(self) -> str:
         return self.cls.__name__
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         defaults = {k: p.default for k, p in arguments_of(self.cls).items()}
         changed = [f"{k}={v}" for k, v in self.arguments.items() if _tuples(v) != _tuples(defaults[k])]
         return f"{self._name}({', '.join(changed)})"
