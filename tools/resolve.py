@@ -35,7 +35,8 @@ def fields_of(cls: type) -> dict[str, Field]:
     """The arguments of a class, from its signature; of an optimizer those that a config may say."""
     if issubclass(cls, torch.optim.Optimizer):
         hints = hints_of(cls)
-        return {name: Field(hints[name], p.default) for name, p in arguments_of(cls).items() if name in hints}
+        defaults = {name: p.default for name, p in arguments_of(cls).items() if name in hints}
+        return {name: Field(hints[name], _as_read(default, hints[name])) for name, default in defaults.items()}
     hints = typing.get_type_hints(cls.__init__)
     factories = {f.name: f.default_factory for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
     found: dict[str, Field] = {}
@@ -103,6 +104,14 @@ def _plain(value: Any, hint: Any, at: str) -> Any:
     if isinstance(parsed, float) and math.isnan(parsed):
         raise ValueError(f"{at} is nan; allowed: {_says(hint)}")
     return list(parsed) if isinstance(parsed, tuple) else parsed
+
+
+def _as_read(default: Any, hint: Any) -> Any:
+    """A default as it comes back from YAML: 0 where a number is meant is 0.0, so that a printed config prints the same again."""
+    try:
+        return default if default is inspect.Parameter.empty else _plain(describe(default), hint, "")
+    except ValueError:
+        return default
 
 
 def resolve(
