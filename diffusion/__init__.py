@@ -14,24 +14,30 @@ from .hub_data import HuggingFace
 from .image_folder import ImageFolder
 from .interrupt import Interrupted
 from .learned_variance import Hybrid, VariationalBound
+from .learning_rates import Constant, InverseSqrt, Linear, Rate, Stable, WarmupCosine
 from .loading import load
 from .model import Model
 from .objective import Losses, Noised, Objective, Regression
-from .optimizers import AdamW, Muon, Optimizer
+from .optimizers import AdamW, Group, Library, Muon, Optimizer
 from .recipe import Recipe
 from .samples import Samples
 from .scan import Checkable, Scan, scan
 from .split import Split
 from .trainer import train
+from .transforms import AdaptiveClip, Centralise, ClipValue, GradientNoise, GradientTransform, NanToNum
 from .uncertainty import LearnedUncertainty
 
 __all__ = [
     "AdamW",
+    "AdaptiveClip",
     "Augment",
     "Augmented",
     "Batch",
+    "Centralise",
     "Checkable",
+    "ClipValue",
     "Clock",
+    "Constant",
     "Cosines",
     "Denoiser",
     "DiT",
@@ -40,28 +46,38 @@ __all__ = [
     "Filtered",
     "Flip",
     "Found",
+    "GradientNoise",
+    "GradientTransform",
+    "Group",
     "HuggingFace",
     "Hybrid",
     "ImageFolder",
     "Interrupted",
+    "InverseSqrt",
     "LearnedUncertainty",
+    "Library",
+    "Linear",
     "LogSNRClock",
     "Losses",
     "Model",
     "Muon",
+    "NanToNum",
     "Noised",
     "Objective",
     "Optimizer",
+    "Rate",
     "Recipe",
     "Regression",
     "Samples",
     "Scan",
     "Source",
     "Split",
+    "Stable",
     "TimeClock",
     "Try",
     "UNet",
     "VariationalBound",
+    "WarmupCosine",
     "calibrate",
     "fingerprint",
     "fit_linear",
