@@ -71,11 +71,15 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: for a picture without them.
     """
-    with Image.open(path) as image:
-        text = getattr(image, "text", {}).get(KEY)
-    if text is None:
+    try:
+        with Image.open(path) as image:
+            text = getattr(image, "text", {}).get(KEY)
+        settings = None if text is None else from_json(json.loads(text))
+    except (ValueError, RecursionError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} can't be read: {error}") from error
+    if not isinstance(settings, dict):
         raise ValueError(f"{path} carries no settings of Sfumato")
-    return from_json(json.loads(text))
+    return settings
 
 
 def read_picture(path: Path) -> tuple[Tensor, dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from safetensors import SafetensorError
 
 from ..schedules.parts import build
 from .averaged import weights_of
@@ -48,7 +49,7 @@ def load(
         raise ValueError(f"{run} is not a run folder: it holds no config.yaml (a run is made by `sfumato train`)")
     try:
         description = yaml.safe_load(config.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(description, dict):
         raise ValueError(
@@ -57,21 +58,35 @@ def load(
     missing = [key for key in _MODEL if key not in description]
     if missing:
         raise ValueError(f"{config} lacks {', '.join(missing)}; it is not the config of a run")
-    checkpoint = (
-        newest(folder / "checkpoints")
-        if step is None or _is_other(folder, ema, step)
-        else at_step(folder / "checkpoints", step)
-    )
+    try:
+        checkpoint = (
+            newest(folder / "checkpoints")
+            if step is None or _is_other(folder, ema, step)
+            else at_step(folder / "checkpoints", step)
+        )
+    except RecursionError as error:
+        raise ValueError(f"a checkpoint of {run} can't be read: {error}") from error
     if checkpoint is None:
         raise ValueError(f"{run} holds no valid checkpoint; train it first: sfumato train ... --out {run}")
     parts = build({key: description[key] for key in _MODEL}, allow)
     denoiser = Denoiser(parts["backbone"], parts["schedule"], parts["row"], parts["clock"], parts["input_std"])
-    if isinstance(ema, bool):
-        weights = checkpoint.tensors("ema" if ema else "model")
-    else:
-        weights, _ = weights_of(folder, float(ema), checkpoint, step)
     try:
+        # hashes find damage; who writes the files may write the hashes too
+        if isinstance(ema, bool):
+            weights = checkpoint.tensors("ema" if ema else "model")
+        else:
+            weights, _ = weights_of(folder, float(ema), checkpoint, step)
         denoiser.backbone.load_state_dict(weights)
+        state = checkpoint.state
+        shape, classes, dropout = (
+            tuple(map(int, state["shape"])),
+            int(state["num_classes"]),
+            float(state["recipe"]["label_dropout"]),
+        )
+    except (SafetensorError, OSError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"the checkpoint {checkpoint.folder} can't be read: {type(error).__name__}: {error}"
+        ) from error
     except RuntimeError as error:
         raise ValueError(f"the checkpoint {checkpoint.folder} is not of the network in {config}: {error}") from error
     try:
@@ -81,9 +96,9 @@ def load(
         raise ValueError(f"device is {device!r}, which can't be used here; allowed: {usable}") from error
     source = {"run": folder.name, "checkpoint": checkpoint.step if step is None else step, "ema": ema}
     return Model(
-        denoiser.eval(), tuple(checkpoint.state["shape"]), int(checkpoint.state["num_classes"]),
+        denoiser.eval(), shape, classes,
         parts["sampler"], parts["grid"], parts["sampling_steps"], parts["guidance"],
-        source, checkpoint.state["recipe"]["label_dropout"] > 0,
+        source, dropout > 0,
     )  # fmt: skip
 
 

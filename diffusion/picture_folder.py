@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -115,31 +115,25 @@ class PictureFolder:
             raise ValueError(
                 f"{path} was made by another command: {'; '.join(wrong)}. Repeat the command that it was begun with, or give another folder"
             )
-        self._there[slot, int(found["attempt"])] = path
+        if isinstance(found.get("attempt"), int):
+            self._there[slot, found["attempt"]] = path
 
     def known(self, work: Sequence[tuple[int, int]]) -> Finished | None:
         """The batch of these slots and attempts, if all of it is there."""
         if not all(entry in self._there for entry in work):
             return None
-        job, pictures, found = self._job, [], []
-        for entry in work:
-            try:
-                picture, settings = read_picture(self._there[entry])
-            except (OSError, SyntaxError):
-                return None
-            pictures.append(picture)
-            found.append(settings)
+        found = [_stored(self._there[entry], self._job) for entry in work]
+        rows = [row for row in found if row is not None]
+        if len(rows) < len(work):
+            return None
         slots, attempts = torch.tensor(work).T
-        total = torch.tensor([[int(f["evaluations"][name]) for name in job.branches] for f in found])
-        keep = torch.tensor([bool(f["kept"]) for f in found])
+        total, keep = torch.tensor([row.evaluations for row in rows]), torch.tensor([row.kept for row in rows])
         verdicts = tuple(
             # reasons of several filters were joined to one text
-            Verdict(
-                keep, torch.tensor([float(f["scores"][name]) for f in found]), [f["reason"] * (not j) for f in found]
-            )
-            for j, name in enumerate(job.filters)
+            Verdict(keep, torch.tensor([row.scores[j] for row in rows]), [row.reason * (not j) for row in rows])
+            for j in range(len(self._job.filters))
         )
-        x = torch.stack(pictures).to(job.device) * job.scale
+        x = torch.stack([row.picture for row in rows]).to(self._job.device) * self._job.scale
         self._known = Finished(slots, attempts, x, keep, verdicts, total - self._spent[slots])
         return self._known
 
@@ -170,6 +164,29 @@ class PictureFolder:
         shutil.rmtree(self.folder / _REJECTED, ignore_errors=True)
         for left in self.folder.glob(f".*{PART}"):  # of a process that was killed
             left.unlink(missing_ok=True)
+
+
+class _Stored(NamedTuple):
+    """An attempt, as it lies in the folder."""
+
+    picture: Tensor
+    evaluations: list[int]
+    kept: bool
+    scores: list[float]
+    reason: str
+
+
+def _stored(path: Path, job: Job) -> _Stored | None:
+    """Read an attempt; None: it is damaged, or lacks something."""
+    try:
+        picture, found = read_picture(path)
+        row = _Stored(
+            picture, [int(found["evaluations"][name]) for name in job.branches], bool(found["kept"]),
+            [float(found["scores"][name]) for name in job.filters], str(found["reason"]),
+        )  # fmt: skip
+    except (OSError, SyntaxError, LookupError, TypeError, ValueError):
+        return None
+    return row if picture.shape == job.shape else None
 
 
 def _text(value: Any) -> str:

@@ -43,7 +43,7 @@ def read_config(name: str) -> dict[str, Any]:
         )
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UsageError([f"{name} is not YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(tree, dict):
         raise UsageError([f"{name} is not a config: it {'is empty' if tree is None else 'holds no keys and values'}"])
@@ -135,7 +135,7 @@ def _read(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in ("[", "{"):
         try:
             return yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             return value
     return value
 

@@ -4,4 +4,5 @@ import sys
 
 from ..cli import main
 
-sys.exit(main(["bench", *sys.argv[1:]]))
+if __name__ == "__main__":  # a class path may name any module of Sfumato, and importing one does nothing
+    sys.exit(main(["bench", *sys.argv[1:]]))
