@@ -55,7 +55,7 @@ def filters(model):
 
 
 @pytest.mark.parametrize("case", ["plain", "filtered", "marked"])
-def test_stopped_at_every_picture_it_goes_on_to_the_same_bytes(case, model, filters, tmp_path, monkeypatch):
+def test_stopped_at_any_picture_it_goes_on_to_the_same_bytes(case, model, filters, tmp_path, monkeypatch):
     """Not strict: the batches hold the same slots again, so that even their rounding is the same."""
     more = {} if case == "plain" else {"filters": filters, "retries": 2, "mark": case == "marked"}
     quiet = job(model, tmp_path / "quiet", **more)
@@ -72,7 +72,7 @@ def test_stopped_at_every_picture_it_goes_on_to_the_same_bytes(case, model, filt
 
     monkeypatch.setattr(picture_folder, "save_png", dies)
     attempts = int(quiet.attempts.sum()) + len(SEEDS)
-    for limit in range(attempts):
+    for limit in range(0, attempts, 1 if case == "plain" else 4):
         calls.clear()
         out = tmp_path / f"{limit}"
         with pytest.raises(Killed):

@@ -159,7 +159,7 @@ def test_conditions_and_shapes_of_another_model(model, injected):
 
 def job(run, out, *more):
     return [
-        "sample", str(run), "--seeds", "0-63", "--labels", "0-9", "--batch", "4", "--steps", "12", "--sampler", "DDPM", "--threads", "1",
+        "sample", str(run), "--seeds", "0-63", "--labels", "0-9", "--batch", "4", "--steps", "8", "--sampler", "DDPM", "--threads", "1",
         "--out", str(out), *more,
     ]  # fmt: skip
 
