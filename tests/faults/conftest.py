@@ -1,7 +1,10 @@
 """Fault injection: each test says which numbered fault it injects, how often, and what was lost; `make faults` prints the table."""
 
 import json
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -98,3 +101,11 @@ def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fault-runs") / "tiny"
     assert main(["train", "digits", *TINY, "--out", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder in memory, where there is such a thing: what kills a process leaves what it has written, synced or not."""
+    folder = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+    yield Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)
