@@ -97,8 +97,8 @@ def _write(values: Mapping[str, Tensor], path: Path) -> None:
     try:
         save_file(_apart(values), path)
     except SafetensorError as error:  # it wraps what the system said
-        full = f"os error {errno.ENOSPC}" in str(error)
-        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
 
 
 def _apart(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

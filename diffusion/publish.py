@@ -40,6 +40,9 @@ def publish(root: Path, name: str, write: Callable[[Path], None], facts: Mapping
         stage.mkdir()
         write(stage)
         files = sorted(stage.iterdir())
+        mode = stage.stat().st_mode & 0o666
+        for path in files:  # safetensors makes what it writes the owner's alone
+            path.chmod(mode)
         listed = {path.name: {"sha256": _hash(path), "bytes": path.stat().st_size} for path in files}
         (stage / MANIFEST).write_text(json.dumps({**facts, "files": listed}, indent=1))
         for path in (*files, stage / MANIFEST, stage):
