@@ -12,6 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from .whole_file import whole_file
+
 __all__ = ["RunLock"]
 
 _LOCK, _OWNER = ".lock", ".owner.json"
@@ -27,6 +29,7 @@ class RunLock:
 
     Raises:
         ValueError: when another process holds it, naming that process and its host.
+        PermissionError: when the lock is somebody else's.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,10 +47,13 @@ class RunLock:
                         f"{folder} is being written by {_words(owner)}; wait until it has ended, or choose another folder"
                     ) from None
                 time.sleep(0.1)
+            except PermissionError:
+                raise
             except (NotImplementedError, OSError) as error:
                 warnings.warn(f"{folder} can't be locked ({error}); see that no other run writes it", stacklevel=2)
                 return
-        self._owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        with whole_file(self._owner) as file:  # half of it, after a kill, would say nothing of who is to be waited for
+            file.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
 
     def _read(self) -> dict[str, object]:
         with suppress(OSError, json.JSONDecodeError, UnicodeDecodeError):
