@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -104,6 +105,9 @@ class RunFolder:
         if found is not None:
             self._compare(found, fingerprint, other_data)
         try:
+            self._checkpoints.mkdir(exist_ok=True)
+            with TemporaryFile(dir=self._checkpoints):  # said now, not when the first one is to be saved
+                pass
             self._replace(config, yaml.safe_dump(self.recipe.describe(), sort_keys=False))
         except OSError as error:
             raise ValueError(f"the run folder {self.path} can't be written: {error}") from error
