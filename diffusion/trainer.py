@@ -140,8 +140,8 @@ class Run:
         error: Exception | None = None
         if self.processes.main:
             try:
+                self.folder.room(self.checkpoint_bytes())  # before a folder is made
                 self.folder.claim(resume, self.data.fingerprint, other_data)
-                self.folder.room(self.checkpoint_bytes())
             except (ValueError, OSError) as refused:
                 error = refused
         self.processes.agree(error)
