@@ -69,6 +69,11 @@ class Dots:
         return Batch(x, index % 3)
 
 
+@dataclass(frozen=True)
+class OtherDots(Dots):
+    """Of another kind."""
+
+
 def tiny(**changes):
     """A recipe of 12 steps, four an epoch, that saves at every step and keeps all."""
     torch.manual_seed(0)
