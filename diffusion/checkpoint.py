@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .migrate import migrate
 from .publish import discard, publish, verify
+from .shards import groups, is_shard, is_split, read_shards, read_split
 
 __all__ = ["FORMAT", "Checkpoint", "at_step", "newest", "save", "valid"]
 
@@ -40,15 +41,22 @@ class Checkpoint:
     state: dict[str, Any]
     names: tuple[str, ...] = ()
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
+    def tensors(self, name: str, like: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The tensors saved under a name: "model", "ema", "optimizer", and where there are, "head", "head_optimizer", "density".
+
+        Args:
+            name: of the group.
+            like: tensors that are split over processes, by name; what is saved of them is split likewise. None: whole tensors.
 
         Raises:
             ValueError: when it holds none of that name.
         """
         if name not in self.names:
             raise ValueError(f"the checkpoint {self.folder} holds no {name!r}; it has {', '.join(self.names)}")
-        return load_file(self.folder / f"{name}.safetensors")
+        path = self.folder / f"{name}.safetensors"
+        if not path.exists():
+            return read_shards(self.folder, name, like or {})
+        return read_split(path, like) if like is not None and is_split(like) else load_file(path)
 
 
 def own_version() -> str:
@@ -156,7 +164,8 @@ def _verified(folder: Path) -> Checkpoint:
             raise ValueError(f"its manifest lacks {', '.join(sorted(missing))}")
         state = json.loads((folder / "state.json").read_text())
         state = migrate(state, manifest["format"], FORMAT, manifest.get("written_by", "an unknown version"))
-        names = sorted(Path(name).stem for name in manifest["files"] if name.endswith(".safetensors"))
+        plain = {Path(n).stem for n in manifest["files"] if n.endswith(".safetensors") and not is_shard(n)}
+        names = sorted(plain | set(groups(folder) if any(map(is_shard, manifest["files"])) else ()))
         return Checkpoint(folder, int(manifest["step"]), state, tuple(names))
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

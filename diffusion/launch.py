@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import warnings
@@ -12,8 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from PIL import Image
 from torch import Tensor, nn
+
+from .sharding import clip_shards, set_exchange, shard
 
 __all__ = ["Processes"]
 
@@ -23,17 +27,20 @@ class Processes:
 
     Args:
         precision: "fp32", "bf16", "fp16" or "fp64".
+        parallel: "ddp", every process holds whole modules, or "fsdp", each a part of them.
         tracker: to which to log, by Accelerate's name, such as "tensorboard"; None: to none.
         logs: folder for those that write files.
 
-    Attributes: count, rank, device; main: whether this is the process that writes.
+    Attributes: count, rank, device; main: whether this is the process that writes; split: whether modules are held in parts.
 
     Raises:
         ValueError: for a tracker that Accelerate does not know or that is not installed, and where fewer processes run than were
             launched.
     """
 
-    def __init__(self, precision: str, tracker: str | None = None, logs: Path | None = None) -> None:
+    def __init__(
+        self, precision: str, tracker: str | None = None, logs: Path | None = None, parallel: str = "ddp"
+    ) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
         from accelerate.utils import ProjectConfiguration
@@ -53,7 +60,11 @@ class Processes:
         )
         self.count, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self.device, self.main = self._accelerator.device, self._accelerator.is_main_process
+        self.split, self._half = parallel == "fsdp" and self.count > 1, precision == "bf16"
         wanted = int(os.environ.get("WORLD_SIZE", "1"))
+        if self.count > 1:
+            atexit.unregister(_leave)
+            atexit.register(_leave)
         if wanted != self.count:
             raise ValueError(
                 f"{wanted} processes were launched but Accelerate runs {self.count}; launch with torchrun or `accelerate launch`"
@@ -91,8 +102,33 @@ class Processes:
                 f"{what} of process {', '.join(map(str, odd))} is not that of process 0; start all of them with the same one"
             )
 
+    def tell(self, text: str) -> str:
+        """The text of the main process, in every process."""
+        if self.count == 1:
+            return text
+        words = text.encode()
+        size = int(self.total(torch.tensor(len(words) if self.main else 0, device=self.device)))
+        sent = torch.zeros(size, dtype=torch.int64, device=self.device)
+        if self.main:
+            sent += torch.tensor(list(words), dtype=torch.int64, device=self.device)
+        return bytes(self.total(sent).tolist()).decode() if size else ""
+
+    def place(self, module: nn.Module, blocks: bool = True) -> None:
+        """A module on this device: whole, or this process's part of it; before its optimizer is made, since parts are new parameters.
+
+        Args:
+            module: changed in place.
+            blocks: whether it is the network, whose blocks may compute in half precision.
+        """
+        if self.split:
+            shard(module, self.device, self._half and blocks)
+        else:
+            module.to(self.device)
+
     def prepare(self, modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer) -> tuple[list[nn.Module], Any]:
         """The modules and their optimizer on this device, gradients averaged over the processes."""
+        if self.split:
+            return list(modules), self._accelerator.prepare(optimizer)
         *prepared, optimizer = self._accelerator.prepare(*modules, optimizer)
         return prepared, optimizer
 
@@ -101,8 +137,11 @@ class Processes:
         """Around the forward and backward pass of a micro-batch: autocast, and gradients exchanged in the last one only."""
         with ExitStack() as contexts:
             contexts.enter_context(self._accelerator.autocast())
-            for module in [] if last else modules:
-                contexts.enter_context(self._accelerator.no_sync(module))
+            for module in modules:
+                if self.split:
+                    set_exchange(module, last)
+                elif not last:
+                    contexts.enter_context(self._accelerator.no_sync(module))
             yield
 
     def backward(self, loss: Tensor) -> None:
@@ -112,6 +151,8 @@ class Processes:
     def clip(self, modules: Sequence[nn.Module], norm: float) -> Tensor:
         """Clip the gradient of all modules together to a norm; returns what the norm was."""
         parameters = [p for module in modules for p in module.parameters()]
+        if self.split:
+            return clip_shards(parameters, norm)
         norm_before = self._accelerator.clip_grad_norm_(parameters, norm)
         assert norm_before is not None
         return norm_before
@@ -153,8 +194,9 @@ class Processes:
         self._accelerator.wait_for_everyone()
 
     def close(self) -> None:
-        """Flush the tracker."""
-        self._accelerator.end_training()
+        """Flush the tracker. The group of processes stays until they end: another run may follow."""
+        for tracker in self._accelerator.trackers:
+            tracker.finish()
 
     @property
     def scaler(self) -> dict[str, Any] | None:
@@ -166,6 +208,12 @@ class Processes:
     def scaler(self, state: dict[str, Any] | None) -> None:
         if state and self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict({**state, "_growth_tracker": int(state["_growth_tracker"])})
+
+
+def _leave() -> None:
+    """Leave the group of processes."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _usable(tracker: str) -> str | None:

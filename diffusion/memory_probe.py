@@ -35,7 +35,8 @@ def fit_micro_batch(recipe: Recipe, processes: Processes) -> BatchPlan:
     """
     limit = recipe.micro_batch if isinstance(recipe.micro_batch, int) else None
     plan = plan_batches(recipe.batch, processes.count, limit)
-    if recipe.micro_batch != "auto" and processes.device.type == "cpu":
+    # in parts, a process that runs out of memory would leave the others waiting
+    if processes.split or (recipe.micro_batch != "auto" and processes.device.type == "cpu"):
         return plan
     size = plan.micro_batch
     while size and not _fits(recipe, size, processes):
@@ -67,7 +68,8 @@ def _fits(recipe: Recipe, count: int, processes: Processes) -> bool:
         x = torch.zeros(count, *recipe.data.shape, device=device, dtype=next(module.parameters()).dtype)
         condition = {"labels": torch.zeros(count, dtype=torch.int64, device=device)} if recipe.num_classes else None
         head = None if head is None else head.to(device)
-        with processes.micro_batch([], last=True):
+        # as it is written: no size that is only tried is compiled
+        with processes.micro_batch([], last=True), torch.compiler.set_stance("force_eager"):
             losses = recipe.objective(denoiser, head, recipe.weighting, Noised(x, x, drawn.level, condition))
         losses.loss.mean().backward()
         return True

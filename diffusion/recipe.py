@@ -71,6 +71,11 @@ class Recipe:
         save_every: optimizer steps between checkpoints; 0: only at the end.
         keep: how many checkpoints to keep, >= 1.
         async_save: write checkpoints while training goes on.
+        parallel: what several processes share: "ddp", each holds the whole network; "fsdp", each holds a part of the weights, gradients,
+            optimizer and average, and gathers a block when it runs. One process holds everything either way.
+        gradient_checkpointing: keep only the input of each block for the backward pass and compute the rest again: less memory, about
+            a third more time, the same gradients.
+        compile: compile "blocks", each kind of them once, or the "whole" network; null: run it as it is written.
         tracker: where metrics go beside metrics.jsonl, by Accelerate's name: tensorboard, wandb, trackio, mlflow, ...; null: nowhere.
 
     Raises:
@@ -120,10 +125,14 @@ class Recipe:
     save_every: int = 1000
     keep: int = 2
     async_save: bool = False
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    gradient_checkpointing: bool = False
+    compile: Literal["blocks", "whole"] | None = None
     tracker: str | None = "tensorboard"
 
     def __post_init__(self) -> None:
-        wrong = range_errors({f.name: getattr(self, f.name) for f in fields(self)})
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        wrong = [*range_errors(values), *split_errors(values)]
         if wrong:
             raise ValueError("; ".join(wrong))
 
@@ -179,6 +188,8 @@ _RANGES: dict[str, tuple[str, Any]] = {
     "sample_every": (">= 0", lambda v: v is not None and v >= 0),
     "save_every": (">= 0", lambda v: v is not None and v >= 0),
     "keep": (">= 1", lambda v: v is not None and v >= 1),
+    "parallel": ("ddp, fsdp", lambda v: v in ("ddp", "fsdp")),
+    "compile": ("blocks, whole, or null", lambda v: v in (None, "blocks", "whole")),
 }
 
 
@@ -186,7 +197,7 @@ _WHOLE = {
     "steps", "batch", "micro_batch", "warmup", "seed", "threads", "sampling_steps", "log_every", "sample_every", "save_every", "keep",
     "workers", "nonfinite_limit", "snapshot_every", "validate_every", "validation_samples",
 }  # fmt: skip
-_WORDS = {"precision", "corrupt", "nonfinite", "snapshot_dtype"}
+_WORDS = {"precision", "corrupt", "nonfinite", "snapshot_dtype", "parallel", "compile"}
 
 
 def range_errors(values: Mapping[str, Any]) -> list[str]:
@@ -195,6 +206,23 @@ def range_errors(values: Mapping[str, Any]) -> list[str]:
         f"{name} is {values[name]!r}; allowed: {'a whole number, ' if name in _WHOLE else ''}{allowed}"
         for name, (allowed, fits) in _RANGES.items()
         if name in values and not (_is_kind(values[name], name) and fits(values[name]))
+    ]
+
+
+def split_errors(values: Mapping[str, Any]) -> list[str]:
+    """What does not go together with parallel: fsdp, one message each."""
+    if values["parallel"] != "fsdp":
+        return []
+    reasons = {
+        ("precision", "fp16"): "its scaler does not know split gradients; set precision: bf16",
+        ("async_save", True): "all processes write a checkpoint together; set async_save: false",
+        ("micro_batch", "auto"): "a process that runs out of memory leaves the others waiting; give a number",
+        ("compile", "whole"): "a network is gathered block by block; set compile: blocks",
+    }
+    return [
+        f"{key} is {bad!r} and parallel is 'fsdp', but {why}"
+        for (key, bad), why in reasons.items()
+        if values[key] == bad
     ]
 
 

@@ -29,7 +29,7 @@ def recompute_blocks(backbone: nn.Module) -> None:
     found = blocks(backbone)
     if not found:
         raise ValueError(
-            f"gradient_checkpointing is True, but {type(backbone).__name__} keeps no blocks in a ModuleList; set gradient_checkpointing: false"
+            f"gradient_checkpointing is True, but {type(backbone).__name__} keeps no blocks in a ModuleList; set it to false"
         )
     for block in found:
         around(block, _Recomputed)

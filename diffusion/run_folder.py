@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -28,7 +28,7 @@ __all__ = ["RunFolder"]
 _FREE = {
     "steps", "micro_batch", "threads", "log_every", "sample_every", "save_every", "keep", "sampler", "grid", "sampling_steps",
     "guidance", "validation", "validate_every", "validation_samples", "snapshot_every", "snapshot_dtype", "workers", "corrupt",
-    "corrupt_limit", "nonfinite", "nonfinite_limit", "async_save", "tracker",
+    "corrupt_limit", "nonfinite", "nonfinite_limit", "async_save", "tracker", "parallel", "gradient_checkpointing", "compile",
 }  # fmt: skip
 
 
@@ -41,7 +41,8 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
-        self.path, self.recipe = path, recipe
+        # described now: a network that is split over processes is of another class afterwards
+        self.path, self.recipe, self._described = path, recipe, recipe.describe()
         self._checkpoints, self._log = path / "checkpoints", path / "metrics.jsonl"
         self.snapshots = path / "snapshots"
         self._lock: RunLock | None = None
@@ -108,13 +109,13 @@ class RunFolder:
             self._checkpoints.mkdir(exist_ok=True)
             with TemporaryFile(dir=self._checkpoints):  # said now, not when the first one is to be saved
                 pass
-            self._replace(config, yaml.safe_dump(self.recipe.describe(), sort_keys=False))
+            self._replace(config, yaml.safe_dump(self._described, sort_keys=False))
         except OSError as error:
             raise ValueError(f"the run folder {self.path} can't be written: {error}") from error
 
     def _compare(self, found: Checkpoint, fingerprint: str, other_data: bool) -> None:
         """Refuse to resume a checkpoint of another recipe, or of other data."""
-        recipe, new = self.recipe, self.recipe.describe()
+        recipe, new = self.recipe, self._described
         # a run of an earlier version lacks the keys that came later; it was made with what are their defaults
         old = {**Recipe.defaults(), **found.state["recipe"]}
         if recipe.steps < found.step:
@@ -167,19 +168,23 @@ class RunFolder:
             ) from error
         return shutil.disk_usage(there).free
 
-    def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+    def save(
+        self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any],
+        more: Callable[[Path], None] | None = None,
+    ) -> None:  # fmt: skip
         """Publish a checkpoint of optimizer step `step`.
 
         Args:
             step: optimizer steps done.
             tensors: by name.
             state: what else to save, JSON-able.
+            more: writes further files into the checkpoint.
         """
         own = {
-            "shape": list(self.recipe.data.shape), "num_classes": self.recipe.num_classes, "recipe": self.recipe.describe(),
+            "shape": list(self.recipe.data.shape), "num_classes": self.recipe.num_classes, "recipe": self._described,
             "versions": {"sfumato": own_version(), "torch": torch.__version__},
         }  # fmt: skip
-        save(self._checkpoints, step, tensors, {**own, **state}, self.recipe.keep)
+        save(self._checkpoints, step, tensors, {**own, **state}, self.recipe.keep, more)
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""

@@ -17,6 +17,7 @@ from ..schedules.parts import class_paths
 from . import snapshots
 from .buckets import NAMES
 from .checkpoint import Checkpoint
+from .compiling import compile_forward
 from .ema import Averages
 from .interrupt import Interrupted, Told, signals
 from .launch import Processes
@@ -29,10 +30,12 @@ from .plan import check_recipe, learning_rate, plan_batches, validation_data
 from .prepared import prepare
 from .progress import progress_bar
 from .recipe import Recipe
+from .recompute import recompute_blocks
 from .run_folder import RunFolder
+from .save_together import save_together
 from .saver import Saver
 from .trail import Trail
-from .update import Update, Updated
+from .update import NotFinite, Update, Updated
 from .validation import Validation
 
 __all__ = ["Run", "train"]
@@ -108,18 +111,23 @@ class Run:
     def __init__(self, recipe: Recipe, path: Path, told: Told, progress: bool = False) -> None:
         self.recipe = recipe = replace(recipe, backbone=copy.deepcopy(recipe.backbone))
         self.folder, self.told = RunFolder(path, recipe), told
-        self.processes = Processes(recipe.precision, recipe.tracker, path / "tensorboard")
+        self.processes = Processes(recipe.precision, recipe.tracker, path / "tensorboard", recipe.parallel)
         plan_batches(recipe.batch, self.processes.count, None)  # refused before anything is made
         self.processes.same("the recipe", repr(recipe.describe()))
         self.prepared = prepare(recipe, self.processes, path, progress)
         self.data = self.prepared.data
         if recipe.precision == "fp64":
             recipe.backbone.double()
+        if recipe.compile is not None:
+            compile_forward(recipe.backbone, recipe.compile)
+        if recipe.gradient_checkpointing:
+            recompute_blocks(recipe.backbone)
+        self.processes.place(recipe.backbone)
         self.denoiser = recipe.denoiser().to(self.processes.device)
         torch.manual_seed(recipe.seed)  # a head may draw its weights
         self.backbone, self.head = self.denoiser.backbone, recipe.objective.head()
         if self.head is not None:
-            self.head.to(self.processes.device)
+            self.processes.place(self.head, blocks=False)
         self.plan = fit_micro_batch(recipe, self.processes)
         # decay is the network's: it would pull what a head estimates towards 0
         self.optimizer = recipe.optimizer([Group.of(m, decay=m is self.backbone) for m in self._trained.values()])
@@ -179,9 +187,11 @@ class Run:
     def restore(self, found: Checkpoint) -> None:
         """Become the run that saved a checkpoint."""
         for name, module in self._trained.items():
-            module.load_state_dict(found.tensors(name))
-            from_tensors(self.optimizer, module, found.tensors(_OPTIMIZER[name]))
-        self.averages.restore(found.tensors)
+            module.load_state_dict(found.tensors(name, module.state_dict()))
+            own = dict(module.named_parameters())
+            from_tensors(self.optimizer, module, found.tensors(_OPTIMIZER[name], own))
+        like = self.averages.tensors()
+        self.averages.restore(lambda name: found.tensors(name, like[name]))
         if "noise_scale" in found.names:
             self.update.noise_scale.restore(found.tensors("noise_scale"))
         if self.update.known is not None:
@@ -229,13 +239,17 @@ class Run:
         self.processes.agree(error)
 
     def _save_alone(self) -> None:
-        """Publish a checkpoint from the main process, waiting for nobody."""
+        """Publish a checkpoint from the main process, waiting for nobody; from all together, where each holds a part."""
         step = self.step
-        if self.processes.main:
-            state = {
-                "data": self.data.fingerprint, "processes": self.processes.count, "trail": self.trail.kept(),
-                "skipped": list(self.update.skipped), "scaler": self.processes.scaler,
-            }  # fmt: skip
+        state = {
+            "data": self.data.fingerprint, "processes": self.processes.count, "trail": self.trail.kept(),
+            "skipped": list(self.update.skipped), "scaler": self.processes.scaler,
+        }  # fmt: skip
+        if self.processes.split:
+            save_together(
+                self.processes, self.tensors(), lambda whole, more: self.folder.save(step, whole, state, more)
+            )
+        elif self.processes.main:
             self.saver(self.tensors(), lambda tensors: self.folder.save(step, tensors, state))
         self.saved, self.trail = step, Trail()
 
@@ -293,7 +307,9 @@ class Run:
         try:
             made = self.update(self.step)
         except Exception as error:
-            if self.step > max(self.saved, 0):
+            # in parts, only what all processes found can be saved by all
+            together = isinstance(error, NotFinite) or not self.processes.split
+            if self.step > max(self.saved, 0) and together:
                 self._save_alone()
             if isinstance(error, OUT_OF_MEMORY) or ("alloc" in str(error) and "memory" in str(error)):
                 raise MemoryError(
@@ -375,7 +391,8 @@ class Run:
 
     def _preview(self) -> None:
         """A sheet of samples of the averaged weights, always of the same seeds; left out when a signal wants the run to stop."""
-        if self.processes.main:
+        # a network in parts is asked by all processes, each for the same pictures
+        if self.processes.main or self.processes.split:
             recipe = self.recipe
             source = {"run": self.folder.path.name, "checkpoint": self.step, "ema": True}
             labels = [i % recipe.num_classes for i in range(16)] if recipe.num_classes else None
@@ -386,9 +403,11 @@ class Run:
                 )  # fmt: skip
                 watch = self.backbone.register_forward_pre_hook(self._leave_preview)
                 try:
-                    sheet = self.folder.preview(self.step)
-                    model.sample(range(16), labels).save_sheet(sheet)
-                    self.processes.picture("samples", sheet, self.step)
+                    drawn = model.sample(range(16), labels)
+                    if self.processes.main:
+                        sheet = self.folder.preview(self.step)
+                        drawn.save_sheet(sheet)
+                        self.processes.picture("samples", sheet, self.step)
                 except _Leave:
                     pass
                 except Exception as error:  # a picture is no reason to lose a run
@@ -398,7 +417,7 @@ class Run:
         self.processes.wait()
 
     def _leave_preview(self, *called: object) -> None:
-        if self.told.stop:
+        if self.told.stop and not self.processes.split:
             raise _Leave
 
 

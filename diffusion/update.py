@@ -162,7 +162,7 @@ class Update:
         found = [
             i for read, _, losses in seen for i in read.samples[~torch.isfinite(losses.loss).cpu()].tolist()
         ]  # fmt: skip
-        if found:
+        if found or self.processes.split:  # a network in parts can't be asked by one process alone
             return found
         parameters = [p for p in self._plain.backbone.parameters() if p.requires_grad]
         for read, _, _ in seen:

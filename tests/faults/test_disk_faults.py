@@ -62,7 +62,7 @@ def test_a_full_disk(small, injected, monkeypatch):
     assert caught.value.errno == errno.ENOSPC
     assert (left(root), newest(root).step) == (["step-000000001"], 1)
     # a disk that says it has room, and has not: none is left for the first file, for a later one, or for the manifest
-    usage = namedtuple("usage", "total used free")  # noqa: PYI024
+    usage = namedtuple("usage", "total used free")
     real = shutil.disk_usage
     tried = 0
     for free in (0, 4096, 2 * MIB, 4 * MIB + 8192, 8 * MIB - 4096, 8 * MIB + 8192, 8 * MIB + 12288):
