@@ -1,11 +1,14 @@
 """The product: backbones, denoiser, training, checkpoints and the sampling API."""
 
+from .arrays import ArrayData
 from .augment import Augment, Augmented, Flip
 from .backbones import DiT, UNet
 from .calibrate import Found, calibrate
 from .clocks import Clock, LogSNRClock, TimeClock
 from .data import Batch, Digits, Source
 from .denoiser import Denoiser
+from .edm_augment import EDMAugment
+from .encode import encode
 from .excluding import Excluding
 from .filtered import Filtered, Try
 from .fingerprint import fingerprint
@@ -13,6 +16,7 @@ from .guidance_fit import Cosines, fit_linear, measure_cosines
 from .hub_data import HuggingFace
 from .image_folder import ImageFolder
 from .interrupt import Interrupted
+from .latents import LatentArray
 from .learned_variance import Hybrid, VariationalBound
 from .learning_rates import Constant, InverseSqrt, Linear, Rate, Stable, WarmupCosine
 from .loading import load
@@ -26,10 +30,12 @@ from .split import Split
 from .trainer import train
 from .transforms import AdaptiveClip, Centralise, ClipValue, GradientNoise, GradientTransform, NanToNum
 from .uncertainty import LearnedUncertainty
+from .vae import Vae
 
 __all__ = [
     "AdamW",
     "AdaptiveClip",
+    "ArrayData",
     "Augment",
     "Augmented",
     "Batch",
@@ -42,6 +48,7 @@ __all__ = [
     "Denoiser",
     "DiT",
     "Digits",
+    "EDMAugment",
     "Excluding",
     "Filtered",
     "Flip",
@@ -54,6 +61,7 @@ __all__ = [
     "ImageFolder",
     "Interrupted",
     "InverseSqrt",
+    "LatentArray",
     "LearnedUncertainty",
     "Library",
     "Linear",
@@ -76,9 +84,11 @@ __all__ = [
     "TimeClock",
     "Try",
     "UNet",
+    "Vae",
     "VariationalBound",
     "WarmupCosine",
     "calibrate",
+    "encode",
     "fingerprint",
     "fit_linear",
     "load",

@@ -60,7 +60,12 @@ def test_imports_run_one_way(path):
         ("xformers", {"diffusion/backbones/attention.py"}),
         (
             "diffusers",
-            {"samplers/diffusers_scheduler.py", "guidance/guiders/diffusers_guider.py", "tools/bench/peers.py"},
+            {
+                "samplers/diffusers_scheduler.py",
+                "guidance/guiders/diffusers_guider.py",
+                "tools/bench/peers.py",
+                "diffusion/vae.py",
+            },
         ),
         ("k_diffusion", set()),
         ("gradio", set()),

@@ -13,6 +13,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "quickstart": "train on handwritten digits in half a minute on a CPU, sample, and leave pictures",
+    "encode": "turn pictures into the latents of a VAE, once, to train on",
     "train": "train a recipe: a preset or a YAML file",
     "sample": "draw pictures from a trained run",
     "evaluate": "measure a run: bits per dimension of its data",
