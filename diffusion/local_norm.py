@@ -57,7 +57,7 @@ class LocalNorm:
         group = module.process_group
         size = dist.get_world_size(group)
 
-        def hook(_: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        def hook(_: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # pyright: ignore[reportPrivateImportUsage]
             buffer = bucket.buffer()
             self._square += torch.linalg.vector_norm(buffer, dtype=torch.float32).double() ** 2
             # multiplied, as torch itself does on the way into the bucket: dividing differs in the last bit for 3 processes
