@@ -13,7 +13,19 @@ from faulted import Child
 from sfumato.diffusion.checkpoint import save, valid
 
 # The calls that change a disk. Between two of them it is as it was, so a kill before each, and one after the last, are all there are.
-CHANGES = {"mkdir", "open", "write", "fsync", "chmod", "replace", "rename", "unlink", "rmdir", "serialize_file", "truncate"}
+CHANGES = {
+    "mkdir",
+    "open",
+    "write",
+    "fsync",
+    "chmod",
+    "replace",
+    "rename",
+    "unlink",
+    "rmdir",
+    "serialize_file",
+    "truncate",
+}
 
 
 def write(root, step, keep):
@@ -76,7 +88,11 @@ CASES = ["keeps two", "keeps one", "replaces a damaged one", "passes over a dama
 @pytest.mark.fault(29)
 @pytest.mark.parametrize(
     ("case", "times"),
-    [("keeps one", 1), ("replaces a damaged one", 1), *(pytest.param(case, 20, marks=pytest.mark.slow) for case in CASES)],
+    [
+        ("keeps one", 1),
+        ("replaces a damaged one", 1),
+        *(pytest.param(case, 20, marks=pytest.mark.slow) for case in CASES),
+    ],
 )
 def test_a_kill_before_every_call(place, injected, case, times):
     """What was valid before is valid until its successor is, and the next save sweeps what was left lying."""

@@ -69,7 +69,10 @@ def test_each_file_harmed(full, place, injected, number):
                 assert newest(run / "checkpoints").step == 3
             times += 1
             shutil.rmtree(run / "checkpoints" / "step-000000003")
-            with pytest.warns(UserWarning, match=says), pytest.raises(ValueError, match=r"no checkpoint in .* is valid"):
+            with (
+                pytest.warns(UserWarning, match=says),
+                pytest.raises(ValueError, match=r"no checkpoint in .* is valid"),
+            ):
                 go(run, **FULL)
     with pytest.warns(UserWarning, match="is skipped"):  # and the run goes on from there to the same end
         run = place / files(full)[0]
@@ -87,7 +90,11 @@ def _whole(run):
         found = newest(run / "checkpoints")
     if found.step != 4:
         return None
-    return found.state, found.names, {n: {k: v.numpy().tobytes() for k, v in found.tensors(n).items()} for n in found.names}
+    return (
+        found.state,
+        found.names,
+        {n: {k: v.numpy().tobytes() for k, v in found.tensors(n).items()} for n in found.names},
+    )
 
 
 @pytest.mark.fault(21)
@@ -147,7 +154,9 @@ def test_a_newer_format(full, place, injected, capsys):
         manifest = json.loads(path.read_text())
         path.write_text(json.dumps({**manifest, "format": manifest["format"] + 1, "written_by": "sfumato 9.9"}))
     with (
-        pytest.warns(UserWarning, match=r"reads formats up to \d+; it was written by sfumato 9\.9: install that, or newer"),
+        pytest.warns(
+            UserWarning, match=r"reads formats up to \d+; it was written by sfumato 9\.9: install that, or newer"
+        ),
         pytest.raises(ValueError, match="is valid"),
     ):
         go(place / "run", **FULL)
@@ -157,10 +166,22 @@ def test_a_newer_format(full, place, injected, capsys):
 @pytest.mark.fault(26)
 def test_another_recipe(full, injected):
     """Each field that differs is named with both values; what may change does not count."""
-    other = {**FULL, "lr": 1.0, "batch": 8, "density": LossSecondMoment(10, history=7), "backbone": Mixer(0.5), "keep": 7}
+    other = {
+        **FULL,
+        "lr": 1.0,
+        "batch": 8,
+        "density": LossSecondMoment(10, history=7),
+        "backbone": Mixer(0.5),
+        "keep": 7,
+    }
     with pytest.raises(ValueError, match="under another recipe") as caught:
         go(full, **other)
-    for words in ("lr was 0.002, is 1.0", "batch was 4, is 8", "density.history was 10, is 7", "backbone.dropout was 0.1, is 0.5"):
+    for words in (
+        "lr was 0.002, is 1.0",
+        "batch was 4, is 8",
+        "density.history was 10, is 7",
+        "backbone.dropout was 0.1, is 0.5",
+    ):
         assert words in str(caught.value)
     assert "keep" not in str(caught.value).split(": ", 1)[1]
     with pytest.raises(ValueError, match=r"data was faulted\.Dots, is faulted\.OtherDots"):

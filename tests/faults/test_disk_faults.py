@@ -25,7 +25,9 @@ def small(place):
     folder = place / "small"
     folder.mkdir()
     try:
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True, check=False)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True, check=False
+        )
     except FileNotFoundError:
         pytest.skip("there is no mount")
     if done.returncode:

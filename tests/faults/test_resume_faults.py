@@ -96,9 +96,11 @@ def test_three_times_within_an_epoch(place, injected):
     end, steps = whole(place / "whole", **recipe)
     folder = place / "stopped"
     assert [stopped(folder, after, **recipe) for after in (2, 1, 1)] == [2, 3, 4]
+
     def do():
         recorded(folder.with_suffix(".jsonl"))
         go(folder, **recipe)
+
     assert forked(do, folder.with_suffix(".log")) == 0
     made = lines(folder.with_suffix(".jsonl"))
     assert made == steps
