@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import resource
-import sys
 
 import torch
 from torch import Tensor
@@ -14,7 +12,7 @@ from .objective import Noised
 from .plan import BatchPlan, plan_batches
 from .recipe import Recipe
 
-__all__ = ["OUT_OF_MEMORY", "fit_micro_batch", "peak_memory"]
+__all__ = ["OUT_OF_MEMORY", "fit_micro_batch"]
 
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 """What running out of memory raises."""
@@ -47,14 +45,6 @@ def fit_micro_batch(recipe: Recipe, processes: Processes) -> BatchPlan:
             "not even one sample fits into memory; choose a smaller backbone, gradient_checkpointing: true, or precision: bf16"
         )
     return plan if size == plan.micro_batch else plan_batches(recipe.batch, processes.count, size)
-
-
-def peak_memory(device: torch.device) -> int:
-    """The most bytes that were in use so far: of a GPU by this process's tensors, elsewhere by this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    kilo = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo
 
 
 def _fits(recipe: Recipe, count: int, processes: Processes) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["migrate"]
+__all__ = ["current_recipe", "migrate"]
 
 
 def migrate(state: dict[str, Any], found: Any, wanted: int, written_by: str) -> dict[str, Any]:
@@ -33,10 +33,24 @@ def migrate(state: dict[str, Any], found: Any, wanted: int, written_by: str) -> 
 
 def _one_to_two(state: dict[str, Any]) -> dict[str, Any]:
     """Format 2 has the optimizer as a part, keeps a trail of the last steps, and counts updates that were left out."""
-    recipe = dict(state["recipe"])
-    adamw = {"beta1": recipe.pop("beta1"), "beta2": recipe.pop("beta2"), "weight_decay": recipe.pop("weight_decay")}
-    recipe["optimizer"] = {"class_path": "sfumato.diffusion.AdamW", "init_args": {**adamw, "eps": 1e-8}}
-    return {**state, "recipe": recipe, "trail": [], "skipped": [0, 0], "scaler": None, "processes": None}
+    return {
+        **state,
+        "recipe": current_recipe(state["recipe"]),
+        "trail": [],
+        "skipped": [0, 0],
+        "scaler": None,
+        "processes": None,
+    }
+
+
+def current_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's plain values with the keys of today, where they have those of earlier versions."""
+    own = {"beta1", "beta2", "weight_decay"} & recipe.keys()
+    if not own or "optimizer" in recipe:
+        return dict(recipe)
+    kept = {key: value for key, value in recipe.items() if key not in own}
+    adamw = {"beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0, "eps": 1e-8, **{key: recipe[key] for key in own}}
+    return {**kept, "optimizer": {"class_path": "sfumato.diffusion.AdamW", "init_args": adamw}}
 
 
 _STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _one_to_two}

@@ -16,9 +16,11 @@ from .data import Source
 from .forward_check import check_forward
 from .learned_variance import check_steps
 from .objective import Noised
+from .optimizers import Group
 from .probe import probe
 from .recipe import Recipe
 from .split import held_out
+from .transforms import check_sharded
 
 __all__ = ["BatchPlan", "check_recipe", "learning_rate", "plan_batches", "report", "validation_data"]
 
@@ -69,7 +71,9 @@ def plan_batches(batch: int, processes: int, micro_batch: int | None) -> BatchPl
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """The rate of optimizer step 0, 1, ...: a linear warm-up to lr, then half a cosine to lr * lr_end at the last step."""
+    """The rate of optimizer step 0, 1, ...: as the recipe's part says, or a linear warm-up to lr, then half a cosine to lr * lr_end."""
+    if recipe.rate is not None:
+        return recipe.rate(recipe.lr, step, recipe.steps)
     if step < recipe.warmup:
         return recipe.lr * (step + 1) / recipe.warmup
     done = (step - recipe.warmup) / max(recipe.steps - 1 - recipe.warmup, 1)
@@ -132,6 +136,13 @@ def _check_training(recipe: Recipe) -> None:
         raise ValueError(
             f"snapshot_every is {recipe.snapshot_every}, but ema_lengths is empty; set ema_lengths: [0.05, 0.1], or snapshot_every: 0"
         )
+    if recipe.transforms and recipe.precision == "fp16":
+        raise ValueError(
+            "transforms look at gradients, which precision fp16 scales; set precision: bf16, or leave transforms out"
+        )
+    if recipe.parallel == "fsdp":
+        check_sharded(recipe.transforms)
+    recipe.optimizer([Group.of(recipe.backbone)])  # one that this network is nothing for says so
     told = recipe.augment.told if recipe.augment is not None else 0
     takes = int(getattr(recipe.backbone, "augment_features", 0))
     if told and told != takes:

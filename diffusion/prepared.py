@@ -65,7 +65,13 @@ def prepare(recipe: Recipe, processes: Processes, folder: Path, progress: bool) 
     processes.agree(error)
     if processes.count > 1:
         found, std = _shared(recipe.data, found, std, processes)
-    return Prepared(_good(recipe.data, found), std, found)
+    data = _good(recipe.data, found)
+    if recipe.augment is not None and data.batch(torch.zeros(1, dtype=torch.int64)).spread is not None:
+        raise ValueError(
+            f"augment is {type(recipe.augment).__name__}, but the data are latents with a spread of their own, which would not follow; "
+            "set augment: null (`sfumato encode --mirror` encodes mirrored pictures), or data.sample: false"
+        )
+    return Prepared(data, std, found)
 
 
 def _good(data: Source, found: Scan | None) -> Source:

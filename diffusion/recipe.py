@@ -16,8 +16,10 @@ from .augment import Augment
 from .clocks import Clock, TimeClock
 from .data import Source
 from .denoiser import Denoiser
+from .learning_rates import Rate
 from .objective import Objective, Regression
 from .optimizers import AdamW, Optimizer
+from .transforms import GradientTransform
 
 __all__ = ["Recipe"]
 
@@ -44,7 +46,9 @@ class Recipe:
         lr: peak learning rate, > 0.
         warmup: optimizer steps in which the rate rises to lr, >= 0; then it falls by a cosine to lr_end.
         lr_end: share of lr at the last step, 0 to 1.
+        rate: how the rate moves instead, as a part with a warm-up of its own; null: as warmup and lr_end say.
         optimizer: what moves the weights; any class of torch.optim by its path, and others with --allow.
+        transforms: what is done to gradients before they are clipped, in turn.
         clip: largest norm of the gradient, > 0; null: none.
         ema: decay of the average of the weights per optimizer step, 0 <= ema < 1.
         ema_lengths: further averages, by power functions of training time: the relative width of each, above 0 and below 0.29.
@@ -98,7 +102,9 @@ class Recipe:
     lr: float = 2e-4
     warmup: int = 500
     lr_end: float = 0.01
+    rate: Rate | None = None
     optimizer: Optimizer = AdamW()  # noqa: RUF009
+    transforms: Sequence[GradientTransform] = ()
     clip: float | None = 1.0
     ema: float = 0.999
     ema_lengths: Sequence[float] = ()

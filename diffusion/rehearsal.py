@@ -12,7 +12,8 @@ import torch
 
 from .interrupt import Told
 from .recipe import Recipe
-from .trainer import Run, threads
+from .run import Run
+from .trainer import threads
 
 __all__ = ["Rehearsal", "rehearse"]
 

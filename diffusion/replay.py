@@ -12,7 +12,8 @@ from .interrupt import Told
 from .plan import check_recipe
 from .progress import progress_bar
 from .recipe import Recipe
-from .trainer import Run, threads
+from .run import Run
+from .trainer import threads
 
 __all__ = ["Replayed", "replay"]
 

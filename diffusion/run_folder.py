@@ -73,6 +73,17 @@ class RunFolder:
                 shutil.rmtree(self.path, ignore_errors=True)
             raise
 
+    def refuse(self, resume: bool) -> None:
+        """Refuse a folder that holds a run, unless that is to be gone on with.
+
+        Raises:
+            ValueError: saying what to do.
+        """
+        if not resume and (self.path / "config.yaml").is_file():
+            raise ValueError(
+                f"{self.path} holds a run already; go on with it by --resume, or choose another folder by --out"
+            )
+
     def release(self) -> None:
         """Let others write the folder."""
         if self._lock is not None:
@@ -94,10 +105,7 @@ class RunFolder:
 
     def _begin(self, resume: bool, fingerprint: str, other_data: bool) -> None:
         config = self.path / "config.yaml"
-        if config.is_file() and not resume:
-            raise ValueError(
-                f"{self.path} holds a run already; go on with it by --resume, or choose another folder by --out"
-            )
+        self.refuse(resume)
         found = self.newest() if config.is_file() else None
         if found is None and any_folder(self._checkpoints):
             raise ValueError(

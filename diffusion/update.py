@@ -72,6 +72,7 @@ class Update:
         self.skipped = [0, 0]
         modules = [denoiser.backbone] if head is None else [denoiser.backbone, head]
         self._plain, self._plain_head = denoiser, head
+        self._named = {"model": denoiser.backbone, **({} if head is None else {"head": head})}
         self._parameters = [p for module in modules for p in module.parameters()]
         self._modules, self._prepared = processes.prepare(modules, optimizer)
         self.backbone, self._head = self._modules[0], self._modules[1] if head is not None else None
@@ -114,6 +115,7 @@ class Update:
         if self._local is not None:
             small = self._local.take()
         total, small = processes.total(torch.stack([total, small.to(total) / processes.count])).unbind()
+        self._transform(step)
         norm = processes.clip(self._modules, float("inf") if recipe.clip is None else recipe.clip)
         # half precision overflows now and then, and its scaler skips that step
         if not bool(torch.isfinite(total)) or (recipe.precision != "fp16" and not bool(torch.isfinite(norm))):
@@ -132,6 +134,16 @@ class Update:
             self.buckets.add(drawn.level, found.error)
             self._edm += edm_loss(found.error, recipe.row, drawn.level, self._std).sum()
         return Updated(total, norm)
+
+    def _transform(self, step: int) -> None:
+        """Do to the gradients what the recipe says."""
+        if self.recipe.transforms:
+            named = {
+                f"{kind}.{name}": p for kind, module in self._named.items() for name, p in module.named_parameters() if p.grad is not None
+            }  # fmt: skip
+            gradients = {name: p.grad for name, p in named.items() if p.grad is not None}
+            for transform in self.recipe.transforms:
+                transform(gradients, step, named)
 
     def _left_out(self, step: int, total: float, norm: float, seen: list[tuple[Read, Draw, Losses]]) -> None:
         """Count an update that is not made, or stop. Every process comes here or none: loss and norm are those of all."""

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from ..diffusion import Interrupted, Recipe, train
+from ..diffusion.migrate import current_recipe
 from ..diffusion.plan import check_recipe, report
 from ..diffusion.recipe import range_errors
 from ..diffusion.rehearsal import rehearse
@@ -71,7 +72,7 @@ def resolve_recipe(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequenc
         UsageError: with every problem found.
     """
     own = Path(config) / "config.yaml"
-    tree = merge(read_config(str(own) if own.is_file() else config), pairs)
+    tree = merge(current_recipe(read_config(str(own) if own.is_file() else config)), pairs)
     problems: list[str] = []
     try:
         resolved = resolve(tree, Recipe, allow, also=[*fields_of(Train)])
