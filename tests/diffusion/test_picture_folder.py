@@ -104,6 +104,18 @@ def test_what_is_there_asks_no_network(model, tmp_path, monkeypatch):
         assert files(tmp_path) == wanted
 
 
+def test_a_picture_taken_from_a_finished_folder_is_made_again(model, filters, tmp_path):
+    """What was rejected on the way to it is no longer there, and is made again too."""
+    how = {"filters": filters, "retries": 4}
+    out = job(model, tmp_path, **how)
+    wanted, late = files(tmp_path), int(out.attempts.argmax())
+    assert out.attempts[late] > 0
+    assert out.kept[late]
+    (tmp_path / f"seed-{SEEDS[late]:08d}.png").unlink()
+    job(model, tmp_path, **how)
+    assert files(tmp_path) == wanted
+
+
 def test_pictures_of_another_command_are_refused(model, tmp_path):
     job(model, tmp_path)
     for more, said in (
