@@ -23,6 +23,7 @@ from .loading import load
 from .model import Model
 from .objective import Losses, Noised, Objective, Regression
 from .optimizers import AdamW, Group, Library, Muon, Optimizer
+from .picture_folder import PictureFolder
 from .recipe import Recipe
 from .samples import Samples
 from .scan import Checkable, Scan, scan
@@ -73,6 +74,7 @@ __all__ = [
     "Noised",
     "Objective",
     "Optimizer",
+    "PictureFolder",
     "Rate",
     "Recipe",
     "Regression",
