@@ -102,7 +102,7 @@ class Observer:
         values: dict[str, float | None] = {
             "loss": loss, "edm_loss": edm_loss, "gradient_norm": self._last, "lr": learning_rate(self.recipe, step - 1),
             "images_per_second": speed.images_per_second, "memory_mib": speed.memory_mib, "noise_scale": scale.scale,
-            "skipped": self.update.skipped[0] or None,
+            "noise_scale_error": scale.error if scale.scale is not None else None, "skipped": self.update.skipped[0] or None,
         }  # fmt: skip
         plain = {name: value for name, value in values.items() if value is not None}
         sizes = self._sizes(step)
@@ -121,11 +121,6 @@ class Observer:
             if self.processes.main:
                 warnings.warn(words, stacklevel=2)
         return seen.line()
-
-    def words(self) -> list[str]:
-        """What is to be said at the end of a run."""
-        known = self.update.noise_scale.read()
-        return [] if known.gradient_square is None else [known.words(self.recipe.batch)]
 
     def validate(self, step: int) -> None:
         """The loss of the averaged weights on samples that are not trained on."""

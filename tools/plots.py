@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,43 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..diffusion.buckets import EDGES
-
-__all__ = ["draw_losses", "draw_orders", "draw_panels", "draw_schedule", "draw_sheet"]
-
-
-def _bucket_names() -> list[str]:
-    inner = [f"{a:g} to {b:g}" for a, b in itertools.pairwise(EDGES)]
-    return [f"below {EDGES[0]:g}", *inner, f"above {EDGES[-1]:g}"]
-
-
-def draw_losses(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """The loss of training, and the error of the output per bucket of log-SNR.
-
-    Args:
-        lines: of metrics.jsonl.
-        path: of the PNG.
-    """
-    steps = [line["step"] for line in lines]
-    counts = np.array([line["buckets"]["count"] for line in lines])
-    errors = np.array([line["buckets"]["error"] for line in lines])
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot(steps, [line["loss"] for line in lines], color="black")
-    # an uncertainty's loss is a log-likelihood, which may fall below zero
-    scale = "log" if min(line["loss"] for line in lines) > 0 else "linear"
-    left.set(xlabel="optimizer step", ylabel="loss that is minimised", yscale=scale, title="loss")
-    colors = mpl.colormaps["turbo"](np.linspace(0, 0.95, len(EDGES) + 1))
-    for k, name in enumerate(_bucket_names()):
-        seen = counts[:, k] > 0
-        if seen.any():
-            mean = errors[seen, k] / counts[seen, k]
-            right.plot(np.array(steps)[seen], mean, color=colors[k], label=name)
-    right.set(
-        xlabel="optimizer step", ylabel="mean squared error of the output", yscale="log", title="error per log-SNR"
-    )
-    right.legend(title="log-SNR", fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.savefig(path, dpi=110)
+__all__ = ["draw_orders", "draw_panels", "draw_schedule", "draw_sheet"]
 
 
 def _finite(values: Any) -> np.ndarray:

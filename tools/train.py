@@ -17,6 +17,7 @@ import yaml
 
 from ..diffusion import Interrupted, Recipe, train
 from ..diffusion.migrate import current_recipe
+from ..diffusion.noise_scale import Scale
 from ..diffusion.plan import check_recipe, report
 from ..diffusion.recipe import range_errors
 from ..diffusion.rehearsal import rehearse
@@ -165,8 +166,17 @@ def plot_losses(folder: Path) -> str:
     """Draw the losses of a run into its folder; returns what to tell the user."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     try:
-        from .plots import draw_losses
+        from .run_plot import draw_run
     except ImportError:
         return "no loss plot: matplotlib is not installed (pip install 'sfumato[plots]')"
-    draw_losses(lines, folder / "loss.png")
-    return f"the loss:    {folder / 'loss.png'}"
+    draw_run(lines, folder / "loss.png")
+    return "\n".join([f"the loss:    {folder / 'loss.png'}", *_noise_scale(folder, lines)])
+
+
+def _noise_scale(folder: Path, lines: Sequence[dict[str, Any]]) -> list[str]:
+    """What the gradient's noise says of the batch, where a run measured it."""
+    known = [line for line in lines if line.get("noise_scale") is not None]
+    if not known:
+        return []
+    batch = yaml.safe_load((folder / "config.yaml").read_text())["batch"]
+    return [Scale(1.0, 1.0, known[-1]["noise_scale"], known[-1].get("noise_scale_error")).words(batch)]

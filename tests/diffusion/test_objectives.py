@@ -226,7 +226,7 @@ def test_a_resumed_run_is_the_same_run(case, tmp_path):
     assert resumed.keys() == whole.keys()
     assert all(torch.equal(resumed[k].nan_to_num(-7.0), whole[k].nan_to_num(-7.0)) for k in whole)
     extra = {"hybrid": set(), "bound": {"density"}, "uncertainty": {"head", "head_optimizer"}}[case]
-    assert {k.split("/")[0] for k in whole} == {"model", "ema", "optimizer", "noise_scale", *extra}
+    assert {k.split("/")[0] for k in whole} == {"model", "ema", "optimizer", "noise_scale", "growth", *extra}
     assert model.sample([1, 2], [3, 4], sampler=DDPM()).images.isfinite().all()
     if case in ("hybrid", "bound"):  # the variance goes through guidance into the sampler
         one, other = (
@@ -268,7 +268,7 @@ def test_two_processes_are_one_with_two_micro_batches(case, tmp_path):
     train(recipe(**CASES[case](), steps=6, micro_batch=8), tmp_path / "one", progress=False)
     a, b = tensors(tmp_path / "two")[1], tensors(tmp_path / "one")[1]
     assert a.keys() == b.keys()
-    same = [k for k in a if not k.startswith("noise_scale/")]  # measured of other parts of the batch
+    same = [k for k in a if not k.startswith(("noise_scale/", "growth/"))]  # measured of other parts of the batch
     assert all(torch.equal(a[k].nan_to_num(-7.0), b[k].nan_to_num(-7.0)) for k in same)
 
 

@@ -74,10 +74,10 @@ def test_each_file_harmed(full, place, injected, number):
                 pytest.raises(ValueError, match=r"no checkpoint in .* is valid"),
             ):
                 go(run, **FULL)
+    run = place / files(full)[0]
+    shutil.copytree(full, run)
+    HARM[number](run / "checkpoints" / "step-000000004" / "ema.safetensors", rng)
     with pytest.warns(UserWarning, match="is skipped"):  # and the run goes on from there to the same end
-        run = place / files(full)[0]
-        shutil.copytree(full, run)
-        HARM[number](run / "checkpoints" / "step-000000004" / "ema.safetensors", rng)
         go(run, **FULL)
     assert same(numbers(run), numbers(full))
     injected(f"each file of a checkpoint {['truncated', 'with a flipped bit', 'deleted'][number - 20]}", times, 0)
