@@ -51,7 +51,7 @@ class Rehearsal:
 
 
 def rehearse(recipe: Recipe, folder: str | Path) -> Rehearsal:
-    """Make the first step of a run twice (the first one warms up), and write nothing.
+    """Make the first step of a run, and a second for its time, since the first one warms up; nothing is written.
 
     Args:
         recipe: what would be trained.
@@ -66,10 +66,10 @@ def rehearse(recipe: Recipe, folder: str | Path) -> Rehearsal:
         run = Run(replace(recipe, tracker=None), Path(nowhere), Told(), progress=True)
         try:
             run.backbone.train()
-            run.update(0)
-            began = time.perf_counter()
             made = run.update(0)
             loss, norm = float(made.loss), float(made.norm)
+            began = time.perf_counter()
+            float(run.update(0).loss)
             seconds = time.perf_counter() - began
             size = run.checkpoint_bytes()
             free = run.room(Path(folder), size)
