@@ -214,11 +214,13 @@ class Run:
         except Exception as error:
             # in parts, only what all processes found can be saved by all
             together = isinstance(error, NotFinite) or not self.processes.split
-            if self.step > max(self.saved, 0) and together:
+            whole = self.update.whole
+            if self.step > max(self.saved, 0) and together and whole:
                 self._save_alone()
+            saved = "the steps before it are saved" if whole else "nothing is saved of a step that was half made"
             if isinstance(error, OUT_OF_MEMORY) or ("alloc" in str(error) and "memory" in str(error)):
                 raise MemoryError(
-                    f"step {self.step}: out of memory; the steps before it are saved. Set micro_batch below {self.plan.micro_batch} "
+                    f"step {self.step}: out of memory; {saved}. Set micro_batch below {self.plan.micro_batch} "
                     f"(the batch of {self.recipe.batch} stays as it is), or micro_batch: auto ({str(error).splitlines()[0] or 'no more'})"
                 ) from error
             raise

@@ -54,6 +54,7 @@ class Update:
         noise_scale: what is known of the gradient's noise.
         known: what a density that learns from losses knows, a tensor on the host that is the same in every process; else None.
         skipped: updates left out so far, and how many of them in a row, up to now.
+        whole: whether the weights are those after some step; not so after an error within the optimizer's own update.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Update:
     ) -> None:
         self.recipe, self.processes, self.optimizer = recipe, processes, optimizer
         self.known = recipe.density.start(recipe.schedule) if isinstance(recipe.density, Learning) else None
-        self.skipped = [0, 0]
+        self.skipped, self.whole = [0, 0], True
         modules = [denoiser.backbone] if head is None else [denoiser.backbone, head]
         self._plain, self._plain_head = denoiser, head
         self._named = {"model": denoiser.backbone, **({} if head is None else {"head": head})}
@@ -128,7 +129,9 @@ class Update:
         if (self._first or self._local is not None) and recipe.precision != "fp16":  # whose gradients are scaled
             few = self._first or recipe.batch // processes.count
             self.noise_scale.add(small, few, norm.double() ** 2, recipe.batch)
+        self.whole = False
         self._prepared.step()
+        self.whole = True
         self.known, self.skipped[1] = known, 0
         for _, drawn, found in seen:
             self.buckets.add(drawn.level, found.error)
