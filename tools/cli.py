@@ -84,6 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (FloatingPointError, MemoryError, OSError) as error:
         print(f"sfumato {name}: {error}", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):  # torch's way to say that a reading process died
+            raise
+        print(f"sfumato {name}: {error}", file=sys.stderr)
+        return 1
     except ImportError as error:
         print(f"sfumato {name}: {error}; `sfumato doctor` says what is missing", file=sys.stderr)
         return 1
