@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from accelerate.state import AcceleratorState, PartialState
 from torch import nn
 
@@ -70,6 +71,18 @@ class Dots:
 
 
 @dataclass(frozen=True)
+class Poisoned(Dots):
+    """Some of its samples are not numbers."""
+
+    bad: tuple[int, ...] = ()
+
+    def batch(self, index):
+        found = super().batch(index)
+        found.x[torch.isin(index, torch.tensor(self.bad, dtype=torch.int64))] = torch.nan
+        return found
+
+
+@dataclass(frozen=True)
 class OtherDots(Dots):
     """Of another kind."""
 
@@ -83,6 +96,13 @@ def tiny(**changes):
         "tracker": None, "save_every": 1, "keep": 100,
     }  # fmt: skip
     return Recipe(**{**values, **changes})
+
+
+def command(folder, **changes) -> list[str]:
+    """The words that train it from the command line, or go on."""
+    config = folder.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(tiny(**changes).describe()))
+    return ["train", str(config), "--out", str(folder), "--resume", "--allow", "faulted"]
 
 
 def go(folder, **changes):
