@@ -235,18 +235,19 @@ class Run:
         Returns:
             Whether to stop.
         """
-        failed = self.saver.failed() is not None
+        failed, stop, save = self.saver.failed() is not None, self.told.stop, self.told.save
+        if save:
+            self.told.save = False
         if self.processes.count > 1:
-            asked = torch.tensor([self.told.stop, self.told.save, failed], device=self.processes.device)
-            self.told.stop, save, failed = self.processes.gather(asked).view(-1, 3).amax(0).tolist()
-        else:
-            save = self.told.save
+            asked = torch.tensor([stop, save, failed], device=self.processes.device)
+            stop, save, failed = self.processes.gather(asked).view(-1, 3).amax(0).tolist()
+            if stop:  # never the other way round: a signal may have come meanwhile
+                self.told.stop = stop
         if failed:
             self.finish_save()
-        self.told.save = False
         if save and self.saved != self.step:
             self.save()
-        return bool(self.told.stop)
+        return bool(stop)
 
     def finish_save(self) -> None:
         """Wait for a save in the background; when it failed, every process hears of it.
