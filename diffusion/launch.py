@@ -21,6 +21,9 @@ from .sharding import clip_shards, set_exchange, shard
 
 __all__ = ["Processes"]
 
+# what `accelerate launch` sets for several processes
+_LAUNCHED = {"MASTER_ADDR", "MASTER_PORT", "ACCELERATE_MIXED_PRECISION"}
+
 
 class Processes:
     """One process or several, on any device, started as `sfumato train`, `torchrun` or `accelerate launch`.
@@ -61,6 +64,12 @@ class Processes:
         self.count, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self.device, self.main = self._accelerator.device, self._accelerator.is_main_process
         self.split, self._half = parallel == "fsdp" and self.count > 1, precision == "bf16"
+        # `accelerate launch --cpu --num_processes 2` starts one process, with an address at which to meet the others
+        if self.count == 1 and _LAUNCHED <= os.environ.keys() and "WORLD_SIZE" not in os.environ:
+            raise ValueError(
+                "`accelerate launch` was asked for several processes and started one, as it does with --cpu; launch with "
+                "torchrun --nproc_per_node N (and ACCELERATE_USE_CPU=true)"
+            )
         wanted = int(os.environ.get("WORLD_SIZE", "1"))
         if self.count > 1:
             atexit.unregister(_leave)
