@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from faulted import Child, Dots, command, forked, go, numbers, same
+from faulted import Child, Dots, command, forked, go, numbers, pair, same
 
+from sfumato.diffusion.launch import Processes
 from sfumato.diffusion.run_folder import RunFolder
 from sfumato.tools.cli import main
 
@@ -93,6 +94,33 @@ def test_told_to_save_and_told_twice(place, injected, quiet):
     assert took < 2
     assert numbers(twice)[0] % 3 == 0
     injected(f"SIGUSR1 twice, and SIGTERM twice, which ends it in {took:.1f} s", 4, 0)
+
+
+@pytest.mark.fault(11)
+@pytest.mark.fault(12)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_told_while_asking_the_other(place, injected, number):
+    """A signal that comes after a process has said that it was told nothing is heard one step later."""
+
+    def do(rank):
+        gather, count = Processes.gather, [0]
+
+        def late(self, value):
+            found = gather(self, value)
+            if len(value) == 3:  # what signals ask for, step by step
+                count[0] += 1
+                if count[0] == 5:
+                    os.kill(os.getpid(), number)
+            return found
+
+        Processes.gather = late
+        go(place / "run", **LONG)
+
+    two = pair(do, place / "log")
+    codes = [child.ended() for child in two]
+    saved = sorted(int(path.name[5:]) for path in (place / "run" / "checkpoints").iterdir())
+    assert (codes, saved) == (([1, 1], [5]) if number == signal.SIGTERM else ([0, 0], [5, 60])), two[0].log.read_text()
+    injected(f"{number.name} to both of two, while they ask each other", 1, 0)
 
 
 @pytest.mark.fault(11)
