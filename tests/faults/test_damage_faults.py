@@ -133,7 +133,6 @@ def test_a_file_of_another_step(full, place, injected):
 
 
 @pytest.mark.fault(24)
-@pytest.mark.xfail(reason="the optimizer becomes a part", strict=False)
 def test_format_1_goes_on(place, injected):
     """The weights are those that the version which wrote it reached."""
     run = place / "run"

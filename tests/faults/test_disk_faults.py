@@ -14,6 +14,7 @@ from faulted import Child, Dots, Mixer, forked, go, numbers, same, tiny
 
 from sfumato.diffusion import publish, train
 from sfumato.diffusion.checkpoint import newest, save, valid
+from sfumato.diffusion.update import Update
 
 NOBODY = 65534
 MIB = 2**20
@@ -168,7 +169,7 @@ def test_what_may_not_be_written_is_refused_before_the_first_step(place, injecte
         os.setgid(NOBODY)
         os.setuid(NOBODY)
         steps = []
-        Dots.batch = lambda self, index: steps.append(index)
+        Update.__call__ = lambda self, step: steps.append(step)
         with pytest.raises(ValueError, match=rf"{folder}.* can't be written: .*[Pp]ermission denied"):
             go(folder, steps=4)
         assert not steps

@@ -151,11 +151,11 @@ def test_weights_that_change_while_they_are_saved(place, injected, monkeypatch):
     go(place / "run", async_save=True, save_every=3)
     for step in (3, 6, 9, 12):
         assert same(numbers(place / "run", step), numbers(place / "quiet", step))
-    calls = []
+    begun = set()
 
     def failing(values, path):
-        calls.append(path)
-        if len(calls) > 3:
+        begun.add(path.parent)
+        if len(begun) > 1:  # the second checkpoint
             raise OSError(5, "Input/output error", str(path))
         real(values, path)
 
