@@ -12,6 +12,8 @@ from ..guidance import MissingBranch, WrongCount
 from ..samplers import on_path, tabulate
 from ..schedules import Level
 from ..schedules.parts import class_paths, find_class, in_short
+from .activations import activation_bytes
+from .blocks import blocks
 from .data import Source
 from .forward_check import check_forward
 from .learned_variance import check_steps
@@ -212,9 +214,8 @@ def report(recipe: Recipe, processes: int = 1) -> str:
     """What a run of this recipe will be: parameters, memory, batches, steps, epochs."""
     batches = plan_batches(recipe.batch, processes, recipe.micro_batch if isinstance(recipe.micro_batch, int) else None)
     parameters = sum(p.numel() for p in recipe.backbone.parameters())
-    # weights, gradients, two AdamW moments and the average, 4 bytes each
-    state = parameters * 4 * (5 if recipe.ema else 4)
-    activations = _activation_bytes(recipe, batches.micro_batch)
+    state = _state_bytes(recipe, processes, batches.accumulation)
+    activations = activation_bytes(recipe, batches.micro_batch)
     rows = [
         ("network", f"{type(recipe.backbone).__name__}, {parameters:,} parameters"),
         ("data", f"{type(recipe.data).__name__}, {len(recipe.data):,} of {'x'.join(map(str, recipe.data.shape))}"),
@@ -240,26 +241,13 @@ def report(recipe: Recipe, processes: int = 1) -> str:
     return "\n".join(f"{name:>8}  {value}" for name, value in rows)
 
 
-def _activation_bytes(recipe: Recipe, micro_batch: int) -> int:
-    """Bytes that the backward pass of a micro-batch keeps: measured with one sample (two, less what does not grow)."""
-    kept: dict[int, int] = {}
+def _state_bytes(recipe: Recipe, processes: int, accumulation: int) -> int:
+    """Bytes that a process keeps between steps: weights, gradients, two AdamW moments and the average, 4 each.
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    def measure(count: int) -> int:
-        kept.clear()
-        x = torch.zeros(count, *recipe.data.shape)
-        labels = {"labels": torch.zeros(count, dtype=torch.int64)} if recipe.num_classes else {}
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            recipe.backbone(x, torch.zeros(count), **labels)
-        return sum(kept.values())
-
-    training = recipe.backbone.training
-    recipe.backbone.eval()  # a look must not move running statistics
-    try:
-        one, two = measure(1), measure(2)
-    finally:
-        recipe.backbone.train(training)
-    return one + (micro_batch - 1) * (two - one)
+    In parts, each process has its share, and beside it a block while it runs, and whole gradients while they are accumulated.
+    """
+    parameters, copies = sum(p.numel() for p in recipe.backbone.parameters()), 5 if recipe.ema else 4
+    if recipe.parallel != "fsdp" or processes == 1:
+        return 4 * copies * parameters
+    one = max((sum(p.numel() for p in block.parameters()) for block in blocks(recipe.backbone)), default=parameters)
+    return 4 * (copies * parameters // processes + one + (parameters if accumulation > 1 else 0))
