@@ -59,7 +59,8 @@ class LocalNorm:
 
         def hook(_: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # pyright: ignore[reportPrivateImportUsage]
             buffer = bucket.buffer()
-            self._square += torch.linalg.vector_norm(buffer, dtype=torch.float32).double() ** 2
+            wide = torch.promote_types(buffer.dtype, torch.float32)
+            self._square += torch.linalg.vector_norm(buffer, dtype=wide).double() ** 2
             # multiplied, as torch itself does on the way into the bucket: dividing differs in the last bit for 3 processes
             shared = buffer.mul_(1.0 / size)
             work = dist.all_reduce(shared, group=group, async_op=True)
