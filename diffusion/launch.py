@@ -7,7 +7,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,10 @@ class Processes:
                 elif not last:
                     contexts.enter_context(self._accelerator.no_sync(module))
             yield
+
+    def answering(self) -> AbstractContextManager[object]:
+        """Around what asks a network outside of training: its own precision, but that of its blocks where they are gathered in half."""
+        return self._accelerator.autocast() if self.split and self._half else nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate gradients."""

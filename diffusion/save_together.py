@@ -62,4 +62,4 @@ def _write(processes: Processes, parts: Groups, stage: Path) -> None:
             f"process {processes.rank} does not see {stage}; the run folder must lie on a file system that all share"
         )
     processes.agree(error)
-    write_shards(parts, stage)
+    write_shards(parts, stage, check=processes.main)

@@ -143,7 +143,9 @@ class Validation:
         condition = None
         if self.classes and given.labels is not None:
             condition = {"labels": given.labels.to(self.device)}
-        seen = Noised(given.x.to(self.device), eps, level, condition)
+        double = any(p.dtype == torch.float64 for p in denoiser.parameters())
+        dtype = torch.float64 if double else torch.float32
+        seen = Noised(given.x.to(self.device, dtype), eps.to(dtype), level, condition)
         if int(rows[0]) < self._count:
             losses = self.objective(denoiser, head, self.weighting, seen)
         else:  # an objective may have no loss between its steps

@@ -29,6 +29,7 @@ def recipe(**changes):
         "data": Digits(), "backbone": net, "schedule": RectifiedFlow(), "row": EDM(0.75), "clock": LogSNRClock(),
         "density": LogNormal(-0.8, 1.2), "objective": LearnedUncertainty(32), "steps": 6, "batch": 12, "micro_batch": 4, "lr": 2e-3,
         "warmup": 2, "ema": 0.9, "threads": 1, "log_every": 1, "sampling_steps": 3, "tracker": None, "clip": 0.5,
+        "validation": Digits(), "validate_every": 3, "validation_samples": 9, "ema_lengths": (0.1,), "snapshot_every": 3, "snapshot_dtype": "float32",
     }  # fmt: skip
     return Recipe(**{**values, **changes})
 
@@ -48,9 +49,10 @@ def launch(folder, code):
 
 
 def tensors(folder):
-    """Everything of a run's newest checkpoint, whole."""
+    """Everything of a run's newest checkpoint, whole, but the noise scale: the gradient of one process alone is not seen in parts."""
     found = newest(folder / "checkpoints")
-    return {f"{name}/{k}": v for name in found.names for k, v in found.tensors(name).items()}
+    names = [name for name in found.names if name != "noise_scale"]
+    return {f"{name}/{k}": v for name in names for k, v in found.tensors(name).items()}
 
 
 def apart(a, b):
@@ -58,8 +60,16 @@ def apart(a, b):
     return max(float((a[k].double() - b[k].double()).abs().max()) for k in a)
 
 
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def losses(folder):
-    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines(folder) if "loss" in line]
+
+
+def validated(folder):
+    return [line["validation"]["loss"] for line in lines(folder) if "validation" in line]
 
 
 def stop_at(step, r, folder):
@@ -87,7 +97,7 @@ train(recipe(), folder / "changing", resume=True, progress=False)
 stop_at(3, recipe(parallel="fsdp"), folder / "fewer")
 train(recipe(parallel="fsdp"), folder / "more", resume=True, progress=False)
 for parallel in ("ddp", "fsdp"):
-    train(recipe(parallel=parallel, precision="bf16", steps=24, batch=32, micro_batch=None), folder / f"bf16-{parallel}", progress=False)
+    train(recipe(parallel=parallel, precision="bf16", steps=24, batch=32, micro_batch=None, sample_every=24), folder / f"bf16-{parallel}", progress=False)
 """
 
 
@@ -102,10 +112,17 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize(("name", "tolerance"), [("single", 1e-5), ("double", 1e-10)])
 def test_parts_are_the_same_run_as_wholes(runs, name, tolerance):
-    """Weights, average, head, and the optimizer's moments; accumulation, clipping and a head among it; the logged losses too."""
+    """Weights, averages, head, and the optimizer's moments; with accumulation and clipping; what is logged, and snapshots."""
     parts, wholes = tensors(runs / f"fsdp-{name}"), tensors(runs / f"ddp-{name}")
     assert apart(parts, wholes) < tolerance
     assert losses(runs / f"fsdp-{name}") == pytest.approx(losses(runs / f"ddp-{name}"), abs=tolerance)
+    assert len(losses(runs / f"fsdp-{name}")) == 6
+    # an uneven number of batches of questions for two processes
+    assert validated(runs / f"fsdp-{name}") == pytest.approx(validated(runs / f"ddp-{name}"), abs=tolerance)
+    assert len(validated(runs / f"fsdp-{name}")) == 2
+    stored = [sorted((runs / f"{kind}-{name}" / "snapshots").rglob("*.safetensors")) for kind in ("ddp", "fsdp")]
+    assert len(stored[0]) == len(stored[1]) == 2
+    assert apart(load_file(stored[0][1]), load_file(stored[1][1])) < 1e-5
 
 
 def test_a_checkpoint_in_parts_is_safetensors_and_json_and_loads_on_one_process(runs):
@@ -121,7 +138,7 @@ def test_a_checkpoint_in_parts_is_safetensors_and_json_and_loads_on_one_process(
     assert set(json.loads((folder / "manifest.json").read_text())["files"]) == set(names) - {"manifest.json"}
     for name in (n for n in names if n.endswith(".safetensors")):
         load_file(folder / name)  # no pickle would be read so
-    assert groups(folder) == ["head", "head_optimizer", "optimizer"]
+    assert groups(folder) == ["ema-0.1", "head", "head_optimizer", "noise_scale", "optimizer"]
     sizes = [sum(v.numel() for v in load_file(folder / n).values()) for n in names if is_shard(n)]
     assert max(sizes) < 0.55 * sum(sizes)  # each process wrote its half
     model = load(runs / "fsdp-single")
@@ -144,6 +161,10 @@ def test_half_precision_learns_either_way(runs):
     for parallel in ("ddp", "fsdp"):
         found = losses(runs / f"bf16-{parallel}")
         assert sum(found[-5:]) < 0.8 * sum(found[:5])
+        assert len(validated(runs / f"bf16-{parallel}")) == 8
+        assert len(list((runs / f"bf16-{parallel}" / "samples").glob("*.png"))) == 1
+    # blocks compute alike, but parameters that autocast would leave alone are rounded when they are gathered
+    assert validated(runs / "bf16-fsdp") == pytest.approx(validated(runs / "bf16-ddp"), rel=0.02)
 
 
 def test_a_part_that_is_missing_makes_a_checkpoint_invalid(runs, tmp_path):
