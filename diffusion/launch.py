@@ -65,7 +65,7 @@ class Processes:
         self.device, self.main = self._accelerator.device, self._accelerator.is_main_process
         self.split, self._half = parallel == "fsdp" and self.count > 1, precision == "bf16"
         # `accelerate launch --cpu --num_processes 2` starts one process, with an address at which to meet the others
-        if self.count == 1 and _LAUNCHED <= os.environ.keys() and "WORLD_SIZE" not in os.environ:
+        if self.count == 1 and os.environ.keys() >= _LAUNCHED and "WORLD_SIZE" not in os.environ:
             raise ValueError(
                 "`accelerate launch` was asked for several processes and started one, as it does with --cpu; launch with "
                 "torchrun --nproc_per_node N (and ACCELERATE_USE_CPU=true)"

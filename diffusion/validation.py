@@ -96,7 +96,12 @@ class Validation:
 
     @torch.no_grad()
     def partial(
-        self, denoiser: Denoiser, head: nn.Module | None = None, rank: int = 0, processes: int = 1, together: bool = False
+        self,
+        denoiser: Denoiser,
+        head: nn.Module | None = None,
+        rank: int = 0,
+        processes: int = 1,
+        together: bool = False,
     ) -> Tensor:
         """The answers of one process, zero where they are another's: the sum over processes is exact, and the same for any number.
 

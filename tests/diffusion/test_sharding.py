@@ -29,7 +29,8 @@ def recipe(**changes):
         "data": Digits(), "backbone": net, "schedule": RectifiedFlow(), "row": EDM(0.75), "clock": LogSNRClock(),
         "density": LogNormal(-0.8, 1.2), "objective": LearnedUncertainty(32), "steps": 6, "batch": 12, "micro_batch": 4, "lr": 2e-3,
         "warmup": 2, "ema": 0.9, "threads": 1, "log_every": 1, "sampling_steps": 3, "tracker": None, "clip": 0.5,
-        "validation": Digits(), "validate_every": 3, "validation_samples": 9, "ema_lengths": (0.1,), "snapshot_every": 3, "snapshot_dtype": "float32",
+        "validation": Digits(), "validate_every": 3, "validation_samples": 9, "ema_lengths": (0.1,), "snapshot_every": 3,
+        "snapshot_dtype": "float32",
     }  # fmt: skip
     return Recipe(**{**values, **changes})
 
@@ -97,7 +98,8 @@ train(recipe(), folder / "changing", resume=True, progress=False)
 stop_at(3, recipe(parallel="fsdp"), folder / "fewer")
 train(recipe(parallel="fsdp"), folder / "more", resume=True, progress=False)
 for parallel in ("ddp", "fsdp"):
-    train(recipe(parallel=parallel, precision="bf16", steps=24, batch=32, micro_batch=None, sample_every=24), folder / f"bf16-{parallel}", progress=False)
+    half = recipe(parallel=parallel, precision="bf16", steps=24, batch=32, micro_batch=None, sample_every=24)
+    train(half, folder / f"bf16-{parallel}", progress=False)
 """
 
 

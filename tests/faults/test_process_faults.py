@@ -7,11 +7,10 @@ import time
 
 import pytest
 import torch
-from faulted import Child, Dots, Mixer, Poisoned, command, forked, go, numbers, same, tiny
+from faulted import Child, Dots, Mixer, Poisoned, command, forked, go, numbers, same
 
 from sfumato.diffusion import checkpoint, saver
 from sfumato.diffusion.checkpoint import newest
-from sfumato.diffusion.run_folder import RunFolder
 from sfumato.tools.cli import main
 
 
@@ -65,7 +64,9 @@ def test_memory_runs_out(place, injected):
     child = Child(do, place / "log")
     assert child.ended() == 1
     said = (place / "log").read_text()
-    assert re.search(r"sfumato train: step 5: out of memory; the steps before it are saved. Set micro_batch below 4", said)
+    assert re.search(
+        r"sfumato train: step 5: out of memory; the steps before it are saved. Set micro_batch below 4", said
+    )
     assert "Traceback" not in said
     assert numbers(place / "run")[0] == 5
     go(place / "run", save_every=0)

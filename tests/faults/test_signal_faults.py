@@ -54,7 +54,9 @@ def test_told_to_stop(place, injected, quiet):
         child.kill(number)
         assert child.ended() == status, log.read_text()
         took.append(time.monotonic() - began)
-        assert re.search(r"stopped at step \d+ of 60; the checkpoint is saved\ngo on with: sfumato train", log.read_text())
+        assert re.search(
+            r"stopped at step \d+ of 60; the checkpoint is saved\ngo on with: sfumato train", log.read_text()
+        )
         assert "Traceback" not in log.read_text()
         assert child.said()[-1] == f"saved {numbers(folder)[0]}"
     go(folder, **LONG)
@@ -132,7 +134,17 @@ def test_torchrun_told_to_stop(place, injected):
     environment = {
         **os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(Path(__file__).parents[1]),
     }  # fmt: skip
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29533", "-m", "sfumato.tools.cli"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        "29533",
+        "-m",
+        "sfumato.tools.cli",
+    ]
     with (place / "log").open("w") as log:
         process = subprocess.Popen([*launch, *words], env=environment, stdout=log, stderr=log)
         while not list(place.glob("run/checkpoints/step-*")):

@@ -218,7 +218,7 @@ def test_fewer_processes_than_were_asked_for(place, injected, monkeypatch):
         with monkeypatch.context() as patch:
             for key, value in environment.items():
                 patch.setenv(key, value)
-            with pytest.raises(ValueError, match="launch.*torchrun"):
+            with pytest.raises(ValueError, match=r"launch.*torchrun"):
                 train(tiny(), place / name, progress=False)
         assert not (place / name).exists()
     injected("one process where two were asked for", len(launched), 0)
