@@ -16,7 +16,8 @@ from torch import Tensor
 from .checkpoint import Checkpoint, newest
 from .posthoc import Fit, Stored, fit, reconstruct
 from .profiles import Power, length_in, name_of
-from .snapshots import digest, read, sync
+from .snapshots import read
+from .whole_file import file_hash, sync
 
 __all__ = ["Kept", "file_of", "kept_by", "make", "weights_of"]
 
@@ -105,7 +106,7 @@ def make(kept: Kept, found: Fit, length: float, path: Path) -> None:
         save_file(tensors, staged)
         said = {
             "format": FORMAT, "length": length, "step": found.step, "residual": found.residual, "gain": found.gain,
-            "sha256": digest(staged), "bytes": staged.stat().st_size,
+            "sha256": file_hash(staged), "bytes": staged.stat().st_size,
             "of": [{"step": s, "length": n, "share": x} for (s, n), x in zip(found.stored, found.shares.tolist(), strict=True)],
         }  # fmt: skip
         note.write_text(json.dumps(said, indent=1))
@@ -160,7 +161,7 @@ def _note(path: Path) -> Mapping[str, Any] | None:
         note = json.loads(path.with_suffix(".json").read_text())
         if note["format"] != FORMAT:
             raise ValueError(f"it has format {note['format']}, this version reads format {FORMAT}")
-        if path.stat().st_size != note["bytes"] or digest(path) != note["sha256"]:
+        if path.stat().st_size != note["bytes"] or file_hash(path) != note["sha256"]:
             raise ValueError("it is not the file that was made")
         return {"length": float(note["length"]), "step": int(note["step"])}
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from .data import Batch, Source
 from .latent_statistics import channel_statistics
-from .latents import ABOUT, FORMAT, LABELS, LOG_VARIANCE, MEAN, LatentArray, file_hash
-from .npy_writer import NpyWriter, replace_text, sync_folder
+from .latents import ABOUT, FORMAT, LABELS, LOG_VARIANCE, MEAN, LatentArray
+from .npy_writer import NpyWriter
 from .progress import progress_bar
 from .vae import Vae
+from .whole_file import file_hash, replace_text, sync
 
 __all__ = ["encode"]
 
@@ -66,7 +67,7 @@ def encode(
     job.run(progress)
     os.replace(job.stage, final)
     (final / _PROGRESS).unlink(missing_ok=True)  # after the rename: a kill before it must find what was begun
-    sync_folder(final.parent)
+    sync(final.parent)
     return LatentArray(str(final))
 
 
@@ -219,7 +220,7 @@ class _Job:
             "files": {n: {"sha256": file_hash(self.stage / n), "bytes": (self.stage / n).stat().st_size} for n in names},
         }  # fmt: skip
         replace_text(self.stage / ABOUT, json.dumps(about, indent=1))
-        sync_folder(self.stage)
+        sync(self.stage)
 
 
 def _bytes(kinds: dict[str, tuple[np.dtype, tuple[int, ...]]], total: int) -> int:

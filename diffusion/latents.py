@@ -15,17 +15,12 @@ from torch import Tensor
 
 from .data import Batch
 from .npy import gather, open_npy, read_labels
+from .whole_file import file_hash
 
-__all__ = ["ABOUT", "FORMAT", "LABELS", "LOG_VARIANCE", "MEAN", "LatentArray", "file_hash"]
+__all__ = ["ABOUT", "FORMAT", "LABELS", "LOG_VARIANCE", "MEAN", "LatentArray"]
 
 FORMAT = 1
 ABOUT, MEAN, LOG_VARIANCE, LABELS = "latents.json", "mean.npy", "log_variance.npy", "labels.npy"
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NpyWriter", "replace_text", "sync_folder"]
+__all__ = ["NpyWriter"]
 
 
 class NpyWriter:
@@ -68,22 +68,3 @@ class NpyWriter:
         """Force what was written to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def sync_folder(folder: Path) -> None:
-    """Force the names in a folder to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

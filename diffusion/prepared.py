@@ -16,6 +16,7 @@ from .edm_loss import data_std
 from .launch import Processes
 from .recipe import Recipe
 from .scan import Scan, checkable, scan
+from .whole_file import replace_text
 
 __all__ = ["REPORT", "Prepared", "prepare"]
 
@@ -33,9 +34,7 @@ class Prepared(NamedTuple):
     def save(self, folder: Path) -> None:
         """Keep the outcome, so that a resumed run leaves out the same samples without reading them all again."""
         known = {"std": self.std, "scan": None if self.found is None else self.found.to_json()}
-        temporary = folder / f".{REPORT}"
-        temporary.write_text(json.dumps(known, indent=1))
-        os.replace(temporary, folder / REPORT)
+        replace_text(folder / REPORT, json.dumps(known, indent=1))
 
 
 def prepare(recipe: Recipe, processes: Processes, folder: Path, progress: bool) -> Prepared:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -12,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .whole_file import file_hash, sync
+
 __all__ = ["discard", "publish", "room", "verify"]
 
 MANIFEST = "manifest.json"
@@ -19,7 +20,14 @@ _STAGE, _TRASH = ".stage-", ".trash-"
 _MARGIN = 2**20
 
 
-def publish(root: Path, name: str, write: Callable[[Path], None], facts: Mapping[str, Any], needed: int = 0) -> Path:
+def publish(
+    root: Path,
+    name: str,
+    write: Callable[[Path], None],
+    facts: Mapping[str, Any],
+    needed: int = 0,
+    replace: bool = False,
+) -> Path:
     """Make the folder root/name; a process that is killed at any moment leaves what was there before, or the whole folder.
 
     Args:
@@ -28,6 +36,7 @@ def publish(root: Path, name: str, write: Callable[[Path], None], facts: Mapping
         write: fills a folder with files.
         facts: JSON-able; go into manifest.json beside sizes and hashes of the files.
         needed: bytes that it will take, so that a full disk is found before it is written to.
+        replace: whether a valid one that holds something else is replaced too; between two renames there is then none.
 
     Raises:
         OSError: when it can't be written: with the path, and for a full disk what is needed and what is free.
@@ -43,17 +52,18 @@ def publish(root: Path, name: str, write: Callable[[Path], None], facts: Mapping
         mode = stage.stat().st_mode & 0o666
         for path in files:  # safetensors makes what it writes the owner's alone
             path.chmod(mode)
-        listed = {path.name: {"sha256": _hash(path), "bytes": path.stat().st_size} for path in files}
-        (stage / MANIFEST).write_text(json.dumps({**facts, "files": listed}, indent=1))
+        listed = {path.name: {"sha256": file_hash(path), "bytes": path.stat().st_size} for path in files}
+        manifest = json.dumps({**facts, "files": listed}, indent=1)
+        (stage / MANIFEST).write_text(manifest)
         for path in (*files, stage / MANIFEST, stage):
-            _sync(path)
-        if final.exists() and _is_whole(final):
+            sync(path)
+        if final.exists() and _is_whole(final) and (not replace or (final / MANIFEST).read_text() == manifest):
             discard(stage)
             return final
         if final.exists():
             discard(final)
         os.replace(stage, final)
-        _sync(root)
+        sync(root)
     except BaseException as error:
         shutil.rmtree(stage, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -100,7 +110,7 @@ def verify(folder: Path) -> dict[str, Any]:
                 raise ValueError(f"{name} is not the file that was saved")
             if not path.exists():
                 raise ValueError(f"{name} is missing")
-            if path.stat().st_size != known["bytes"] or _hash(path) != known["sha256"]:
+            if path.stat().st_size != known["bytes"] or file_hash(path) != known["sha256"]:
                 raise ValueError(f"{name} is not the file that was saved")
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
@@ -130,17 +140,3 @@ def _is_whole(folder: Path) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _sync(path: Path) -> None:
-    """Force a file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

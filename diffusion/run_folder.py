@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from .checkpoint import Checkpoint, any_folder, newest, own_version, save, valid
 from .lock import RunLock
 from .publish import room
 from .recipe import Recipe
+from .whole_file import replace_text
 
 __all__ = ["RunFolder"]
 
@@ -117,7 +117,7 @@ class RunFolder:
             self._checkpoints.mkdir(exist_ok=True)
             with TemporaryFile(dir=self._checkpoints):  # said now, not when the first one is to be saved
                 pass
-            self._replace(config, yaml.safe_dump(self._described, sort_keys=False))
+            replace_text(config, yaml.safe_dump(self._described, sort_keys=False))
         except OSError as error:
             raise ValueError(f"the run folder {self.path} can't be written: {error}") from error
 
@@ -205,18 +205,11 @@ class RunFolder:
         for line in self._log.read_text().splitlines() if self._log.is_file() else []:
             with suppress(json.JSONDecodeError):
                 kept += [line] if json.loads(line)["step"] <= step else []
-        self._replace(self._log, "".join(f"{line}\n" for line in kept))
+        replace_text(self._log, "".join(f"{line}\n" for line in kept))
 
     def preview(self, step: int) -> Path:
         """Where the preview of a step goes."""
         return self.path / "samples" / f"step-{step:09d}.png"
-
-    @staticmethod
-    def _replace(path: Path, text: str) -> None:
-        """Write a file whole or not at all."""
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_text(text)
-        os.replace(temporary, path)
 
 
 def _differences(old: Any, new: Any, at: str) -> list[str]:

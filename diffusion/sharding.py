@@ -50,7 +50,7 @@ def _alike(module: nn.Module, device: torch.device) -> None:
 
 def local(value: Tensor) -> Tensor:
     """The part of a tensor that this process holds, sharing its memory; a tensor that is not split, itself."""
-    return value.to_local() if hasattr(value, "to_local") else value  # pyright: ignore[reportCallIssue]
+    return value.to_local() if hasattr(value, "to_local") else value  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def set_exchange(module: nn.Module, on: bool) -> None:
@@ -92,7 +92,7 @@ def gathered(values: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
     """
     whole: dict[str, Tensor] = {}
     for name, value in values.items():
-        full = value.full_tensor() if hasattr(value, "full_tensor") else value  # pyright: ignore[reportCallIssue]
+        full = value.full_tensor() if hasattr(value, "full_tensor") else value  # pyright: ignore[reportAttributeAccessIssue]
         if keep:
             whole[name] = full.detach().to("cpu")
     return whole

@@ -46,9 +46,9 @@ def write_shards(tensors: Groups, folder: Path, check: bool) -> None:
     Raises:
         OSError: when a part can't be written, or is missing from the folder afterwards.
     """
-    from torch.distributed.checkpoint import save
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     flat = {f"{group}/{name}": value for group, values in tensors.items() for name, value in values.items()}
     try:
@@ -80,8 +80,8 @@ def read_shards(folder: Path, group: str, like: Mapping[str, Tensor]) -> dict[st
         like: by name, or by the part of a name before its last slash, tensors of a shape; what has the shape of one is split as that
             one is, everything else is whole.
     """
-    from torch.distributed.checkpoint import load
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     wanted: dict[str, Any] = {}
     for key, found in _contents(folder).items():

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
-import shutil
-import uuid
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors.torch import save_file
@@ -19,8 +14,9 @@ from torch import Tensor
 
 from .ema import Averages
 from .profiles import name_of
+from .publish import discard, publish, verify
 
-__all__ = ["FORMAT", "Snapshot", "cut", "digest", "read", "save", "sync"]
+__all__ = ["FORMAT", "Snapshot", "cut", "read", "save"]
 
 FORMAT = 1
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -64,49 +60,29 @@ def save(
         raise ValueError("snapshot_every needs ema_lengths, such as [0.05, 0.1]: a snapshot holds power functions")
     if dtype not in _DTYPES:
         raise ValueError(f"snapshot_dtype is {dtype!r}; allowed: {', '.join(_DTYPES)}")
-    stage, final = root / f".stage-{uuid.uuid4().hex}", root / _name(step)
-    try:
-        if main:
-            root.mkdir(parents=True, exist_ok=True)
-            for left in root.glob(".stage-*"):  # of a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            stage.mkdir()
-        files: dict[str, dict[str, Any]] = {}
-        for length in averages.lengths:
-            state = averages.tensors()[name_of(length)]
-            whole = {k: _stored(_whole(v), k in averages.averaged, _DTYPES[dtype]) for k, v in state.items()}
-            if main:
-                path = stage / f"{name_of(length)}.safetensors"
-                save_file(whole, path)
-                files[path.name] = {"length": length, "sha256": digest(path), "bytes": path.stat().st_size}
-        if main:
-            manifest = {"format": FORMAT, "step": step, "averaged": sorted(averages.averaged), "files": files}
-            if _same(final, manifest):
-                shutil.rmtree(stage, ignore_errors=True)
-                return
-            (stage / "manifest.json").write_text(json.dumps(manifest, indent=1))
-            for path in (*(stage / name for name in files), stage / "manifest.json", stage):
-                sync(path)
-            if final.exists():
-                aside = root / f".stage-{uuid.uuid4().hex}"
-                os.replace(final, aside)
-                os.replace(stage, final)
-                shutil.rmtree(aside, ignore_errors=True)
-            else:
-                os.replace(stage, final)
-            sync(root)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
+    states = averages.tensors()
+    # gathered before anything is written: nobody waits for a process that can't write
+    whole = {
+        name: {k: _stored(_whole(v), k in averages.averaged, _DTYPES[dtype]) for k, v in states[name].items()}
+        for name in map(name_of, averages.lengths)
+    }
+    if not main:
+        return
+
+    def write(folder: Path) -> None:
+        for name, state in whole.items():
+            save_file(state, folder / f"{name}.safetensors")
+
+    needed = sum(v.numel() * v.element_size() for state in whole.values() for v in state.values())
+    facts = {"format": FORMAT, "step": step, "averaged": sorted(averages.averaged), "lengths": list(averages.lengths)}
+    publish(root, _name(step), write, facts, needed, replace=True)
 
 
 def cut(root: Path, step: int) -> None:
     """Remove the snapshots of steps after `step`, where a run is resumed: they will be made again, of what is trained then."""
     for folder in _folders(root):
         if _step(folder) > step:
-            aside = root / f".stage-{uuid.uuid4().hex}"
-            os.replace(folder, aside)
-            shutil.rmtree(aside, ignore_errors=True)
+            discard(folder)
 
 
 def read(root: Path, last: int | None = None) -> list[Snapshot]:
@@ -125,21 +101,6 @@ def read(root: Path, last: int | None = None) -> list[Snapshot]:
         except ValueError as error:
             warnings.warn(f"snapshot {folder} is left out: {error}", stacklevel=2)
     return found
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Force a file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _name(step: int) -> str:
@@ -170,35 +131,21 @@ def _stored(tensor: Tensor, averaged: bool, dtype: torch.dtype) -> Tensor:
     return small if bool((torch.isfinite(small) | ~torch.isfinite(tensor)).all()) else tensor
 
 
-def _same(folder: Path, manifest: dict[str, Any]) -> bool:
-    """Whether a valid snapshot is there that has the same files."""
-    try:
-        _verified(folder)
-        return json.loads((folder / "manifest.json").read_text()) == manifest
-    except ValueError:
-        return False
-
-
 def _verified(folder: Path) -> Snapshot:
     """A snapshot whose files are those of its manifest.
 
     Raises:
         ValueError: saying what is wrong with it.
     """
+    manifest = verify(folder)
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
         if manifest["format"] != FORMAT:
             raise ValueError(f"it has format {manifest['format']}, this version reads format {FORMAT}")
         if _name(manifest["step"]) != folder.name:
             raise ValueError(f"its manifest is that of step {manifest['step']}")
-        files: dict[float, Path] = {}
-        for name, known in manifest["files"].items():
-            length, path = float(known["length"]), folder / name
-            if name != f"{name_of(length)}.safetensors":
-                raise ValueError(f"its manifest calls {name!r} the average of length {length}")
-            if path.stat().st_size != known["bytes"] or digest(path) != known["sha256"]:
-                raise ValueError(f"{name} is not the file that was saved")
-            files[length] = path
+        files = {float(n): folder / f"{name_of(float(n))}.safetensors" for n in manifest["lengths"]}
+        if {path.name for path in files.values()} != set(manifest["files"]):
+            raise ValueError(f"its manifest has the lengths {manifest['lengths']} and other files")
         return Snapshot(int(manifest["step"]), files, frozenset(map(str, manifest["averaged"])))
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

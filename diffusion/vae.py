@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .latents import file_hash
+from .whole_file import file_hash
 
 __all__ = ["Posterior", "Precision", "Vae"]
 
