@@ -103,7 +103,8 @@ class Monitor:
             out = next((v for v in out if isinstance(v, Tensor)), None) if isinstance(out, tuple | list) else out
             if not isinstance(out, Tensor) or not out.is_floating_point() or not out.numel():
                 return
-            square = torch.linalg.vector_norm(out.detach(), dtype=torch.float32).double() ** 2
+            wide = torch.promote_types(out.dtype, torch.float32)
+            square = torch.linalg.vector_norm(out.detach(), dtype=wide).double() ** 2
             peak = out.detach().abs().amax().double()
             if name in self._counts:  # another micro-batch, or a block that runs twice
                 square, peak = square + self._squares[name], torch.maximum(peak, self._peaks[name])

@@ -126,7 +126,7 @@ class Observer:
         """The loss of the averaged weights on samples that are not trained on."""
         assert self._validation is not None
         processes = self.processes
-        with self.averages.swapped(self.denoiser.backbone):
+        with self.averages.swapped(self.denoiser.backbone), processes.answering():
             if processes.split:  # all of them must ask a network in parts, so each asks everything
                 total = self._validation.partial(self.denoiser, self.head)
             else:
@@ -151,7 +151,8 @@ class Observer:
                 )  # fmt: skip
                 watch = backbone.register_forward_pre_hook(self._leave_preview)
                 try:
-                    drawn = model.sample(range(16), labels)
+                    with self.processes.answering():
+                        drawn = model.sample(range(16), labels)
                     if self.processes.main:
                         sheet = self.folder.preview(step)
                         drawn.save_sheet(sheet)

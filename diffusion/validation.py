@@ -95,22 +95,13 @@ class Validation:
         self._factor = _whole(drawn.weight, len(samples))
 
     @torch.no_grad()
-    def partial(
-        self,
-        denoiser: Denoiser,
-        head: nn.Module | None = None,
-        rank: int = 0,
-        processes: int = 1,
-        together: bool = False,
-    ) -> Tensor:
+    def partial(self, denoiser: Denoiser, head: nn.Module | None = None, rank: int = 0, processes: int = 1) -> Tensor:
         """The answers of one process, zero where they are another's: the sum over processes is exact, and the same for any number.
 
         Args:
             denoiser: the model, not wrapped, holding the weights that are judged.
             head: of the objective, or None.
             rank, processes: which share is asked; every `processes`-th batch.
-            together: whether each process holds a part of the network, so that all must ask it equally often: who has nothing left
-                asks something again.
 
         Returns:
             float64 (questions, 3): loss, unweighted error, EDM loss.
@@ -123,13 +114,9 @@ class Validation:
                 m.training = False
             # batches of the levels that training has, and batches of the table
             own, table = (part.split(self.batch) for part in torch.arange(len(found)).split_with_sizes(self._parts))
-            kinds = [[rows for rows in kind if len(rows)] for kind in (own, table)]
-            for batches in kinds if together else [[*kinds[0], *kinds[1]]]:
-                mine = batches[rank::processes]
-                for rows in mine:
-                    found[rows.to(found.device)] = self._ask(denoiser, head, rows)
-                if together and len(mine) < -(-len(batches) // processes):
-                    self._ask(denoiser, head, batches[-1])
+            batches = [rows for rows in (*own, *table) if len(rows)]
+            for rows in batches[rank::processes]:
+                found[rows.to(found.device)] = self._ask(denoiser, head, rows)
         finally:
             for m, before in zip(modules, training, strict=True):
                 m.training = before
