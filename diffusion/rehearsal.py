@@ -22,7 +22,8 @@ __all__ = ["Rehearsal", "rehearse"]
 class Rehearsal:
     """A step that was tried. loss, norm: of its global batch. seconds: it took, once warm. micro_batch: samples at once, as they fit.
 
-    checkpoint: bytes of one. free: bytes on the disk of the run folder. processes: that took part.
+    checkpoint: bytes of one. free: bytes on the disk of the run folder. processes: that took part. held: numbers of the weights, their
+    bytes, and bytes of the optimizer's state and the averages, of each process.
     """
 
     loss: float
@@ -32,6 +33,7 @@ class Rehearsal:
     checkpoint: int
     free: int
     processes: int
+    held: tuple[tuple[int, int, int], ...] = ()
 
     def words(self, steps: int) -> list[str]:
         """Lines for a report.
@@ -47,6 +49,10 @@ class Rehearsal:
             f"one step on {self.processes} process(es): loss {self.loss:.4f}, gradient norm {self.norm:.4f}, {self.seconds:.3f} s; "
             f"at this pace {steps:,} steps take about {took}",
             f"a checkpoint takes about {self.checkpoint / 2**20:.1f} MiB, {self.free / 2**30:.1f} GiB are free",
+            *(
+                f"process {rank} holds {count:,} weights, {weights / 2**20:.2f} MiB, and {beside / 2**20:.2f} MiB of optimizer and averages"
+                for rank, (count, weights, beside) in enumerate(self.held if self.processes > 1 else ())
+            ),
         ]
 
 
@@ -77,6 +83,9 @@ def rehearse(recipe: Recipe, folder: str | Path) -> Rehearsal:
             seconds = run.processes.largest(torch.tensor(seconds, device=run.processes.device))
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss of the first step is {loss}")
-            return Rehearsal(loss, norm, seconds, run.plan.micro_batch, size, free, run.processes.count)
+            held = run.processes.gather(torch.tensor([run.held()], device=run.processes.device)).tolist()
+            return Rehearsal(
+                loss, norm, seconds, run.plan.micro_batch, size, free, run.processes.count, tuple(map(tuple, held))
+            )
         finally:
             run.close()

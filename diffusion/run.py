@@ -28,6 +28,7 @@ from .recompute import recompute_blocks
 from .run_folder import RunFolder
 from .save_together import save_together
 from .saver import Saver
+from .sharding import local
 from .trail import Trail
 from .update import NotFinite, Update, Updated
 
@@ -166,6 +167,14 @@ class Run:
         """What a checkpoint will take on the disk, about: weights, average, and two moments of the optimizer."""
         weights = sum(v.numel() * v.element_size() for m in self._trained.values() for v in m.state_dict().values())
         return (4 + len(self.recipe.ema_lengths)) * weights
+
+    def held(self) -> tuple[int, int, int]:
+        """What this process holds: numbers of the weights, their bytes, and bytes of the optimizer's state and of the averages."""
+        tensors = self.tensors()
+        weights = [local(v) for module in self._trained.values() for v in module.parameters()]
+        beside = [local(v) for name, group in tensors.items() if name not in self._trained for v in group.values()]
+        sizes = [sum(v.numel() * v.element_size() for v in values) for values in (weights, beside)]
+        return sum(v.numel() for v in weights), sizes[0], sizes[1]
 
     def save(self) -> None:
         """Publish a checkpoint; when that fails, every process hears of it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.distributed as dist
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .blocks import blocks
 
-__all__ = ["clip_shards", "gathered", "held", "local", "set_exchange", "shard"]
+__all__ = ["clip_shards", "gathered", "local", "set_exchange", "shard"]
 
 
 def shard(module: nn.Module, device: torch.device, half: bool) -> None:
@@ -96,9 +96,3 @@ def gathered(values: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
         if keep:
             whole[name] = full.detach().to("cpu")
     return whole
-
-
-def held(modules: Sequence[nn.Module]) -> tuple[int, int]:
-    """How many numbers of the parameters this process holds, and their bytes."""
-    parts = [local(p) for module in modules for p in module.parameters()]
-    return sum(p.numel() for p in parts), sum(p.numel() * p.element_size() for p in parts)

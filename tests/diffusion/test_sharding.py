@@ -15,8 +15,9 @@ from torch import nn
 from sfumato.diffusion import Digits, DiT, LearnedUncertainty, LogSNRClock, Recipe, load, train
 from sfumato.diffusion.checkpoint import newest
 from sfumato.diffusion.interrupt import Told
-from sfumato.diffusion.shards import groups, is_shard
+from sfumato.diffusion.rehearsal import Rehearsal
 from sfumato.diffusion.run import Run
+from sfumato.diffusion.shards import groups, is_shard
 from sfumato.schedules import EDM, LogNormal, RectifiedFlow
 
 
@@ -29,8 +30,8 @@ def recipe(**changes):
         "data": Digits(), "backbone": net, "schedule": RectifiedFlow(), "row": EDM(0.75), "clock": LogSNRClock(),
         "density": LogNormal(-0.8, 1.2), "objective": LearnedUncertainty(32), "steps": 6, "batch": 12, "micro_batch": 4, "lr": 2e-3,
         "warmup": 2, "ema": 0.9, "threads": 1, "log_every": 1, "sampling_steps": 3, "tracker": None, "clip": 0.5,
-        "validation": Digits(), "validate_every": 3, "validation_samples": 9, "ema_lengths": (0.1,), "snapshot_every": 3,
-        "snapshot_dtype": "float32",
+        "validation": Digits(), "validate_every": 3, "validation_samples": 9,
+        "ema_lengths": (0.1,), "snapshot_every": 3, "snapshot_dtype": "float32",
     }  # fmt: skip
     return Recipe(**{**values, **changes})
 
@@ -87,6 +88,10 @@ def stop_at(step, r, folder):
 
 
 TWO = """
+import dataclasses
+from sfumato.diffusion.rehearsal import rehearse
+tried = rehearse(recipe(parallel="fsdp"), folder / "nowhere")
+(folder / "rehearsal.json").write_text(json.dumps(dataclasses.asdict(tried)))
 for name, more in (("single", {}), ("double", {"precision": "fp64"})):
     train(recipe(**more), folder / f"ddp-{name}", progress=False)
     train(recipe(**more, parallel="fsdp", sample_every=3), folder / f"fsdp-{name}", progress=False)
@@ -157,6 +162,20 @@ def test_a_run_goes_on_in_another_number_of_parts(runs):
     train(recipe(parallel="fsdp"), runs / "fewer", resume=True, progress=False)
     for name in ("fewer", "more", "changing"):
         assert apart(tensors(runs / name), tensors(runs / "ddp-single")) < 1e-5
+
+
+def test_a_rehearsal_says_who_holds_what(runs):
+    tried = Rehearsal(**json.loads((runs / "rehearsal.json").read_text()))
+    own = recipe()
+    everything = sum(p.numel() for m in (own.backbone, own.objective.head()) for p in m.parameters())
+    assert sum(count for count, _, _ in tried.held) == everything
+    for count, weights, beside in tried.held:
+        assert count == pytest.approx(everything / 2, rel=0.05)
+        assert weights == 4 * count
+        # two moments, and two averages of the backbone; buffers and step counts beside them
+        assert beside == pytest.approx(16 * count, rel=0.2)
+    assert not (runs / "nowhere").exists()
+    assert any("process 1 holds" in line for line in tried.words(6))
 
 
 def test_half_precision_learns_either_way(runs):
