@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -145,11 +146,13 @@ class Observer:
             source = {"run": self.folder.path.name, "checkpoint": step, "ema": True}
             labels = [i % recipe.num_classes for i in range(16)] if recipe.num_classes else None
             with self.averages.swapped(backbone):
+                # samples are float32
+                denoiser = copy.deepcopy(self.denoiser).float() if recipe.precision == "fp64" else self.denoiser
                 model = Model(
-                    self.denoiser, recipe.data.shape, recipe.num_classes, recipe.sampler, recipe.grid, recipe.sampling_steps,
+                    denoiser, recipe.data.shape, recipe.num_classes, recipe.sampler, recipe.grid, recipe.sampling_steps,
                     recipe.guidance, source, recipe.label_dropout > 0,
                 )  # fmt: skip
-                watch = backbone.register_forward_pre_hook(self._leave_preview)
+                watch = denoiser.backbone.register_forward_pre_hook(self._leave_preview)
                 try:
                     with self.processes.answering():
                         drawn = model.sample(range(16), labels)
