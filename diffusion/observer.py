@@ -147,7 +147,8 @@ class Observer:
             labels = [i % recipe.num_classes for i in range(16)] if recipe.num_classes else None
             with self.averages.swapped(backbone):
                 # samples are float32
-                denoiser = copy.deepcopy(self.denoiser).float() if recipe.precision == "fp64" else self.denoiser
+                wide = recipe.precision == "fp64" and not self.processes.split
+                denoiser = copy.deepcopy(self.denoiser).float() if wide else self.denoiser
                 model = Model(
                     denoiser, recipe.data.shape, recipe.num_classes, recipe.sampler, recipe.grid, recipe.sampling_steps,
                     recipe.guidance, source, recipe.label_dropout > 0,
