@@ -11,11 +11,20 @@ from .launch import Processes
 from .objective import Noised
 from .plan import BatchPlan, plan_batches
 from .recipe import Recipe
+from .still import buffers_of, put_back
 
-__all__ = ["OUT_OF_MEMORY", "fit_micro_batch"]
+__all__ = ["fit_micro_batch", "out_of_memory"]
 
-OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
-"""What running out of memory raises."""
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no more memory.
+
+    Args:
+        error: of any kind; torch's allocator on the host raises a RuntimeError.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "alloc" in str(error) and "memory" in str(error)
 
 
 def fit_micro_batch(recipe: Recipe, processes: Processes) -> BatchPlan:
@@ -50,6 +59,7 @@ def fit_micro_batch(recipe: Recipe, processes: Processes) -> BatchPlan:
 def _fits(recipe: Recipe, count: int, processes: Processes) -> bool:
     device, module = processes.device, recipe.backbone
     reserved: list[Tensor] = []
+    kept = buffers_of([module])  # running statistics are not to remember what was only tried
     try:
         for parameter in module.parameters():  # an optimizer's two moments, and the average
             reserved += [torch.empty_like(parameter) for _ in range(3)]
@@ -63,10 +73,13 @@ def _fits(recipe: Recipe, count: int, processes: Processes) -> bool:
             losses = recipe.objective(denoiser, head, recipe.weighting, Noised(x, x, drawn.level, condition))
         losses.loss.mean().backward()
         return True
-    except OUT_OF_MEMORY:
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         return False
     finally:
         module.zero_grad(set_to_none=True)
+        put_back(kept)
         reserved.clear()
         gc.collect()
         if device.type == "cuda":

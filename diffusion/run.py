@@ -17,7 +17,7 @@ from .compiling import compile_forward
 from .ema import Averages
 from .interrupt import Told
 from .launch import Processes
-from .memory_probe import OUT_OF_MEMORY, fit_micro_batch
+from .memory_probe import fit_micro_batch, out_of_memory
 from .observer import Observer
 from .optimizer import from_tensors, to_tensors
 from .optimizers import Group
@@ -227,10 +227,11 @@ class Run:
             if self.step > max(self.saved, 0) and together and whole:
                 self._save_alone()
             saved = "the steps before it are saved" if whole else "nothing is saved of a step that was half made"
-            if isinstance(error, OUT_OF_MEMORY) or ("alloc" in str(error) and "memory" in str(error)):
+            if out_of_memory(error):
+                why = (str(error).splitlines() or ["no more"])[0]  # Python's own says nothing
                 raise MemoryError(
                     f"step {self.step}: out of memory; {saved}. Set micro_batch below {self.plan.micro_batch} "
-                    f"(the batch of {self.recipe.batch} stays as it is), or micro_batch: auto ({str(error).splitlines()[0] or 'no more'})"
+                    f"(the batch of {self.recipe.batch} stays as it is), or micro_batch: auto ({why})"
                 ) from error
             raise
         self.trail.add(self.step, made)

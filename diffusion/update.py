@@ -21,6 +21,7 @@ from .noise_scale import NoiseScale
 from .objective import Losses, Noised
 from .plan import BatchPlan, learning_rate
 from .recipe import Recipe
+from .still import buffers_of, put_back
 
 __all__ = ["NotFinite", "Update", "Updated"]
 
@@ -92,12 +93,22 @@ class Update:
         self._dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
 
     def __call__(self, step: int) -> Updated:
-        """Make step 0, 1, ...
+        """Make step 0, 1, ...; one that is not made, whatever the reason, leaves running statistics as they were, too.
 
         Raises:
             NotFinite: when the loss or the gradient is not finite, naming process and samples, and the recipe says to stop or too many
                 steps in a row were left out; no update was made.
         """
+        kept, made = buffers_of(self._named.values()), False
+        try:
+            updated = self._make(step)
+            made = updated.made
+            return updated
+        finally:
+            if not made:
+                put_back(kept)
+
+    def _make(self, step: int) -> Updated:
         recipe, processes = self.recipe, self.processes
         total = small = torch.zeros((), device=processes.device, dtype=self._dtype)
         seen: list[tuple[Read, Draw, Losses]] = []
@@ -131,11 +142,13 @@ class Update:
             self.noise_scale.add(small, few, norm.double() ** 2, recipe.batch)
         self.whole = False
         self._prepared.step()
-        self.whole = True
         self.known, self.skipped[1] = known, 0
         for _, drawn, found in seen:
             self.buckets.add(drawn.level, found.error)
             self._edm += edm_loss(found.error, recipe.row, drawn.level, self._std).sum()
+        self.whole = (
+            True  # not before: until then the weights are one step ahead of the number that they would be saved under
+        )
         return Updated(total, norm)
 
     def _transform(self, step: int) -> None:
