@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .buckets import NAMES
@@ -65,7 +66,20 @@ class Observer:
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """What a checkpoint holds of it, so that a resumed run tells what the first would have."""
-        return {"noise_scale": self.update.noise_scale.state(), "growth": self._growth.state()}
+        losses = torch.tensor([self._made, self._total], dtype=torch.float64)
+        sums = {name: value * self.processes.count for name, value in self._sums().items()}
+        line = {"losses": losses, **sums}
+        return {"noise_scale": self.update.noise_scale.state(), "growth": self._growth.state(), "line": line}
+
+    def _sums(self) -> dict[str, Tensor]:
+        """What the next line sums up over processes: the tensors themselves, of this one."""
+        return {"counts": self.update.buckets.counts, "errors": self.update.buckets.sums, "edm": self.update.edm}
+
+    def share(self) -> None:
+        """Let every process hold an equal share of what all of them have summed up, so that any of them can save it."""
+        if self.processes.count > 1:
+            for value in self._sums().values():
+                value.copy_(self.processes.total(value.clone()) / self.processes.count)
 
     def restore(self, found: Checkpoint) -> None:
         """Go on from a checkpoint; one of an earlier format holds nothing of it."""
@@ -73,6 +87,11 @@ class Observer:
             self.update.noise_scale.restore(found.tensors("noise_scale"))
         if "growth" in found.names:
             self._growth.restore(found.tensors("growth"))
+        if "line" in found.names:
+            line = found.tensors("line")
+            self._made, self._total = int(line["losses"][0]), float(line["losses"][1])
+            for name, value in self._sums().items():
+                value.copy_(line[name] / self.processes.count)
 
     @contextmanager
     def watching(self, step: int) -> Iterator[None]:

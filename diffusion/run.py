@@ -183,6 +183,7 @@ class Run:
             Exception: what the main process raised, or there was to raise of a save before it.
         """
         error: Exception | None = None
+        self.observer.share()
         try:
             self._save_alone()
         except Exception as failed:

@@ -55,6 +55,7 @@ class Update:
         noise_scale: what is known of the gradient's noise.
         known: what a density that learns from losses knows, a tensor on the host that is the same in every process; else None.
         skipped: updates left out so far, and how many of them in a row, up to now.
+        buckets, edm: errors, and the sum of the EDM loss, of this process since `take_buckets`.
         whole: whether the weights are those after some step; not so after an error within the optimizer's own update.
     """
 
@@ -83,7 +84,7 @@ class Update:
         self.feed = Feed(data, recipe.seed, plan.places[processes.rank], recipe.batch, recipe.steps, recipe.workers)
         self._last = len(plan.places[processes.rank]) - 1
         self.buckets, self._std = Buckets(processes.device), std
-        self._edm = torch.zeros((), dtype=torch.float64, device=processes.device)
+        self.edm = torch.zeros((), dtype=torch.float64, device=processes.device)
         # the norms of gradients of two batch sizes: of the first micro-batch, or of each process, and of the global batch
         self.noise_scale = NoiseScale(device=processes.device)
         self._first = len(plan.places[processes.rank][0]) if processes.count == 1 and self._last else 0
@@ -145,7 +146,7 @@ class Update:
         self.known, self.skipped[1] = known, 0
         for _, drawn, found in seen:
             self.buckets.add(drawn.level, found.error)
-            self._edm += edm_loss(found.error, recipe.row, drawn.level, self._std).sum()
+            self.edm += edm_loss(found.error, recipe.row, drawn.level, self._std).sum()
         self.whole = (
             True  # not before: until then the weights are one step ahead of the number that they would be saved under
         )
@@ -257,9 +258,9 @@ class Update:
     def take_buckets(self) -> tuple[dict[str, list[float]], float]:
         """The counts and sums of errors per bucket, and the mean of the EDM loss, since the last time, over all processes."""
         counts, sums = (self.processes.total(v).tolist() for v in (self.buckets.counts, self.buckets.sums))
-        mean = float(self.processes.total(self._edm)) / max(sum(counts), 1)
+        mean = float(self.processes.total(self.edm)) / max(sum(counts), 1)
         self.buckets.reset()
-        self._edm.zero_()
+        self.edm.zero_()
         return {"count": counts, "error": sums}, mean
 
 

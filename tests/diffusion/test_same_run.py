@@ -11,6 +11,7 @@ from sfumato.diffusion import train
 from sfumato.diffusion.buckets import Buckets
 from sfumato.diffusion.checkpoint import newest
 from sfumato.diffusion.memory_probe import out_of_memory
+from sfumato.diffusion.replay import replay
 from sfumato.diffusion.update import Update
 
 
@@ -128,3 +129,42 @@ def test_an_error_after_the_weights_have_moved_saves_none_of_them_under_the_step
     go(tmp_path / "broken", save_every=3, log_every=12)
     go(tmp_path / "whole", save_every=3, log_every=12)
     assert same(numbers(tmp_path / "whole"), numbers(tmp_path / "broken"))
+
+
+def test_a_line_of_the_log_is_the_same_though_a_checkpoint_came_between(tmp_path, monkeypatch):
+    recipe = normed(save_every=3, log_every=8, steps=16)
+    train(recipe, tmp_path / "whole", progress=False)
+    plain = Update.__call__
+
+    def update(self, step):
+        if step == 7:
+            raise OSError("gone")
+        return plain(self, step)
+
+    monkeypatch.setattr(Update, "__call__", update)
+    with pytest.raises(OSError, match="gone"):
+        train(recipe, tmp_path / "broken", progress=False)
+    monkeypatch.undo()
+    assert numbers(tmp_path / "broken")[0] == 7
+    train(recipe, tmp_path / "broken", resume=True, progress=False)
+    timed = {"images_per_second", "memory_mib"}
+    whole, broken = (
+        [{k: v for k, v in x.items() if k not in timed} for x in lines(tmp_path / n)] for n in ("whole", "broken")
+    )
+    assert [x["step"] for x in whole] == [8, 16]
+    assert sum(whole[0]["buckets"]["count"]) == 8 * recipe.batch
+    assert whole == broken
+
+
+def test_a_run_that_logs_what_grows_is_verified_all_the_same(tmp_path):
+    recipe = normed(save_every=6, log_every=2)
+    train(recipe, tmp_path, progress=False)
+    found = replay(recipe, tmp_path, 50, progress=False)
+    assert (found.whole, found.differences) == (True, ())
+
+
+@pytest.mark.parametrize(("key", "value"), [("steps", 20), ("micro_batch", 2), ("threads", 2)])
+def test_a_replay_under_what_changes_the_last_bit_is_refused(tmp_path, key, value):
+    go(tmp_path, save_every=6)
+    with pytest.raises(ValueError, match=rf"{key} was .*, is {value}\. Verify it as it was trained"):
+        replay(tiny(save_every=6, **{key: value}), tmp_path, 3, progress=False)
