@@ -13,19 +13,13 @@ from faulted import Child
 from sfumato.diffusion.checkpoint import save, valid
 
 # The calls that change a disk. Between two of them it is as it was, so a kill before each, and one after the last, are all there are.
-CHANGES = {
-    "mkdir",
-    "open",
-    "write",
-    "fsync",
-    "chmod",
-    "replace",
-    "rename",
-    "unlink",
-    "rmdir",
-    "serialize_file",
-    "truncate",
-}
+CHANGES = {"mkdir", "open", "write", "fsync", "chmod", "replace", "rename", "unlink", "rmdir", "serialize_file", "truncate"}
+
+
+def changes(frame, called):
+    """Whether a call of C is one of them; a file that is opened to be read is none."""
+    reads = called.__name__ == "open" and not {"w", "a", "x", "+"} & set(str(frame.f_locals.get("mode", "")))
+    return called.__name__ in CHANGES and not reads
 
 
 def write(root, step, keep):
@@ -61,7 +55,7 @@ def watched(say, root, step, keep, kill_at=None):
 
     def watch(frame, event, called):
         nonlocal count
-        if event == "c_call" and called.__name__ in CHANGES:
+        if event == "c_call" and changes(frame, called):
             if count == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             count += 1
