@@ -8,12 +8,24 @@ import warnings
 
 import pytest
 import torch
-from faulted import Child
+from children import Child
 
 from sfumato.diffusion.checkpoint import save, valid
 
 # The calls that change a disk. Between two of them it is as it was, so a kill before each, and one after the last, are all there are.
-CHANGES = {"mkdir", "open", "write", "fsync", "chmod", "replace", "rename", "unlink", "rmdir", "serialize_file", "truncate"}
+CHANGES = {
+    "mkdir",
+    "open",
+    "write",
+    "fsync",
+    "chmod",
+    "replace",
+    "rename",
+    "unlink",
+    "rmdir",
+    "serialize_file",
+    "truncate",
+}
 
 
 def changes(frame, called):

@@ -10,7 +10,8 @@ from collections import namedtuple
 
 import pytest
 import torch
-from faulted import Child, Dots, Mixer, forked, go, numbers, same, tiny
+from children import Child, forked
+from faulted import Dots, Mixer, go, numbers, same, tiny
 
 from sfumato.diffusion import publish, train
 from sfumato.diffusion.checkpoint import newest, save, valid

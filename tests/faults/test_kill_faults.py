@@ -6,7 +6,8 @@ import time
 import warnings
 
 import pytest
-from faulted import Child, forked, go, numbers, pair, same
+from children import Child, forked, pair
+from faulted import go, numbers, same
 
 from sfumato.diffusion.checkpoint import newest, valid
 from sfumato.diffusion.run_folder import RunFolder

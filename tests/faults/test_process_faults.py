@@ -7,7 +7,8 @@ import time
 
 import pytest
 import torch
-from faulted import Child, Dots, Mixer, Poisoned, command, forked, go, numbers, same
+from children import Child, forked
+from faulted import Dots, Mixer, Poisoned, command, go, numbers, same
 
 from sfumato.diffusion import checkpoint, saver
 from sfumato.diffusion.checkpoint import newest

@@ -5,7 +5,8 @@ import shutil
 import signal
 
 import pytest
-from faulted import Dots, burn, forked, go, lines, numbers, recorded, same
+from children import forked
+from faulted import Dots, burn, go, lines, numbers, recorded, same
 
 from sfumato.diffusion import Interrupted
 from sfumato.diffusion.feed import Feed
