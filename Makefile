@@ -12,7 +12,7 @@ test: lint types
 	$(BIN)/python -m pytest
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --ignore tests/faults
 
 faults: $(STAMP)
 	$(BIN)/python -m pytest tests/faults -m "slow or not slow" --fault-table runs/faults.json
