@@ -24,7 +24,7 @@ from .recipe import Recipe
 from .split import held_out
 from .transforms import check_sharded
 
-__all__ = ["BatchPlan", "check_recipe", "learning_rate", "plan_batches", "report", "validation_data"]
+__all__ = ["BatchPlan", "check_recipe", "learning_rate", "memory_of", "plan_batches", "report", "validation_data"]
 
 
 @dataclass(frozen=True)
@@ -214,8 +214,7 @@ def report(recipe: Recipe, processes: int = 1) -> str:
     """What a run of this recipe will be: parameters, memory, batches, steps, epochs."""
     batches = plan_batches(recipe.batch, processes, recipe.micro_batch if isinstance(recipe.micro_batch, int) else None)
     parameters = sum(p.numel() for p in recipe.backbone.parameters())
-    state = _state_bytes(recipe, processes, batches.accumulation)
-    activations = activation_bytes(recipe, batches.micro_batch)
+    state, activations = memory_of(recipe, batches)
     rows = [
         ("network", f"{type(recipe.backbone).__name__}, {parameters:,} parameters"),
         ("data", f"{type(recipe.data).__name__}, {len(recipe.data):,} of {'x'.join(map(str, recipe.data.shape))}"),
@@ -241,13 +240,20 @@ def report(recipe: Recipe, processes: int = 1) -> str:
     return "\n".join(f"{name:>8}  {value}" for name, value in rows)
 
 
-def _state_bytes(recipe: Recipe, processes: int, accumulation: int) -> int:
-    """Bytes that a process keeps between steps: weights, gradients, two AdamW moments and the average, 4 each.
+def memory_of(recipe: Recipe, batches: BatchPlan) -> tuple[int, int]:
+    """Bytes that a process will need, about: for what it keeps between steps, and for activations.
 
-    In parts, each process has its share, and beside it a block while it runs, and whole gradients while they are accumulated.
+    It keeps weights, gradients, two AdamW moments and the average, 4 bytes each. In parts, each process has its share, and beside it a
+    block while it runs, and whole gradients while they are accumulated.
+
+    Args:
+        recipe: its backbone is on the host.
+        batches: how the batch is split.
     """
+    activations, processes = activation_bytes(recipe, batches.micro_batch), batches.processes
     parameters, copies = sum(p.numel() for p in recipe.backbone.parameters()), 5 if recipe.ema else 4
     if recipe.parallel != "fsdp" or processes == 1:
-        return 4 * copies * parameters
+        return 4 * copies * parameters, activations
     one = max((sum(p.numel() for p in block.parameters()) for block in blocks(recipe.backbone)), default=parameters)
-    return 4 * (copies * parameters // processes + one + (parameters if accumulation > 1 else 0))
+    whole = parameters if batches.accumulation > 1 else 0
+    return 4 * (copies * parameters // processes + one + whole), activations

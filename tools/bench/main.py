@@ -14,6 +14,7 @@ import torch
 from ..command import help_text, parse
 from ..spelling import did_you_mean
 from .filters import BACKBONES, FILTERS, added, shares
+from .gpu import measure_gpu
 from .methods import METHODS, ROWS
 from .peers import installed
 from .samplers import counted, timed
@@ -32,7 +33,7 @@ class Bench:
     """Count and time what sampling costs beside the network: samplers against minimal loops and other libraries, filters against networks.
 
     Args:
-        name: what to measure: samplers, or filters.
+        name: what to measure: samplers, filters, or gpu: training and what holds bit for bit, on a GPU.
         out: folder of the result, a JSON file.
         device: cpu or cuda; what is counted is counted on the host. On cuda nothing of this has been run so far.
         only: one sampler or filter, as in the table; null: all.
@@ -46,13 +47,13 @@ class Bench:
     quick: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in _ALL:
-            raise ValueError(f"name is {self.name!r}; allowed: {', '.join(_ALL)}")
+        if self.name not in (*_ALL, "gpu"):
+            raise ValueError(f"name is {self.name!r}; allowed: {', '.join(_ALL)}, gpu")
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device is {self.device!r}; allowed: cpu, cuda")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device is 'cuda', and this PyTorch sees no GPU; use cpu")
-        known = _ALL[self.name]
+        known = _ALL.get(self.name, {})
         if self.only is not None and self.only not in known:
             raise ValueError(f"only is {self.only!r}; allowed: {', '.join(known)}{did_you_mean(self.only, known)}")
 
@@ -60,14 +61,17 @@ class Bench:
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
-        print(help_text("sfumato bench samplers|filters [--out FOLDER] [--device cuda] [--only NAME]", Bench))
+        print(help_text("sfumato bench samplers|filters|gpu [--out FOLDER] [--device cuda] [--only NAME]", Bench))
         return 0
     options, _ = parse(argv, Bench, ("name",))
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports its own starts and stops on stderr
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        result = _measure(options) if options.name == "samplers" else _measure_filters(options)
+        if options.name == "gpu":
+            result = measure_gpu(options.quick, lambda line: print(line, flush=True))
+        else:
+            result = _measure(options) if options.name == "samplers" else _measure_filters(options)
     finally:
         torch.set_num_threads(threads)
     file = Path(options.out) / f"{options.name}{'-quick' * options.quick}.json"
