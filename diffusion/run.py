@@ -228,6 +228,8 @@ class Run:
             if self.step > max(self.saved, 0) and together and whole:
                 self._save_alone()
             saved = "the steps before it are saved" if whole else "nothing is saved of a step that was half made"
+            if not together:
+                saved = f"the steps up to {max(self.saved, 0)} are saved"
             if out_of_memory(error):
                 why = (str(error).splitlines() or ["no more"])[0]  # Python's own says nothing
                 raise MemoryError(
