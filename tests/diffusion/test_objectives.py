@@ -2,14 +2,12 @@
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from children import pair
 from oracles import Spy
 from torch import nn
 
@@ -241,30 +239,12 @@ def test_a_resumed_run_is_the_same_run(case, tmp_path):
         assert float(whole["head/linear.weight"].abs().max()) > 0
 
 
-TWO = """
-import sys
-sys.path[:0] = [{tests!r}, {tests!r} + "/.."]
-from test_objectives import CASES, recipe
-from sfumato.diffusion import train
-train(recipe(**CASES[{case!r}](), steps=6), {folder!r}, progress=False)
-"""
-
-
 @pytest.mark.parametrize("case", ["bound", "uncertainty"])
 def test_two_processes_are_one_with_two_micro_batches(case, tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO.format(tests=os.path.dirname(__file__), folder=str(tmp_path / "two"), case=case))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        "29519",
-        str(script),
-    ]
-    subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=200)
+    def half(rank):
+        train(recipe(**CASES[case](), steps=6), tmp_path / "two", progress=False)
+
+    assert [child.ended(120) for child in pair(half, tmp_path / "log")] == [0, 0]
     train(recipe(**CASES[case](), steps=6, micro_batch=8), tmp_path / "one", progress=False)
     a, b = tensors(tmp_path / "two")[1], tensors(tmp_path / "one")[1]
     assert a.keys() == b.keys()
