@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from .latents import LOG_VARIANCE, MEAN
+from .npy import open_npy
 
 __all__ = ["channel_statistics"]
 
 _ROWS = 1024  # read at a time
+_DTYPES = ("float16", "float32")
 
 
 def channel_statistics(
@@ -24,8 +26,8 @@ def channel_statistics(
         spread: whether there is a log-variance.
         shift, scaling: one number per channel, see `LatentArray`.
     """
-    rows = np.load(folder / MEAN, mmap_mode="r", allow_pickle=False)
-    around = np.load(folder / LOG_VARIANCE, mmap_mode="r", allow_pickle=False) if spread else None
+    rows = open_npy(folder / MEAN, "latents", _DTYPES)
+    around = open_npy(folder / LOG_VARIANCE, "latents", _DTYPES) if spread else None
     below, times = (np.reshape(v, (-1, *[1] * (rows.ndim - 2))) for v in (shift, scaling))
     total, squares = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
     axes = (0, *range(2, rows.ndim))
