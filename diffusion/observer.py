@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -165,14 +164,11 @@ class Observer:
             source = {"run": self.folder.path.name, "checkpoint": step, "ema": True}
             labels = [i % recipe.num_classes for i in range(16)] if recipe.num_classes else None
             with self.averages.swapped(backbone):
-                # samples are float32
-                wide = recipe.precision == "fp64" and not self.processes.split
-                denoiser = copy.deepcopy(self.denoiser).float() if wide else self.denoiser
                 model = Model(
-                    denoiser, recipe.data.shape, recipe.num_classes, recipe.sampler, recipe.grid, recipe.sampling_steps,
+                    self.denoiser, recipe.data.shape, recipe.num_classes, recipe.sampler, recipe.grid, recipe.sampling_steps,
                     recipe.guidance, source, recipe.label_dropout > 0,
                 )  # fmt: skip
-                watch = denoiser.backbone.register_forward_pre_hook(self._leave_preview)
+                watch = backbone.register_forward_pre_hook(self._enter_preview)
                 try:
                     with self.processes.answering():
                         drawn = model.sample(range(16), labels)
@@ -188,9 +184,11 @@ class Observer:
                     watch.remove()
         self.processes.wait()
 
-    def _leave_preview(self, *called: object) -> None:
+    def _enter_preview(self, backbone: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
         if self.told.stop and not self.processes.split:
             raise _Leave
+        # samples are float32, and a network in parts can't be copied
+        return (given[0].double(), *given[1:]) if self.recipe.precision == "fp64" else given
 
 
 class _Leave(Exception):

@@ -122,6 +122,7 @@ def test_parts_are_the_same_run_as_wholes(runs, name, tolerance):
     """Weights, averages, head, and the optimizer's moments; with accumulation and clipping; what is logged, and snapshots."""
     parts, wholes = tensors(runs / f"fsdp-{name}"), tensors(runs / f"ddp-{name}")
     assert apart(parts, wholes) < tolerance
+    assert len(list((runs / f"fsdp-{name}" / "samples").glob("*.png"))) == 2
     assert losses(runs / f"fsdp-{name}") == pytest.approx(losses(runs / f"ddp-{name}"), abs=tolerance)
     assert len(losses(runs / f"fsdp-{name}")) == 6
     # an uneven number of batches of questions for two processes
@@ -150,7 +151,6 @@ def test_a_checkpoint_in_parts_is_safetensors_and_json_and_loads_on_one_process(
     assert max(sizes) < 0.55 * sum(sizes)  # each process wrote its half
     model = load(runs / "fsdp-single")
     assert apart(dict(model.denoiser.backbone.state_dict()), load_file(folder / "ema.safetensors")) == 0.0
-    assert len(list((runs / "fsdp-single" / "samples").glob("*.png"))) == 2
 
 
 def test_a_resumed_run_in_parts_is_the_same_run(runs):
