@@ -58,6 +58,10 @@ def prepare(recipe: Recipe, processes: Processes, folder: Path, progress: bool) 
         try:
             known = _known(folder, recipe.data)
             found = known.found if known else _scan(recipe, progress)
+            if found is not None:  # also of what is known: another policy than when the data were read may not allow it
+                found.check(recipe.corrupt, recipe.corrupt_limit)
+                if found.bad and not known:
+                    warnings.warn("\n".join([*found.words(), "they are left out"]), stacklevel=2)
             std = known.std if known else _std(_good(recipe.data, found))
         except (ValueError, OSError) as wrong:
             error = wrong
@@ -80,11 +84,7 @@ def _good(data: Source, found: Scan | None) -> Source:
 def _scan(recipe: Recipe, progress: bool) -> Scan | None:
     if len(recipe.data) == 0 or not checkable(recipe.data):
         return None
-    found = scan(recipe.data, min(8, os.cpu_count() or 1), progress)
-    found.check(recipe.corrupt, recipe.corrupt_limit)
-    if found.bad:
-        warnings.warn("\n".join([*found.words(), "they are left out"]), stacklevel=2)
-    return found
+    return scan(recipe.data, min(8, os.cpu_count() or 1), progress)
 
 
 def _std(data: Source) -> float:
@@ -101,8 +101,11 @@ def _known(folder: Path, data: Source) -> Prepared | None:
     with suppress(OSError, ValueError, KeyError, TypeError, UnicodeDecodeError):
         known = json.loads((folder / REPORT).read_text())
         found = None if known["scan"] is None else Scan.from_json(known["scan"])
-        if found is not None and (found.count, found.fingerprint) == (len(data), data.fingerprint):
-            return Prepared(data, float(known["std"]), found)
+        std = float(known["std"])
+        if found is None or (found.count, found.fingerprint) != (len(data), data.fingerprint):
+            return None
+        if all(0 <= i < found.count for i in found.bad) and 0.0 < std < float("inf"):
+            return Prepared(data, std, found)
     return None
 
 
