@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -113,13 +114,14 @@ class Observer:
             step: optimizer steps done.
 
         Returns:
-            The mean of their losses.
+            The mean of their losses; nan where all of their updates were left out, and the line then has none.
         """
         buckets, edm_loss = self.update.take_buckets()
-        loss, speed = self._total / max(self._made, 1), self.meter.take()
+        loss, speed = self._total / self._made if self._made else math.nan, self.meter.take()
         scale = self.update.noise_scale.read()
         values: dict[str, float | None] = {
-            "loss": loss, "edm_loss": edm_loss, "gradient_norm": self._last, "lr": learning_rate(self.recipe, step - 1),
+            "loss": loss if self._made else None, "edm_loss": edm_loss if self._made else None,
+            "gradient_norm": self._last if math.isfinite(self._last) else None, "lr": learning_rate(self.recipe, step - 1),
             "images_per_second": speed.images_per_second, "memory_mib": speed.memory_mib, "noise_scale": scale.scale,
             "noise_scale_error": scale.error if scale.scale is not None else None, "skipped": self.update.skipped[0] or None,
         }  # fmt: skip
