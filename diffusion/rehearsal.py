@@ -75,7 +75,7 @@ def rehearse(recipe: Recipe, folder: str | Path) -> Rehearsal:
             made = run.update(0)
             loss, norm = float(made.loss), float(made.norm)
             began = time.perf_counter()
-            float(run.update(0).loss)
+            float(run.update(min(1, recipe.steps - 1)).loss)  # the next one, which workers have begun to read
             seconds = time.perf_counter() - began
             size = run.checkpoint_bytes()
             free = run.room(Path(folder), size)
