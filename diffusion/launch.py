@@ -220,7 +220,14 @@ class Processes:
     @scaler.setter
     def scaler(self, state: dict[str, Any] | None) -> None:
         if state and self._accelerator.scaler is not None:
-            self._accelerator.scaler.load_state_dict({**state, "_growth_tracker": int(state["_growth_tracker"])})
+            # the kernel takes no floating-point ones
+            whole = {key: int(state[key]) for key in ("growth_interval", "_growth_tracker")}
+            self._accelerator.scaler.load_state_dict({**state, **whole})
+
+    def leave_out(self) -> None:
+        """After `clip`, in place of a step: fp16's scaler is told that this one is over, or it would refuse the next."""
+        if self._accelerator.scaler is not None:
+            self._accelerator.scaler.update()
 
 
 def _leave() -> None:

@@ -74,10 +74,11 @@ class Run:
         self.plan = fit_micro_batch(recipe, self.processes)
         # decay is the network's: it would pull what a head estimates towards 0
         self.optimizer = recipe.optimizer([Group.of(m, decay=m is self.backbone) for m in self._trained.values()])
-        self.averages, self.step, self.saved = Averages(self.backbone, recipe.ema, recipe.ema_lengths), 0, -1
         self.update = Update(
             recipe, self.data, self.prepared.std, self.plan, self.processes, self.denoiser, self.head, self.optimizer
         )
+        # after it, which lets all processes have the weights of the first
+        self.averages, self.step, self.saved = Averages(self.backbone, recipe.ema, recipe.ema_lengths), 0, -1
         self.trail, self.saver = Trail(), Saver(recipe.async_save)
         self.observer = Observer(
             recipe,
@@ -111,6 +112,7 @@ class Run:
             self.prepared.save(self.folder.path)
         self.processes.start_tracker()
         found = self.folder.newest()
+        self.processes.same("the newest checkpoint", "none" if found is None else str(found.step))
         if found is not None:
             self.restore(found)
             self.saved = self.step

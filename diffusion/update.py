@@ -128,6 +128,9 @@ class Update:
         if self._local is not None:
             small = self._local.take()
         total, small = processes.total(torch.stack([total, small.to(total) / processes.count])).unbind()
+        measured = (self._first or self._local is not None) and recipe.precision != "fp16"  # whose gradients are scaled
+        # what transforms make of a gradient is none of the batch's noise
+        big = square_norm(self._parameters) if measured and recipe.transforms else None
         self._transform(step)
         norm = processes.clip(self._modules, float("inf") if recipe.clip is None else recipe.clip)
         # half precision overflows now and then, and its scaler skips that step
@@ -138,9 +141,9 @@ class Update:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         known = self._learned(seen)
-        if (self._first or self._local is not None) and recipe.precision != "fp16":  # whose gradients are scaled
+        if measured:
             few = self._first or recipe.batch // processes.count
-            self.noise_scale.add(small, few, norm.double() ** 2, recipe.batch)
+            self.noise_scale.add(small, few, norm.double() ** 2 if big is None else big, recipe.batch)
         self.whole = False
         self._prepared.step()
         self.known, self.skipped[1] = known, 0
@@ -165,6 +168,7 @@ class Update:
     def _left_out(self, step: int, total: float, norm: float, seen: list[tuple[Read, Draw, Losses]]) -> None:
         """Count an update that is not made, or stop. Every process comes here or none: loss and norm are those of all."""
         self._prepared.zero_grad(set_to_none=True)
+        self.processes.leave_out()
         if self.recipe.nonfinite == "skip" and self.skipped[1] < self.recipe.nonfinite_limit:
             self.skipped[0] += 1
             self.skipped[1] += 1

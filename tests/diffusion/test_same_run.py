@@ -1,15 +1,21 @@
 """A step that came to nothing, and what is only tried, leave nothing behind: neither in a run nor in what it tells."""
 
 import json
+import shutil
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from faulted import Dots, Mixer, Poisoned, go, numbers, same, tiny
+from children import pair
+from faulted import Dots, Mixer, Poisoned, calm, go, numbers, same, tiny
 from torch import nn
 
 from sfumato.diffusion import train
 from sfumato.diffusion.buckets import Buckets
 from sfumato.diffusion.checkpoint import newest
+from sfumato.diffusion.ema import Averages
+from sfumato.diffusion.launch import Processes
+from sfumato.diffusion.local_norm import square_norm
 from sfumato.diffusion.memory_probe import out_of_memory
 from sfumato.diffusion.replay import replay
 from sfumato.diffusion.update import Update
@@ -168,3 +174,156 @@ def test_a_replay_under_what_changes_the_last_bit_is_refused(tmp_path, key, valu
     go(tmp_path, save_every=6)
     with pytest.raises(ValueError, match=rf"{key} was .*, is {value}\. Verify it as it was trained"):
         replay(tiny(save_every=6, **{key: value}), tmp_path, 3, progress=False)
+
+
+@dataclass(frozen=True)
+class Halved:
+    """A transform of the gradients."""
+
+    elementwise = True
+
+    def __call__(self, gradients, step, parameters):
+        for gradient in gradients.values():
+            gradient.mul_(0.5)
+
+
+def test_the_noise_of_a_batch_does_not_depend_on_what_transforms_make_of_gradients(tmp_path):
+    for name, transforms in (("plain", ()), ("halved", (Halved(),))):
+        train(tiny(steps=1, micro_batch=2, transforms=transforms), tmp_path / name, progress=False)
+    plain, halved = (newest(tmp_path / name / "checkpoints") for name in ("plain", "halved"))
+    assert plain is not None
+    assert halved is not None
+    known = plain.tensors("noise_scale")["known"]
+    assert bool(known[:2].any())
+    # the one is the norm that was clipped, the other one was taken before: equal but for the order of sums
+    assert torch.allclose(known, halved.tensors("noise_scale")["known"], rtol=1e-5)
+
+
+class Half:
+    """Processes of fp16, with a scaler on the host."""
+
+    def __init__(self) -> None:
+        self._accelerator = self
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1)
+
+    scaling, leave_out = Processes.scaler, Processes.leave_out
+
+
+def stepped(half, module, optimizer, *, make=True, x=1.0):
+    optimizer.zero_grad()
+    half.scaler.scale(module(torch.tensor([[x]])).sum()).backward()
+    half.scaler.unscale_(optimizer)
+    if not make:
+        half.leave_out()
+        return
+    half.scaler.step(optimizer)
+    half.scaler.update()
+
+
+def test_the_scaler_of_half_precision_goes_on_where_it_was():
+    module = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    first, then = Half(), Half()
+    stepped(first, module, optimizer)
+    then.scaling = json.loads(json.dumps(first.scaling))
+    stepped(then, module, optimizer)
+    assert (first.scaling["scale"], then.scaling["scale"]) == (8.0, 16.0)
+
+
+def test_an_update_that_is_left_out_of_half_precision_lets_the_next_one_be_made():
+    module = nn.Linear(1, 1)
+    optimizer, half = torch.optim.SGD(module.parameters(), 0.1), Half()
+    stepped(half, module, optimizer, make=False, x=float("nan"))
+    before = module.weight.detach().clone()
+    stepped(half, module, optimizer)
+    assert half.scaling["scale"] == 4.0  # halved by what was not finite, doubled by what was
+    assert not torch.equal(module.weight, before)
+
+
+def test_a_line_of_updates_that_were_all_left_out_has_no_loss(tmp_path):
+    train(tiny(data=Poisoned(bad=tuple(range(12))), nonfinite="skip", steps=2), tmp_path, progress=False)
+    written = (tmp_path / "metrics.jsonl").read_text()
+    assert "NaN" not in written
+    assert [x["skipped"] for x in lines(tmp_path)] == [1, 2]
+    assert not any({"loss", "edm_loss", "gradient_norm"} & x.keys() for x in lines(tmp_path))
+
+
+@dataclass(frozen=True)
+class Torn(Dots):
+    """One of its samples can't be read."""
+
+    def problem(self, index):
+        return "torn" if index == 5 else None
+
+
+def test_what_was_left_out_is_not_when_a_resume_does_not_allow_it(tmp_path):
+    train(tiny(data=Torn(), corrupt="skip", corrupt_limit=0.2, steps=2), tmp_path, progress=False)
+    with pytest.raises(ValueError, match="1 of 12 samples can't be read"):
+        train(tiny(data=Torn(), steps=3), tmp_path, resume=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    "known", [{"std": 0.0}, {"std": float("nan")}, {"bad": {"12": "out of range"}}, {"bad": {"-1": "no index"}}]
+)
+def test_a_report_on_the_data_that_can_not_be_is_made_again(tmp_path, known):
+    recipe = tiny(data=Torn(), corrupt="skip", corrupt_limit=0.2)
+    train(replace(recipe, steps=2), tmp_path, progress=False)
+    report = tmp_path / "data.json"
+    whole = json.loads(report.read_text())
+    edited = {**whole, **{k: v for k, v in known.items() if k == "std"}}
+    edited["scan"] = {**whole["scan"], **{k: v for k, v in known.items() if k == "bad"}}
+    report.write_text(json.dumps(edited))
+    train(recipe, tmp_path, resume=True, progress=False)
+    assert json.loads(report.read_text()) == whole
+
+
+def test_the_rate_of_the_average_is_that_of_its_first_steps():
+    # (1 + step) / (10 + step) is kept of the average: 2/11, then 3/12, ... until that is more than the decay
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(module.weight)
+    averages, wanted = Averages(module, 0.4), 0.0
+    for step, kept in ((1, 2 / 11), (2, 3 / 12), (3, 4 / 13), (4, 5 / 14), (5, 0.4), (6, 0.4)):
+        nn.init.constant_(module.weight, float(step))
+        averages.update(module, step)
+        wanted = kept * wanted + (1 - kept) * step
+        assert float(averages.tensors()["ema"]["weight"]) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_processes_that_find_other_checkpoints_do_not_begin(tmp_path):
+    """As on two machines whose run folders are not one."""
+    recipe = {"backbone": calm(), "save_every": 2, "steps": 4}
+    for rank in (0, 1):
+        train(tiny(**recipe), tmp_path / str(rank), progress=False)
+    shutil.rmtree(tmp_path / "1" / "checkpoints" / "step-000000004")
+
+    def resumed(rank):
+        try:
+            go(tmp_path / str(rank), **{**recipe, "steps": 6})
+        except ValueError as error:
+            return 0 if "the newest checkpoint of process 1 is not that of process 0" in str(error) else 3
+        return 4
+
+    assert [child.ended() for child in pair(resumed, tmp_path / "log")] == [0, 0]
+
+
+def test_the_noise_scale_compares_the_first_micro_batch_with_the_global_batch(tmp_path, monkeypatch):
+    """Ten samples in micro-batches of 4, 3 and 3."""
+    own: list[float] = []
+
+    def seen(parameters, *factor):
+        parameters = list(parameters)
+        own.append(sum(float((p.grad.double() * 10 / 4).square().sum()) for p in parameters if p.grad is not None))
+        return square_norm(parameters, *factor)
+
+    monkeypatch.setattr("sfumato.diffusion.update.square_norm", seen)
+    train(tiny(batch=10, micro_batch=4, steps=1), tmp_path, progress=False)
+    big = lines(tmp_path)[0]["gradient_norm"] ** 2
+    known = numbers_of(tmp_path, "noise_scale")["known"] / 0.01  # of one step
+    assert float(known[0]) == pytest.approx((10 * big - 4 * own[0]) / 6, rel=1e-4)
+    assert float(known[1]) == pytest.approx((own[0] - big) / (1 / 4 - 1 / 10), rel=1e-4)
+
+
+def numbers_of(folder, name):
+    found = newest(folder / "checkpoints")
+    assert found is not None
+    return found.tensors(name)
