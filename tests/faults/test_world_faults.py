@@ -113,6 +113,7 @@ def test_another_number_of_processes(place, injected):
     go(place / "run", **recipe)
     difference = apart(numbers(place / "run"), numbers(place / "quiet"))
     assert difference < 1e-5
+    assert not same(numbers(place / "run"), numbers(place / "quiet")), "halves are summed otherwise"
     seen = [lines(place / f"seen-{rank}.jsonl") for rank in (0, 1)]
     middle = [a[1][0][1] + b[1][0][1] for a, b in zip(seen[0][4:], seen[1], strict=True)]
     assert all(len(set(samples)) == 8 for samples in middle)
