@@ -17,6 +17,7 @@ from .clocks import Clock, TimeClock
 from .data import Source
 from .denoiser import Denoiser
 from .learning_rates import Rate
+from .migrate import current_recipe
 from .objective import Objective, Regression
 from .optimizers import AdamW, Optimizer
 from .transforms import GradientTransform
@@ -162,8 +163,8 @@ class Recipe:
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any], allow: Sequence[str] = ()) -> Recipe:
-        """The recipe that `describe` described; `allow`: see parts.find_class."""
-        return cls(**build(dict(description), allow))
+        """The recipe that `describe` described, also of an earlier version; `allow`: see parts.find_class."""
+        return cls(**build(current_recipe(description), allow))
 
 
 _RANGES: dict[str, tuple[str, Any]] = {
