@@ -60,7 +60,7 @@ class Observer:
         if recipe.validate_every:
             self._validation = Validation(
                 validation_data(recipe), recipe.schedule, recipe.density, recipe.weighting, recipe.objective, recipe.num_classes, std,
-                recipe.seed, recipe.validation_samples, plan.micro_batch, processes.device,
+                recipe.seed, recipe.validation_samples, plan.micro_batch, processes.device, recipe.corrupt == "skip",
             )  # fmt: skip
         self._made, self._total, self._last = 0, 0.0, 0.0
 

@@ -18,7 +18,7 @@ from .recipe import Recipe
 from .scan import Scan, checkable, scan
 from .whole_file import replace_text
 
-__all__ = ["REPORT", "Prepared", "prepare"]
+__all__ = ["REPORT", "Prepared", "prepare", "trained_on"]
 
 REPORT = "data.json"
 """The file of a run folder that says what was found in its data."""
@@ -75,6 +75,17 @@ def prepare(recipe: Recipe, processes: Processes, folder: Path, progress: bool) 
             "set augment: null (`sfumato encode --mirror` encodes mirrored pictures), or data.sample: false"
         )
     return Prepared(data, std, found)
+
+
+def trained_on(folder: Path, data: Source) -> Source:
+    """A run's data without the samples that it left out.
+
+    Args:
+        folder: of the run.
+        data: those of its config.
+    """
+    known = _known(folder, data)
+    return data if known is None else _good(data, known.found)
 
 
 def _good(data: Source, found: Scan | None) -> Source:

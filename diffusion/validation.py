@@ -15,6 +15,7 @@ from .data import Source
 from .denoiser import Denoiser
 from .edm_loss import edm_loss
 from .objective import Noised, Objective, regression
+from .scan import checkable
 
 __all__ = ["CENTRES", "Validated", "Validation"]
 
@@ -57,14 +58,16 @@ class Validation:
         count: samples, >= 1; all of the data where there are fewer.
         batch: samples asked at once, >= 1; it changes nothing but rounding.
         device: of the model.
+        skip: leave out samples that can't be read, which are looked for now and not in the middle of a run.
 
     Raises:
-        ValueError: for a count or batch below 1, and no data.
+        ValueError: for a count or batch below 1, no data, and samples that can't be read.
     """
 
     def __init__(
         self, data: Source, schedule: Schedule, density: Density, weighting: Weighting, objective: Objective, classes: int,
         data_std: float, seed: int = 0, count: int = 256, batch: int = 64, device: torch.device | str = "cpu",
+        skip: bool = False,
     ) -> None:  # fmt: skip
         if count < 1 or batch < 1 or len(data) < 1:
             raise ValueError(
@@ -74,7 +77,9 @@ class Validation:
         self.classes, self.data_std, self.seed, self.batch = classes, data_std, seed, batch
         self.device = torch.device(device)
         key = torch.tensor([seed])
-        samples = uniform(key, 0, 0, len(data), Stream.VALIDATION)[0].argsort(stable=True)[:count]
+        samples = _readable(
+            data, uniform(key, 0, 0, len(data), Stream.VALIDATION)[0].argsort(stable=True)[:count], skip
+        )
         # which sample meets which level is drawn as well, or the order of the data might show in the levels
         places = uniform(key, 1, 0, len(samples), Stream.VALIDATION)[0].argsort(stable=True)
         drawn = density((places + 0.5) / len(samples), schedule)
@@ -158,6 +163,20 @@ class Validation:
         for k, mean in zip(self._reached, table.tolist(), strict=True):
             error[k], normalised[k] = mean[1], mean[2]
         return Validated(float((own[:, 0] * self._factor).mean()), float(own[:, 2].mean()), error, normalised)
+
+
+def _readable(data: Source, samples: Tensor, skip: bool) -> Tensor:
+    """Those of the samples that can be read."""
+    if not checkable(data):
+        return samples
+    wrong = {i: reason for i in samples.tolist() if (reason := data.problem(i)) is not None}
+    if wrong and (not skip or len(wrong) == len(samples)):
+        first = min(wrong)
+        raise ValueError(
+            f"{len(wrong)} of {len(samples)} samples of the validation can't be read; mend or remove them, or leave them out (corrupt "
+            f"'skip'): sample {first}: {wrong[first]}"
+        )
+    return torch.tensor([i for i in samples.tolist() if i not in wrong], dtype=torch.int64)
 
 
 def _whole(value: Tensor | float, count: int) -> Tensor:

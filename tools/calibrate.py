@@ -13,6 +13,7 @@ import torch
 
 from ..diffusion import Found, Model, Samples, Source, calibrate, load
 from ..diffusion.calibrate import Condition
+from ..diffusion.prepared import trained_on
 from ..diffusion.probe_level import CUT, NoLevel
 from ..diffusion.split import held_out, shared
 from ..guidance import Guidance
@@ -100,7 +101,8 @@ class CalibrateFilter:
 
 def _data(options: CalibrateFilter) -> tuple[Source, bool, str]:
     """The real pictures, whether the model was not trained on them, and what they are, for people."""
-    trained: Source = build(read_config(str(Path(options.run) / "config.yaml"))["data"], options.allow, "data")
+    config = read_config(str(Path(options.run) / "config.yaml"))
+    trained: Source = trained_on(Path(options.run), build(config["data"], options.allow, "data"))
     if options.data is not None:
         if not shared(trained, options.data):
             rest = held_out(trained)

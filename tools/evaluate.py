@@ -15,6 +15,7 @@ import torch
 
 from ..diffusion import Source, load
 from ..diffusion.likelihood import bound_grid, likelihood
+from ..diffusion.prepared import trained_on
 from ..schedules import Grid
 from ..schedules.parts import build, describe
 from .arguments import read_config
@@ -91,8 +92,8 @@ def run(argv: Sequence[str]) -> int:
         torch.set_num_threads(options.threads)
     model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
     trained = options.data is None
-    source: Source = options.data or build(
-        read_config(str(Path(options.run) / "config.yaml"))["data"], options.allow, "data"
+    source: Source = options.data or trained_on(
+        Path(options.run), build(read_config(str(Path(options.run) / "config.yaml"))["data"], options.allow, "data")
     )
     if tuple(source.shape) != tuple(model.shape):
         raise ValueError(f"data are {source.shape}, the model was trained on {tuple(model.shape)}")

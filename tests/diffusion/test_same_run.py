@@ -17,6 +17,7 @@ from sfumato.diffusion.ema import Averages
 from sfumato.diffusion.launch import Processes
 from sfumato.diffusion.local_norm import square_norm
 from sfumato.diffusion.memory_probe import out_of_memory
+from sfumato.diffusion.prepared import trained_on
 from sfumato.diffusion.replay import replay
 from sfumato.diffusion.update import Update
 
@@ -327,3 +328,30 @@ def numbers_of(folder, name):
     found = newest(folder / "checkpoints")
     assert found is not None
     return found.tensors(name)
+
+
+def test_samples_of_the_validation_are_read_before_the_first_step(tmp_path):
+    recipe = tiny(validation=Torn(), validate_every=3, validation_samples=12, steps=3)
+    with pytest.raises(ValueError, match=r"1 of 12 samples of the validation can't be read.*sample 5: torn"):
+        train(recipe, tmp_path / "stop", progress=False)
+    assert not (tmp_path / "stop").exists()
+    train(replace(recipe, corrupt="skip"), tmp_path / "skip", progress=False)
+    assert [x["validation"]["loss"] > 0 for x in lines(tmp_path / "skip") if "validation" in x] == [True]
+
+
+def test_what_a_run_has_left_out_is_left_out_of_what_is_measured_on_its_data(tmp_path):
+    recipe = tiny(data=Torn(), corrupt="skip", corrupt_limit=0.2, steps=1)
+    train(recipe, tmp_path, progress=False)
+    found = trained_on(tmp_path, Torn())
+    assert len(found) == 11
+    assert torch.equal(found.batch(torch.tensor([4, 5])).x[:, 0, 0, 0] * 12, torch.tensor([4.0, 6.0]))
+    assert trained_on(tmp_path / "nowhere", Torn()) == Torn()
+    assert trained_on(tmp_path, Torn(7)) == Torn(7)
+
+
+def test_the_updates_left_out_in_a_row_are_counted_anew_after_one_that_was_made(tmp_path):
+    # one batch of three holds sample 3; of those of two epochs that meet, none were both left out
+    train(tiny(data=Poisoned(bad=(3,)), nonfinite="skip", nonfinite_limit=1, steps=12), tmp_path, progress=False)
+    found = newest(tmp_path / "checkpoints")
+    assert found is not None
+    assert found.state["skipped"][0] == 4
