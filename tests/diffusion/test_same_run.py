@@ -10,16 +10,19 @@ from children import pair
 from faulted import Dots, Mixer, Poisoned, calm, go, numbers, same, tiny
 from torch import nn
 
-from sfumato.diffusion import train
+from sfumato.diffusion import Regression, train
 from sfumato.diffusion.buckets import Buckets
 from sfumato.diffusion.checkpoint import newest
 from sfumato.diffusion.ema import Averages
+from sfumato.diffusion.excluding import Excluding
 from sfumato.diffusion.launch import Processes
 from sfumato.diffusion.local_norm import square_norm
 from sfumato.diffusion.memory_probe import out_of_memory
 from sfumato.diffusion.prepared import trained_on
 from sfumato.diffusion.replay import replay
 from sfumato.diffusion.update import Update
+from sfumato.diffusion.validation import Validation
+from sfumato.schedules import MinSNR, RectifiedFlow, Uniform
 
 
 class Normed(Mixer):
@@ -355,3 +358,23 @@ def test_the_updates_left_out_in_a_row_are_counted_anew_after_one_that_was_made(
     found = newest(tmp_path / "checkpoints")
     assert found is not None
     assert found.state["skipped"][0] == 4
+
+
+def test_a_validation_asks_at_the_middle_of_each_part_of_the_density():
+    asked = []
+
+    class Seen(Regression):
+        def __call__(self, denoiser, head, weighting, seen):
+            asked.append(torch.as_tensor(seen.level.t))
+            return super().__call__(denoiser, head, weighting, seen)
+
+    schedule, density = RectifiedFlow(), Uniform()
+    validation = Validation(Dots(), schedule, density, MinSNR(), Seen(), 3, 0.5, count=12, batch=5)
+    validation.partial(tiny().denoiser())
+    wanted = density((torch.arange(12, dtype=torch.float64) + 0.5) / 12, schedule).level.t
+    assert torch.allclose(torch.cat(asked).sort().values, torch.as_tensor(wanted).sort().values, atol=1e-6)
+
+
+def test_data_without_one_sample_are_not_data_without_another():
+    texts = {Excluding(Dots(), bad).fingerprint for bad in ([], [1], [2], [1, 2])}
+    assert len(texts | {Dots().fingerprint}) == 5
