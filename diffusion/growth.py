@@ -34,9 +34,8 @@ class Growth:
     """Judges the largest values that a Monitor gives over all blocks: says once that they grow too fast, and once that they are too large.
 
     A trend is a line through the logarithms of the last logs. It counts where the value has come within a factor of 100 of its limit, the
-    line rises by more than a factor of two and four times its standard error, and it meets the limit before the run ends and within ten
-    times the span that it was seen over: what is small may well grow fast at the start of a healthy run. A warning is a reason to look,
-    not a verdict: some such runs recover by themselves.
+    line rises by more than a factor of two and four times its standard error, and it meets the limit before the run ends: what is small
+    may well grow fast at the start of a healthy run. A warning is a reason to look, not a verdict: some such runs recover by themselves.
 
     Args:
         steps: of the whole run, >= 1.
@@ -91,7 +90,7 @@ class Growth:
         del series[: -self.window]
         span = step - series[0][0]
         meets = _meets(series, limit) if said == 0 and value > limit / 100 else None
-        if meets is None or meets > min(self.steps, step + 10 * span):
+        if meets is None or meets > self.steps:
             return None
         self._said[kind] = 1
         return (

@@ -207,7 +207,7 @@ def test_what_does_not_grow_towards_the_limit_is_left_alone():
     false = [series(Growth(10**6), [500.0 * math.exp(0.3 * v) for v in line]) for line in noise]
     assert sum(map(bool, false)) <= 2  # of 40 runs of 60 logs each that go up and down by a third
     assert series(Growth(10**6), [0.01 * 2.0**i for i in range(12)]) == []  # small, however fast it grows
-    assert series(Growth(10**6), [300.0 * 1.01**i for i in range(60)]) == []  # met after more than ten spans
+    assert series(Growth(10**6), [300.0 * 1.01**i for i in range(60)]) == []  # by less than two over a window
     assert series(Growth(10**6), [5000.0 * 0.9**i for i in range(20)]) == []
 
 

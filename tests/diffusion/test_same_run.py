@@ -10,7 +10,7 @@ from children import pair
 from faulted import Dots, Mixer, Poisoned, calm, go, numbers, same, tiny
 from torch import nn
 
-from sfumato.diffusion import Regression, train
+from sfumato.diffusion import Muon, Regression, train
 from sfumato.diffusion.buckets import Buckets
 from sfumato.diffusion.checkpoint import newest
 from sfumato.diffusion.ema import Averages
@@ -378,3 +378,17 @@ def test_a_validation_asks_at_the_middle_of_each_part_of_the_density():
 def test_data_without_one_sample_are_not_data_without_another():
     texts = {Excluding(Dots(), bad).fingerprint for bad in ([], [1], [2], [1, 2])}
     assert len(texts | {Dots().fingerprint}) == 5
+
+
+def test_the_rate_of_a_group_is_its_share_of_the_recipes(tmp_path, monkeypatch):
+    plain, seen = Update.__call__, []
+
+    def update(self, step):
+        made = plain(self, step)
+        seen.append([group["lr"] for group in self.optimizer.param_groups])
+        return made
+
+    monkeypatch.setattr(Update, "__call__", update)
+    train(tiny(optimizer=Muon(lr_scale=3.0, skip=("last",)), steps=3), tmp_path, progress=False)
+    rates = [x["lr"] for x in lines(tmp_path)]
+    assert seen == [[3.0 * rate, rate] for rate in rates]
