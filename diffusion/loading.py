@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -18,6 +19,8 @@ from .model import Model
 __all__ = ["load"]
 
 _MODEL = ("backbone", "schedule", "row", "clock", "input_std", "sampler", "grid", "sampling_steps", "guidance")
+# what the weights mean, which a resume can't change
+_TRAINED = ("backbone", "schedule", "row", "clock", "input_std")
 
 
 def load(
@@ -68,6 +71,13 @@ def load(
         raise ValueError(f"a checkpoint of {run} can't be read: {error}") from error
     if checkpoint is None:
         raise ValueError(f"{run} holds no valid checkpoint; train it first: sfumato train ... --out {run}")
+    trained = checkpoint.state.get("recipe")
+    trained = trained if isinstance(trained, Mapping) else {}
+    changed = [line for key in _TRAINED if key in trained for line in _changed(trained[key], description[key], key)]
+    if changed:
+        raise ValueError(
+            f"{config} is not what the checkpoint {checkpoint.folder} was trained as: {'; '.join(changed)}. Put it back"
+        )
     parts = build({key: description[key] for key in _MODEL}, allow)
     denoiser = Denoiser(parts["backbone"], parts["schedule"], parts["row"], parts["clock"], parts["input_std"])
     try:
@@ -105,3 +115,12 @@ def load(
 def _is_other(folder: Path, ema: bool | float, step: int) -> bool:
     """Whether an average is asked for at a step whose checkpoint is gone, so that another one describes the network."""
     return not isinstance(ema, bool) and not (folder / "checkpoints" / f"step-{step:09d}").is_dir()
+
+
+def _changed(trained: Any, now: Any, at: str) -> list[str]:
+    """What two descriptions say differently, one line per value; what only one of them says, as another version's does, is no
+    difference."""
+    if isinstance(trained, Mapping) and isinstance(now, Mapping):
+        shared = [key for key in trained if key in now]
+        return [line for key in shared for line in _changed(trained[key], now[key], f"{at}.{key}")]
+    return [] if trained == now else [f"{at.replace('.init_args', '')} was {trained}, is {now}"]
