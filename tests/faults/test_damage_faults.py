@@ -10,7 +10,7 @@ import pytest
 from faulted import Mixer, OtherDots, go, numbers, same
 from safetensors.torch import load_file
 
-from sfumato.diffusion import LearnedUncertainty
+from sfumato.diffusion import LearnedUncertainty, load
 from sfumato.diffusion.checkpoint import newest
 from sfumato.schedules import LossSecondMoment
 from sfumato.tools.cli import main
@@ -95,6 +95,24 @@ def _whole(run):
         found.names,
         {n: {k: v.numpy().tobytes() for k, v in found.tensors(n).items()} for n in found.names},
     )
+
+
+@pytest.mark.fault(21)
+def test_a_flipped_bit_of_the_config(full, place, injected):
+    """Weights are not read as what they were not trained as; a resume names the key, or writes the config anew."""
+    shutil.copytree(full, place / "run")
+    config = place / "run" / "config.yaml"
+    good = config.read_text()
+    for key, value, flipped in (("data_std", "0.75", "0.35"), ("dropout", "0.1", "0.3"), ("scale", "1000.0", "3000.0")):
+        assert f"{key}: {value}" in good
+        config.write_text(good.replace(f"{key}: {value}", f"{key}: {flipped}"))
+        with pytest.raises(ValueError, match=rf"config\.yaml is not what .*{key} was {value}, is {flipped}"):
+            load(place / "run", allow=["faulted"])
+    config.write_text(good.replace("lr: 0.002", "lr: 0.003"))
+    assert main(["train", str(place / "run"), "--resume", "--allow", "faulted"]) == 2
+    go(place / "run", **FULL)
+    assert config.read_text() == good
+    injected("a digit of the config flipped", 4, 0)
 
 
 @pytest.mark.fault(21)
