@@ -71,7 +71,8 @@ def load(
         raise ValueError(f"a checkpoint of {run} can't be read: {error}") from error
     if checkpoint is None:
         raise ValueError(f"{run} holds no valid checkpoint; train it first: sfumato train ... --out {run}")
-    trained = checkpoint.state.get("recipe")
+    state = checkpoint.state if isinstance(checkpoint.state, Mapping) else {}
+    trained = state.get("recipe")
     trained = trained if isinstance(trained, Mapping) else {}
     changed = [line for key in _TRAINED if key in trained for line in _changed(trained[key], description[key], key)]
     if changed:
