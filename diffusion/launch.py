@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .sharding import clip_shards, set_exchange, shard
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "usable"]
 
 # what `accelerate launch` sets for several processes
 _LAUNCHED = {"MASTER_ADDR", "MASTER_PORT", "ACCELERATE_MIXED_PRECISION"}
@@ -50,7 +50,7 @@ class Processes:
 
         # a second run in one process may want another precision; Accelerate keeps the first one's otherwise
         AcceleratorState._reset_state()
-        self._tracked = tracker if tracker is None else _usable(tracker)
+        self._tracked = tracker if tracker is None else usable(tracker)
         self._accelerator = Accelerator(
             mixed_precision=precision if precision in ("bf16", "fp16") else "no",
             log_with=self._tracked,
@@ -236,7 +236,7 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
-def _usable(tracker: str) -> str | None:
+def usable(tracker: str) -> str | None:
     """A tracker's name; None, with a warning, for TensorBoard where it is not installed.
 
     Raises:

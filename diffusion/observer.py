@@ -20,7 +20,7 @@ from .interrupt import Told
 from .launch import Processes
 from .model import Model
 from .monitors import Monitor
-from .plan import BatchPlan, learning_rate, validation_data
+from .plan import BatchPlan, is_picture, learning_rate, validation_data
 from .recipe import Recipe
 from .run_folder import RunFolder
 from .throughput import Meter
@@ -161,6 +161,8 @@ class Observer:
     def preview(self, step: int) -> None:
         """A sheet of samples of the averaged weights, always of the same seeds; left out when a signal wants the run to stop."""
         recipe, backbone = self.recipe, self.denoiser.backbone
+        if not is_picture(recipe.data.shape):
+            return
         # a network in parts is asked by all processes, each for the same pictures
         if self.processes.main or self.processes.split:
             source = {"run": self.folder.path.name, "checkpoint": step, "ema": True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,11 +21,21 @@ from .learned_variance import check_steps
 from .objective import Noised
 from .optimizers import Group
 from .probe import probe
+from .profiles import Power
 from .recipe import Recipe
 from .split import held_out
 from .transforms import check_sharded
 
-__all__ = ["BatchPlan", "check_recipe", "learning_rate", "memory_of", "plan_batches", "report", "validation_data"]
+__all__ = [
+    "BatchPlan",
+    "check_recipe",
+    "is_picture",
+    "learning_rate",
+    "memory_of",
+    "plan_batches",
+    "report",
+    "validation_data",
+]
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,11 @@ def check_recipe(recipe: Recipe) -> None:
     _check_sampling(recipe, levels, _check_objective(recipe))
 
 
+def is_picture(shape: tuple[int, ...]) -> bool:
+    """Whether samples of a shape can be stored as pictures, grey or in colours."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
 def validation_data(recipe: Recipe) -> Source:
     """What a run is validated on.
 
@@ -134,6 +150,12 @@ def _check_training(recipe: Recipe) -> None:
     """What is done to the pictures, and what is stored of averages, must fit the rest."""
     if recipe.validate_every:
         validation_data(recipe)
+    if recipe.sample_every and not is_picture(recipe.data.shape):
+        warnings.warn(
+            f"sample_every is {recipe.sample_every}, but samples of shape {tuple(recipe.data.shape)} are no pictures: there will be no "
+            "previews",
+            stacklevel=3,
+        )
     if recipe.snapshot_every and not recipe.ema_lengths:
         raise ValueError(
             f"snapshot_every is {recipe.snapshot_every}, but ema_lengths is empty; set ema_lengths: [0.05, 0.1], or snapshot_every: 0"
@@ -144,6 +166,12 @@ def _check_training(recipe: Recipe) -> None:
         )
     if recipe.parallel == "fsdp":
         check_sharded(recipe.transforms)
+    for length in recipe.ema_lengths:
+        Power(length)  # refuses what is no length
+    warmup = recipe.warmup if recipe.rate is None else getattr(recipe.rate, "warmup", 0)
+    if warmup >= recipe.steps:
+        key = "warmup" if recipe.rate is None else "rate.warmup"
+        warnings.warn(f"{key} is {warmup} and steps {recipe.steps}: the rate never reaches lr", stacklevel=3)
     recipe.optimizer([Group.of(recipe.backbone)])  # one that this network is nothing for says so
     told = recipe.augment.told if recipe.augment is not None else 0
     takes = int(getattr(recipe.backbone, "augment_features", 0))
@@ -218,7 +246,7 @@ def report(recipe: Recipe, processes: int = 1) -> str:
     rows = [
         ("network", f"{type(recipe.backbone).__name__}, {parameters:,} parameters"),
         ("data", f"{type(recipe.data).__name__}, {len(recipe.data):,} of {'x'.join(map(str, recipe.data.shape))}"),
-        ("classes", str(recipe.num_classes or "none")),
+        ("classes", _classes(recipe)),
         ("path", f"{in_short(recipe.schedule)}, row {in_short(recipe.row)}, clock {in_short(recipe.clock)}"),
         ("training", f"{in_short(recipe.density)}, {in_short(recipe.weighting)}, {in_short(recipe.objective)}"),
         (
@@ -229,7 +257,12 @@ def report(recipe: Recipe, processes: int = 1) -> str:
             "batch",
             f"{recipe.batch} = {processes} process(es) x {batches.accumulation} micro-batch(es) of up to {batches.micro_batch}",
         ),
-        ("steps", f"{recipe.steps:,} ({recipe.steps * recipe.batch / len(recipe.data):.1f} epochs)"),
+        (
+            "steps",
+            f"{recipe.steps:,} ({recipe.steps * recipe.batch / len(recipe.data):.1f} epochs), {recipe.precision}",
+        ),
+        ("learning", _learning(recipe)),
+        ("saving", _saving(recipe)),
         (
             "memory",
             f"about {(state + activations) / 2**20:.0f} MiB per process: {state / 2**20:.0f} for weights, gradients, optimizer and "
@@ -238,6 +271,41 @@ def report(recipe: Recipe, processes: int = 1) -> str:
         ("checks", "the parts fit together"),
     ]
     return "\n".join(f"{name:>8}  {value}" for name, value in rows)
+
+
+def _classes(recipe: Recipe) -> str:
+    names = getattr(recipe.data, "class_names", None)
+    told = (
+        f": {', '.join(f'{i} {name}' for i, name in enumerate(names[:12]))}{', ...' if len(names) > 12 else ''}"
+        if names
+        else ""
+    )
+    return f"{recipe.num_classes or 'none'}{told if recipe.num_classes else ''}"
+
+
+def _learning(recipe: Recipe) -> str:
+    """How the weights are moved, in a line."""
+    rate = (
+        in_short(recipe.rate)
+        if recipe.rate is not None
+        else f"warmup {recipe.warmup}, then a cosine to {recipe.lr_end:g} of it"
+    )
+    done = [in_short(t) for t in recipe.transforms] + ([f"clip {recipe.clip:g}"] if recipe.clip is not None else [])
+    mirrored = [in_short(recipe.augment)] if recipe.augment is not None else []
+    return "; ".join([in_short(recipe.optimizer), f"lr {recipe.lr:g}, {rate}", *done, *mirrored])
+
+
+def _saving(recipe: Recipe) -> str:
+    """What is kept, and what is looked at, in a line."""
+    every = [
+        f"every {recipe.save_every} steps" if recipe.save_every else "at the end",
+        f"keep {recipe.keep}",
+        f"ema {recipe.ema:g}",
+    ]
+    every += [f"averages of {', '.join(f'{n:g}' for n in recipe.ema_lengths)}"] if recipe.ema_lengths else []
+    every += [f"snapshots every {recipe.snapshot_every}"] if recipe.snapshot_every else []
+    every += [f"validation every {recipe.validate_every}"] if recipe.validate_every else []
+    return ", ".join(every)
 
 
 def memory_of(recipe: Recipe, batches: BatchPlan) -> tuple[int, int]:

@@ -74,7 +74,20 @@ def prepare(recipe: Recipe, processes: Processes, folder: Path, progress: bool) 
             f"augment is {type(recipe.augment).__name__}, but the data are latents with a spread of their own, which would not follow; "
             "set augment: null (`sfumato encode --mirror` encodes mirrored pictures), or data.sample: false"
         )
+    if processes.main:
+        _look_at_std(recipe, std)
     return Prepared(data, std, found)
+
+
+def _look_at_std(recipe: Recipe, std: float) -> None:
+    """Warn of parts that take the data's standard deviation for another than it is."""
+    for key in ("row", "weighting"):
+        said = getattr(getattr(recipe, key), "data_std", None)
+        if said is not None and not 0.8 < said / std < 1.25:
+            warnings.warn(
+                f"{key}.data_std is {said:g}, and the data's standard deviation {std:.3g}; set {key}.data_std: {std:.2g}",
+                stacklevel=2,
+            )
 
 
 def trained_on(folder: Path, data: Source) -> Source:

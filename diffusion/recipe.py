@@ -49,10 +49,10 @@ class Recipe:
         lr_end: share of lr at the last step, 0 to 1.
         rate: how the rate moves instead, as a part with a warm-up of its own; null: as warmup and lr_end say.
         optimizer: what moves the weights; any class of torch.optim by its path, and others with --allow.
-        transforms: what is done to gradients before they are clipped, in turn.
+        transforms: what is done to gradients before they are clipped, in turn; may be said several times.
         clip: largest norm of the gradient, > 0; null: none.
         ema: decay of the average of the weights per optimizer step, 0 <= ema < 1.
-        ema_lengths: further averages, by power functions of training time: the relative width of each, above 0 and below 0.29.
+        ema_lengths: further averages, by power functions of training time: the relative width of each, above 0 to 0.3.
         snapshot_every: optimizer steps between stored snapshots of these, from which `sfumato ema` makes averages of any width; 0: none.
         snapshot_dtype: of what is stored: "float32", "float16" or "bfloat16".
         label_dropout: share of labels replaced by the null class, so that guidance has a reference, 0 to 1.

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from .interrupt import Told
+from .launch import usable
 from .recipe import Recipe
 from .run import Run
 from .trainer import threads
@@ -43,7 +44,11 @@ class Rehearsal:
         """
         hours = self.seconds * steps / 3600
         took = (
-            f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes" if hours > 1 / 30 else "a minute or two"
+            f"{hours:.1f} hours"
+            if hours >= 1
+            else f"{hours * 60:.0f} minutes"
+            if hours > 1 / 30
+            else f"{hours * 3600:.0f} s"
         )
         return [
             f"one step on {self.processes} process(es): loss {self.loss:.4f}, gradient norm {self.norm:.4f}, {self.seconds:.3f} s; "
@@ -68,6 +73,8 @@ def rehearse(recipe: Recipe, folder: str | Path) -> Rehearsal:
         FloatingPointError: when the loss or gradient is not finite.
         MemoryError: when not even one sample fits.
     """
+    if recipe.tracker is not None:
+        usable(recipe.tracker)
     with threads(recipe.threads), tempfile.TemporaryDirectory() as nowhere:
         run = Run(replace(recipe, tracker=None), Path(nowhere), Told(), progress=True)
         try:

@@ -153,7 +153,10 @@ def scan(data: Checkable, threads: int = 2, progress: bool = True) -> Scan:
         data.fingerprint,
         {},
     )  # asked once here, so that what they cache is made by one thread
-    with ThreadPoolExecutor(threads) as pool, progress_bar(count, 0, "reading the data", progress, leave=False) as bar:
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        progress_bar(count, 0, "reading the data", progress, leave=False, unit="sample") as bar,
+    ):
         for first in range(0, count, _ROUND):
             chosen = range(first, min(first + _ROUND, count))
             bad |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +83,12 @@ def _loop(run: Run, progress: bool) -> None:
     recipe, observer = run.recipe, run.observer
     run.backbone.train()
     with progress_bar(recipe.steps, run.step, "training", progress and run.processes.main) as bar:
-        while run.step < recipe.steps and not run.asked():
+        while run.step < recipe.steps:
+            saved = run.saved
+            if run.asked():
+                break
+            if run.saved != saved and run.processes.main:
+                bar.write(f"saved step {run.step}, as SIGUSR1 asked", file=sys.stderr)
             observer.add(run.make())
             bar.update()
             if run.step % recipe.log_every == 0 or run.step == recipe.steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -172,6 +173,10 @@ class Update:
         if self.recipe.nonfinite == "skip" and self.skipped[1] < self.recipe.nonfinite_limit:
             self.skipped[0] += 1
             self.skipped[1] += 1
+            if self.processes.main:
+                warnings.warn(
+                    f"step {step}: {_not_finite(total, norm)}; no update was made, and the run goes on", stacklevel=4
+                )
             return
         culprits = torch.full((8,), -1, dtype=torch.int64, device=self.processes.device)
         mine = self._culprits(step, seen)[:8]
@@ -181,13 +186,12 @@ class Update:
             f"samples {', '.join(str(i) for i in found if i >= 0)} of process {rank}"
             for rank, found in enumerate(everybody) if found[0] >= 0
         ]  # fmt: skip
-        many = (
-            "" if self.recipe.nonfinite == "stop" else f" {self.skipped[1]} updates before it were left out in a row."
-        )
+        skips = self.recipe.nonfinite == "skip"
+        many = f"; neither was one in the {self.skipped[1]} steps before it" if skips else ""
+        fix = "raise nonfinite_limit" if skips else "set nonfinite: skip"
         raise NotFinite(
-            f"step {step}: the loss is {total:.4g} and the gradient's norm {norm:.4g}; no update was made, the weights before it are "
-            f"saved.{many} Not finite by themselves: {', '.join(words) or 'none of the samples'}. Lower lr, set clip, look at them, or "
-            "set nonfinite: skip"
+            f"step {step}: {_not_finite(total, norm)}; no update was made{many}. Not finite by themselves: "
+            f"{', '.join(words) or 'none of the samples'}{' (the first ones)' if len(mine) == 8 else ''}. Look at them, lower lr, or {fix}"
         )
 
     def _culprits(self, step: int, seen: list[tuple[Read, Draw, Losses]]) -> list[int]:
@@ -266,6 +270,10 @@ class Update:
         self.buckets.reset()
         self.edm.zero_()
         return {"count": counts, "error": sums}, mean
+
+
+def _not_finite(total: float, norm: float) -> str:
+    return f"the loss is {total:.4g} and the gradient's norm {norm:.4g}"
 
 
 @dataclass(frozen=True)

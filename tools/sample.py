@@ -12,6 +12,7 @@ from typing import Any
 
 from ..diffusion import load
 from ..diffusion.picture_folder import PictureFolder
+from ..diffusion.plan import is_picture
 from ..guidance import CFGPlusPlus, Guidance, Interval, equivalent_scale, rules_within
 from ..samplers import Sampler
 from ..samplers.filters import Filter
@@ -210,6 +211,11 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
+    if not is_picture(model.shape):
+        raise ValueError(
+            f"the samples of {options.run} are of shape {tuple(model.shape)}, which are no pictures. In Python: "
+            f"load({options.run!r}).sample(seeds).images are its samples, and Vae(folder).decode of sfumato.diffusion makes pictures of latents"
+        )
     weak = None
     if options.weak is not None:
         try:

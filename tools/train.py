@@ -16,15 +16,18 @@ import torch
 import yaml
 
 from ..diffusion import Interrupted, Recipe, train
+from ..diffusion.interrupt import signals
 from ..diffusion.migrate import current_recipe
 from ..diffusion.noise_scale import Scale
-from ..diffusion.plan import check_recipe, report
+from ..diffusion.plan import check_recipe, is_picture, report
 from ..diffusion.recipe import range_errors
 from ..diffusion.rehearsal import rehearse
 from ..diffusion.replay import replay
+from ..diffusion.run_folder import RunFolder
 from ..schedules.parts import build
-from .arguments import merge, read_config
+from .arguments import gather, merge, read_config
 from .command import help_text, parse
+from .parts import part_of
 from .resolve import fields_of, resolve
 from .spelling import UsageError
 
@@ -73,8 +76,18 @@ def resolve_recipe(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequenc
         UsageError: with every problem found.
     """
     own = Path(config) / "config.yaml"
-    tree = merge(current_recipe(read_config(str(own) if own.is_file() else config)), pairs)
+    # what is a list of parts may be said several times, each with its arguments after it
+    lists = {name for name, f in fields_of(Recipe).items() if part_of(f.hint)}
+    one = [(k, v) for k, v in pairs if k.split(".")[0] not in lists]
+    tree = merge(current_recipe(read_config(str(own) if own.is_file() else config)), one)
+    for key in lists:
+        if given := [(k, v) for k, v in pairs if k.split(".")[0] == key]:
+            tree[key] = gather(given)
     problems: list[str] = []
+    said = {key for key, _ in pairs}
+    if "rate" in said and (idle := sorted({"warmup", "lr_end"} & said)):
+        problems_of_rate = [f"{key}: rate has its own; say --rate.{key.removeprefix('lr_')}" for key in idle]
+        raise UsageError(problems_of_rate)
     try:
         resolved = resolve(tree, Recipe, allow, also=[*fields_of(Train)])
     except UsageError as error:
@@ -139,6 +152,7 @@ def run(argv: Sequence[str]) -> int:
             if main:
                 print(f"{'':>8}  {line}")
         return 0
+    RunFolder(folder, recipe).refuse(options.resume)
     if main and options.resume and not (folder / "config.yaml").is_file():
         print(f"nothing to resume in {folder}: starting from step 0", file=sys.stderr)
     if main:
@@ -153,24 +167,39 @@ def run(argv: Sequence[str]) -> int:
     try:
         train(recipe, folder, resume=options.resume, other_data=options.other_data, progress=True)
     except Interrupted as stopped:
-        print(f"sfumato train: {stopped}\ngo on with: sfumato train {folder} --resume", file=sys.stderr)
+        if main:
+            print(f"sfumato train: {stopped}\ngo on with: sfumato train {folder} --resume", file=sys.stderr)
         return 0 if stopped.number == signal.SIGTERM else 130
-    if main:
-        allow = "".join(f" --allow {package}" for package in options.allow)
-        labels = f" --labels 0-{recipe.num_classes - 1}" if recipe.num_classes else ""
-        print(f"{plot_losses(folder)}\ntrained: {folder}\nnext: sfumato sample {folder} --seeds 0-15{labels}{allow}")
+    with signals():  # all is saved: what asks to stop now finds a run that is finished
+        if main:
+            print(_finished(recipe, folder, options.allow))
     return 0
+
+
+def _finished(recipe: Recipe, folder: Path, allowed: Sequence[str]) -> str:
+    """What to tell of a finished run: where it is, and how to go on."""
+    told = f"{plot_losses(folder)}\ntrained: {folder}\nnext: "
+    if is_picture(recipe.data.shape):
+        allow = "".join(f" --allow {package}" for package in allowed)
+        labels = f" --labels 0-{recipe.num_classes - 1}" if recipe.num_classes else ""
+        return f"{told}sfumato sample {folder} --seeds 0-15{labels}{allow}"
+    return (
+        f'{told}in Python, load("{folder}").sample(range(16)).images: samples of shape {tuple(recipe.data.shape)}, which are no pictures; '
+        "Vae(folder).decode makes some of latents"
+    )
 
 
 def plot_losses(folder: Path) -> str:
     """Draw the losses of a run into its folder; returns what to tell the user."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    skipped = next((line["skipped"] for line in reversed(lines) if line.get("skipped")), 0)
+    about = [f"left out:    {skipped} updates whose loss or gradient was not finite"] if skipped else []
     try:
         from .run_plot import draw_run
     except ImportError:
         return "no loss plot: matplotlib is not installed (pip install 'sfumato[plots]')"
     draw_run(lines, folder / "loss.png")
-    return "\n".join([f"the loss:    {folder / 'loss.png'}", *_noise_scale(folder, lines)])
+    return "\n".join([*about, f"the loss:    {folder / 'loss.png'}", *_noise_scale(folder, lines)])
 
 
 def _noise_scale(folder: Path, lines: Sequence[dict[str, Any]]) -> list[str]:
