@@ -224,7 +224,7 @@ def test_a_resumed_run_is_the_same_run(case, tmp_path):
     assert resumed.keys() == whole.keys()
     assert all(torch.equal(resumed[k].nan_to_num(-7.0), whole[k].nan_to_num(-7.0)) for k in whole)
     extra = {"hybrid": set(), "bound": {"density"}, "uncertainty": {"head", "head_optimizer"}}[case]
-    assert {k.split("/")[0] for k in whole} == {"model", "ema", "optimizer", "noise_scale", "growth", *extra}
+    assert {k.split("/")[0] for k in whole} == {"model", "ema", "optimizer", "noise_scale", "growth", "line", *extra}
     assert model.sample([1, 2], [3, 4], sampler=DDPM()).images.isfinite().all()
     if case in ("hybrid", "bound"):  # the variance goes through guidance into the sampler
         one, other = (
