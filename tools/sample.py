@@ -214,7 +214,7 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
     if not is_picture(model.shape):
         raise ValueError(
             f"the samples of {options.run} are of shape {tuple(model.shape)}, which are no pictures. In Python: "
-            f"load({options.run!r}).sample(seeds).images are its samples, and Vae(folder).decode of sfumato.diffusion makes pictures of latents"
+            f"load({options.run!r}).sample(seeds).images are its samples, and Vae(folder).decode makes pictures of latents"
         )
     weak = None
     if options.weak is not None:
