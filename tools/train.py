@@ -19,10 +19,11 @@ from ..diffusion import Interrupted, Recipe, train
 from ..diffusion.interrupt import signals
 from ..diffusion.migrate import current_recipe
 from ..diffusion.noise_scale import Scale
-from ..diffusion.plan import check_recipe, is_picture, report
+from ..diffusion.plan import check_recipe, is_picture
 from ..diffusion.recipe import range_errors
 from ..diffusion.rehearsal import rehearse
 from ..diffusion.replay import replay
+from ..diffusion.report import report
 from ..diffusion.run_folder import RunFolder
 from ..schedules.parts import build
 from .arguments import gather, merge, read_config

@@ -16,7 +16,8 @@ from sfumato.diffusion import Digits, Interrupted, LogSNRClock, Recipe, TimeCloc
 from sfumato.diffusion.checkpoint import newest
 from sfumato.diffusion.draws import DataOrder, draw
 from sfumato.diffusion.ema import Ema
-from sfumato.diffusion.plan import check_recipe, learning_rate, plan_batches, report
+from sfumato.diffusion.plan import check_recipe, learning_rate, plan_batches
+from sfumato.diffusion.report import report
 from sfumato.guidance import CFG, Interval
 from sfumato.schedules import EDM, Cosine, Eps, LogNormal, PairingError, RectifiedFlow, Truncated, Uniform, V
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...diffusion.plan import memory_of, plan_batches
+from ...diffusion.plan import plan_batches
+from ...diffusion.report import memory_of
 from ...diffusion.throughput import peak_memory
 from .gpu_exact import noise, out_of_memory, resume, syncs
 from .gpu_runs import NETWORKS, SMALL, recipe_of, running
