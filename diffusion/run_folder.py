@@ -202,8 +202,8 @@ class RunFolder:
     def cut_log(self, step: int) -> None:
         """Drop the lines of steps after `step`, which will be made and logged again, and what a killed process left half."""
         kept: list[str] = []
-        for line in self._log.read_text().splitlines() if self._log.is_file() else []:
-            with suppress(json.JSONDecodeError):
+        for line in self._log.read_text(errors="replace").splitlines() if self._log.is_file() else []:
+            with suppress(json.JSONDecodeError, KeyError, TypeError):
                 kept += [line] if json.loads(line)["step"] <= step else []
         replace_text(self._log, "".join(f"{line}\n" for line in kept))
 

@@ -142,12 +142,12 @@ def test_an_error_after_the_weights_have_moved_saves_none_of_them_under_the_step
 
 
 def test_a_line_of_the_log_is_the_same_though_a_checkpoint_came_between(tmp_path, monkeypatch):
-    recipe = normed(save_every=3, log_every=8, steps=16)
+    recipe = normed(save_every=3, log_every=8, steps=16, micro_batch=2)
     train(recipe, tmp_path / "whole", progress=False)
     plain = Update.__call__
 
     def update(self, step):
-        if step == 7:
+        if step == 11:
             raise OSError("gone")
         return plain(self, step)
 
@@ -155,7 +155,7 @@ def test_a_line_of_the_log_is_the_same_though_a_checkpoint_came_between(tmp_path
     with pytest.raises(OSError, match="gone"):
         train(recipe, tmp_path / "broken", progress=False)
     monkeypatch.undo()
-    assert numbers(tmp_path / "broken")[0] == 7
+    assert numbers(tmp_path / "broken")[0] == 11
     train(recipe, tmp_path / "broken", resume=True, progress=False)
     timed = {"images_per_second", "memory_mib"}
     whole, broken = (
@@ -164,6 +164,10 @@ def test_a_line_of_the_log_is_the_same_though_a_checkpoint_came_between(tmp_path
     assert [x["step"] for x in whole] == [8, 16]
     assert sum(whole[0]["buckets"]["count"]) == 8 * recipe.batch
     assert whole == broken
+    for name in ("noise_scale", "growth", "line"):
+        a, b = (numbers_of(tmp_path / n, name) for n in ("whole", "broken"))
+        assert any(bool(v.any()) for v in a.values()) == (name != "line")  # which has just been written
+        assert all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_a_run_that_logs_what_grows_is_verified_all_the_same(tmp_path):
@@ -392,3 +396,18 @@ def test_the_rate_of_a_group_is_its_share_of_the_recipes(tmp_path, monkeypatch):
     train(tiny(optimizer=Muon(lr_scale=3.0, skip=("last",)), steps=3), tmp_path, progress=False)
     rates = [x["lr"] for x in lines(tmp_path)]
     assert seen == [[3.0 * rate, rate] for rate in rates]
+
+
+def test_updates_that_were_left_out_are_counted_over_a_resume(tmp_path):
+    recipe = tiny(data=Poisoned(bad=(3,)), nonfinite="skip")
+    for steps in (6, 12):
+        train(replace(recipe, steps=steps), tmp_path, resume=True, progress=False)
+    assert lines(tmp_path)[-1]["skipped"] == 4
+
+
+def test_a_damaged_log_does_not_keep_a_run_from_going_on(tmp_path):
+    go(tmp_path, steps=6)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    (tmp_path / "metrics.jsonl").write_bytes(before + b"\x00\xff\x00\nnull\n[1]\n{}\n")
+    go(tmp_path, steps=6)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
