@@ -22,7 +22,7 @@ from sfumato.diffusion.prepared import trained_on
 from sfumato.diffusion.replay import replay
 from sfumato.diffusion.update import Update
 from sfumato.diffusion.validation import Validation
-from sfumato.schedules import MinSNR, RectifiedFlow, Uniform
+from sfumato.schedules import BetaTable, Eps, LossSecondMoment, MinSNR, RectifiedFlow, Uniform
 
 
 class Normed(Mixer):
@@ -411,3 +411,41 @@ def test_a_damaged_log_does_not_keep_a_run_from_going_on(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(before + b"\x00\xff\x00\nnull\n[1]\n{}\n")
     go(tmp_path, steps=6)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_density_is_told_losses_in_the_order_of_places(tmp_path, monkeypatch):
+    """Levels are stratified over places, so they fall or rise with them, however the batch is parted."""
+    told, plain = [], LossSecondMoment.learn
+
+    def learn(self, known, t, losses):
+        told.append(t.tolist())
+        return plain(self, known, t, losses)
+
+    monkeypatch.setattr(LossSecondMoment, "learn", learn)
+    for size in (None, 2, 3):
+        path = {"schedule": BetaTable("cosine", 8), "row": Eps(), "weighting": MinSNR()}
+        train(
+            tiny(steps=2, batch=8, micro_batch=size, density=LossSecondMoment(), **path),
+            tmp_path / str(size),
+            progress=False,
+        )
+    assert told == told[:2] * 3
+    assert all(len(set(t)) > 2 and t in (sorted(t), sorted(t, reverse=True)) for t in told)
+
+
+@dataclass(frozen=True)
+class TornElsewhere(Torn):
+    """Data of the same number that have changed."""
+
+    fingerprint = "dots, changed"
+
+    def problem(self, index):
+        return "torn" if index == 7 else None
+
+
+def test_data_that_have_changed_are_read_again(tmp_path):
+    train(tiny(data=Torn(), corrupt="skip", corrupt_limit=0.2, steps=2), tmp_path, progress=False)
+    with pytest.raises(ValueError, match="can't be resumed under another recipe: data was"):
+        train(tiny(data=TornElsewhere(), corrupt="skip", corrupt_limit=0.2), tmp_path, resume=True, progress=False)
+    assert trained_on(tmp_path, Torn()) == Excluding(Torn(), [5])
+    assert trained_on(tmp_path, TornElsewhere()) == TornElsewhere()
