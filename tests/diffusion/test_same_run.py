@@ -1,9 +1,11 @@
 """A step that came to nothing, and what is only tried, leave nothing behind: neither in a run nor in what it tells."""
 
 import json
+import random
 import shutil
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from children import pair
@@ -15,6 +17,7 @@ from sfumato.diffusion.buckets import Buckets
 from sfumato.diffusion.checkpoint import newest
 from sfumato.diffusion.ema import Averages
 from sfumato.diffusion.excluding import Excluding
+from sfumato.diffusion.feed import seed_everything
 from sfumato.diffusion.launch import Processes
 from sfumato.diffusion.local_norm import square_norm
 from sfumato.diffusion.memory_probe import out_of_memory
@@ -22,7 +25,7 @@ from sfumato.diffusion.prepared import trained_on
 from sfumato.diffusion.replay import replay
 from sfumato.diffusion.update import Update
 from sfumato.diffusion.validation import Validation
-from sfumato.schedules import BetaTable, Eps, LossSecondMoment, MinSNR, RectifiedFlow, Uniform
+from sfumato.schedules import BetaTable, Eps, LossSecondMoment, MinSNR, RectifiedFlow, Stream, Uniform
 
 
 class Normed(Mixer):
@@ -449,3 +452,20 @@ def test_data_that_have_changed_are_read_again(tmp_path):
         train(tiny(data=TornElsewhere(), corrupt="skip", corrupt_limit=0.2), tmp_path, resume=True, progress=False)
     assert trained_on(tmp_path, Torn()) == Excluding(Torn(), [5])
     assert trained_on(tmp_path, TornElsewhere()) == TornElsewhere()
+
+
+def test_every_address_leaves_the_global_generators_elsewhere():
+    def drawn(*address):
+        seed_everything(*address)
+        return float(torch.rand(())), random.random(), float(np.random.rand())  # noqa: NPY002
+
+    places = [
+        (0, 0, 0, Stream.DATA),
+        (1, 0, 0, Stream.DATA),
+        (0, 1, 0, Stream.DATA),
+        (0, 0, 1, Stream.DATA),
+        (0, 0, 0, Stream.TRAIN_NETWORK),
+    ]
+    found = [drawn(*place) for place in places]
+    assert all(len(set(column)) == len(places) for column in zip(*found, strict=True))
+    assert [drawn(*place) for place in places] == found
