@@ -65,4 +65,4 @@ def signals() -> Iterator[Told]:
         yield told
     finally:
         for number, handler in old.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python

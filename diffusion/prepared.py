@@ -13,6 +13,7 @@ import torch
 
 from .data import Source
 from .edm_loss import data_std
+from .interrupt import Interrupted, Told
 from .launch import Processes
 from .recipe import Recipe
 from .scan import Scan, checkable, scan
@@ -37,7 +38,7 @@ class Prepared(NamedTuple):
         replace_text(folder / REPORT, json.dumps(known, indent=1))
 
 
-def prepare(recipe: Recipe, processes: Processes, folder: Path, progress: bool) -> Prepared:
+def prepare(recipe: Recipe, processes: Processes, folder: Path, progress: bool, told: Told | None = None) -> Prepared:
     """Read every sample of a data set that can say what is wrong with one, and leave out what the recipe allows to leave out.
 
     The main process reads, unless the run folder knows the outcome for the very same data; the others are told.
@@ -47,8 +48,10 @@ def prepare(recipe: Recipe, processes: Processes, folder: Path, progress: bool) 
         processes: who trains.
         folder: of the run, which may not be there yet.
         progress: show a bar.
+        told: what signals ask for; one that asks to stop ends the reading.
 
     Raises:
+        Interrupted: when a signal asked to stop.
         ValueError: in every process, when samples can't be read and the recipe does not allow that.
     """
     error: Exception | None = None
@@ -57,13 +60,13 @@ def prepare(recipe: Recipe, processes: Processes, folder: Path, progress: bool) 
     if processes.main:
         try:
             known = _known(folder, recipe.data)
-            found = known.found if known else _scan(recipe, progress)
+            found = known.found if known else _scan(recipe, progress, told)
             if found is not None:  # also of what is known: another policy than when the data were read may not allow it
                 found.check(recipe.corrupt, recipe.corrupt_limit)
                 if found.bad and not known:
                     warnings.warn("\n".join([*found.words(), "they are left out"]), stacklevel=2)
             std = known.std if known else _std(_good(recipe.data, found))
-        except (ValueError, OSError) as wrong:
+        except (ValueError, OSError, Interrupted) as wrong:
             error = wrong
     processes.agree(error)
     if processes.count > 1:
@@ -105,10 +108,10 @@ def _good(data: Source, found: Scan | None) -> Source:
     return data if found is None else found.good(data)
 
 
-def _scan(recipe: Recipe, progress: bool) -> Scan | None:
+def _scan(recipe: Recipe, progress: bool, told: Told | None) -> Scan | None:
     if len(recipe.data) == 0 or not checkable(recipe.data):
         return None
-    return scan(recipe.data, min(8, os.cpu_count() or 1), progress)
+    return scan(recipe.data, min(8, os.cpu_count() or 1), progress, told)
 
 
 def _std(data: Source) -> float:

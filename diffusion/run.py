@@ -57,7 +57,7 @@ class Run:
         self.processes = Processes(recipe.precision, recipe.tracker, path / "tensorboard", recipe.parallel)
         plan_batches(recipe.batch, self.processes.count, None)  # refused before anything is made
         self.processes.same("the recipe", repr(recipe.describe()))
-        self.prepared = prepare(recipe, self.processes, path, progress)
+        self.prepared = prepare(recipe, self.processes, path, progress, told)
         self.data = self.prepared.data
         if recipe.precision == "fp64":
             recipe.backbone.double()
@@ -105,20 +105,24 @@ class Run:
             try:
                 self.folder.room(self.checkpoint_bytes())  # before a folder is made
                 self.folder.claim(resume, self.data.fingerprint, other_data)
+                self.prepared.save(self.folder.path)
             except (ValueError, OSError) as refused:
                 error = refused
         self.processes.agree(error)
-        if self.processes.main:
-            self.prepared.save(self.folder.path)
         self.processes.start_tracker()
         found = self.folder.newest()
         self.processes.same("the newest checkpoint", "none" if found is None else str(found.step))
         if found is not None:
             self.restore(found)
             self.saved = self.step
+        error = None
         if self.processes.main:
-            self.folder.cut_log(self.step)
-            snapshots.cut(self.folder.snapshots, self.step)
+            try:
+                self.folder.cut_log(self.step)
+                snapshots.cut(self.folder.snapshots, self.step)
+            except OSError as failed:
+                error = failed
+        self.processes.agree(error)
 
     def look(self) -> None:
         """Take the folder to read it, as a resume would, and write nothing."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, TypeGuard, get_args
 
 from .data import Source
 from .excluding import Excluding
+from .interrupt import Interrupted, Told
 from .progress import progress_bar
 from .split import Split
 
@@ -131,15 +132,17 @@ def checkable(data: Source) -> TypeGuard[Checkable]:
     return checkable(data.source) if isinstance(data, Split | Excluding) else callable(getattr(data, "problem", None))
 
 
-def scan(data: Checkable, threads: int = 2, progress: bool = True) -> Scan:
+def scan(data: Checkable, threads: int = 2, progress: bool = True, told: Told | None = None) -> Scan:
     """Read every sample once, and note what is wrong with it; the outcome does not depend on the threads.
 
     Args:
         data: the data set.
         threads: how many read at a time, >= 1.
         progress: whether to show a bar.
+        told: what signals ask for; one that asks to stop ends the reading.
 
     Raises:
+        Interrupted: when a signal asked to stop.
         ValueError: for another number of threads, and data that can't say what is wrong.
     """
     if threads < 1:
@@ -158,6 +161,8 @@ def scan(data: Checkable, threads: int = 2, progress: bool = True) -> Scan:
         progress_bar(count, 0, "reading the data", progress, leave=False, unit="sample") as bar,
     ):
         for first in range(0, count, _ROUND):
+            if told is not None and told.stop:
+                raise Interrupted("stopped while the data were read; nothing was begun", told.stop)
             chosen = range(first, min(first + _ROUND, count))
             bad |= {
                 i: reason

@@ -1,6 +1,7 @@
 """Every sample read once before training: what is found, told, kept and left out."""
 
 import json
+import signal
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from PIL import Image
 
 from sfumato.diffusion import Digits, ImageFolder, Split
 from sfumato.diffusion.excluding import Excluding
+from sfumato.diffusion.interrupt import Interrupted, Told
 from sfumato.diffusion.scan import Scan, checkable, scan
 from sfumato.diffusion.split import held_out, shared
 from sfumato.schedules.parts import build, describe
@@ -187,3 +189,10 @@ def test_leaving_samples_out_moves_none_to_the_held_out_part():
     assert shared(run, whole)
     assert shared(Excluding(whole, [0]), whole)
     assert not shared(Excluding(whole, [0]), other)
+
+
+def test_a_signal_ends_the_reading(folder):
+    data, told = ImageFolder(str(folder), size=4), Told(stop=signal.SIGTERM)
+    with pytest.raises(Interrupted, match="stopped while the data were read; nothing was begun") as caught:
+        scan(data, 1, progress=False, told=told)
+    assert caught.value.number == signal.SIGTERM

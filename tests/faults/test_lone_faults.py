@@ -42,7 +42,7 @@ def test_a_gradient_that_is_not_finite_in_one(place, injected):
 
         return do
 
-    for policy, words in (("stop", "no update was made"), ("skip", "3 updates before it were left out in a row")):
+    for policy, words in (("stop", "no update was made"), ("skip", "neither was one in the 3 steps before it")):
         codes, said, took = ends(infinite(policy), place / "log")
         assert codes == [1, 1]
         for text in said:
