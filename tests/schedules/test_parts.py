@@ -46,7 +46,7 @@ def test_a_recipe_round_trips_through_yaml():
 
 def test_a_class_that_sfumato_only_uses_is_not_one_of_its_parts():
     with pytest.raises(ValueError, match="only used there"):
-        find_class("sfumato.diffusion.data.ThreadPoolExecutor")
+        find_class("sfumato.diffusion.scan.ThreadPoolExecutor")
     with pytest.raises(ValueError, match="class_path is 5"):
         build({"class_path": 5})
 
