@@ -99,6 +99,7 @@ def panels_of(fits: Sequence[tuple[float, Fit]]) -> list[dict[str, Any]]:
         {"title": "weight of a step, times their number (dashed: as made)", "x": "optimizer step", "y": "weight", "series": lines},
         {
             "title": "relative residual", "x": "length (sigma_rel)", "y": "what is missing of the weights", "log": "xy", "legend": True,
+            "ticks": [length for length, _ in fits], "names": [f"{length:.2g}" for length, _ in fits],
             "series": [{"x": [length for length, _ in fits], "y": residuals, "style": "o-"}], "level": (POOR, "warned of above"),
         },
     ]  # fmt: skip
