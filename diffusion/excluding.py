@@ -10,13 +10,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .data import Batch, Source
+from .data import Source
+from .subset import Subset
 
 __all__ = ["Excluding"]
 
 
 @dataclass(frozen=True)
-class Excluding:
+class Excluding(Subset):
     """A data set without some of its samples; the others keep their order.
 
     Args:
@@ -36,7 +37,7 @@ class Excluding:
         object.__setattr__(self, "bad", tuple(sorted(set(self.bad))))
 
     @cached_property
-    def _index(self) -> Tensor:
+    def _index(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride, reportIncompatibleMethodOverride]
         count = len(self.source)
         if self.bad and self.bad[-1] >= count:
             raise ValueError(f"Excluding.bad names sample {self.bad[-1]} of {count}; allowed: 0 to {count - 1}")
@@ -46,36 +47,7 @@ class Excluding:
         kept[list(self.bad)] = False
         return kept.nonzero().flatten()
 
-    def __len__(self) -> int:
-        return len(self._index)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.source.shape
-
-    @property
-    def num_classes(self) -> int:
-        return self.source.num_classes
-
-    @property
-    def bins(self) -> int | None:
-        """Values that a number of the data can take, over [-1, 1]; None where the source does not say."""
-        return getattr(self.source, "bins", None)
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        """The names of the classes, by label; empty where the source does not say."""
-        return getattr(self.source, "class_names", [])
-
     @property
     def fingerprint(self) -> str:
         text = f"{self.source.fingerprint} without {list(self.bad)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def problem(self, index: int) -> str | None:
-        """What is wrong with a sample, as the source says; None where nothing is, or the source does not say."""
-        asked = getattr(self.source, "problem", None)
-        return None if asked is None else asked(int(self._index[index]))
-
-    def batch(self, index: Tensor) -> Batch:
-        return self.source.batch(self._index[index])

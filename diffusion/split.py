@@ -10,14 +10,15 @@ from typing import Literal
 from torch import Tensor
 
 from ..schedules.noise import permutation
-from .data import Batch, Source
+from .data import Source
 from .excluding import Excluding
+from .subset import Subset
 
 __all__ = ["Split", "held_out", "shared"]
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Subset):
     """Part of a data set: what is trained on, or the rest, held out for `sfumato calibrate` and measurements.
 
     Args:
@@ -42,7 +43,7 @@ class Split:
             raise ValueError(f"Split.share is {self.share}; allowed: above 0 and below 1")
 
     @cached_property
-    def _index(self) -> Tensor:
+    def _index(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride, reportIncompatibleMethodOverride]
         order = permutation(self.seed, 0, len(self.source))
         held = round(self.share * len(order))
         if not 0 < held < len(order):
@@ -52,34 +53,10 @@ class Split:
             )
         return (order[held:] if self.part == "train" else order[:held]).sort().values
 
-    def __len__(self) -> int:
-        return len(self._index)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.source.shape
-
-    @property
-    def num_classes(self) -> int:
-        return self.source.num_classes
-
-    @property
-    def bins(self) -> int | None:
-        """Values that a number of the data can take, over [-1, 1]; None where the source does not say."""
-        return getattr(self.source, "bins", None)
-
     @property
     def fingerprint(self) -> str:
         text = f"{self.source.fingerprint} {self.part} {self.share!r} {self.seed}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def problem(self, index: int) -> str | None:
-        """What is wrong with a sample, as the source says; None where nothing is, or the source does not say."""
-        asked = getattr(self.source, "problem", None)
-        return None if asked is None else asked(int(self._index[index]))
-
-    def batch(self, index: Tensor) -> Batch:
-        return self.source.batch(self._index[index])
 
 
 def held_out(data: Source) -> Source | None:

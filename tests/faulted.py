@@ -92,6 +92,24 @@ def tiny(**changes):
     return Recipe(**{**values, **changes})
 
 
+class Normed(Mixer):
+    """A backbone with running statistics, and a list of blocks."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self.config = {}
+        self.blocks, self.norm = nn.ModuleList([nn.Linear(16, 16)]), nn.BatchNorm1d(16)
+
+    def forward(self, x, time, labels=None):
+        h = self.first(torch.cat([x.flatten(1), time[:, None].to(x)], dim=1))
+        return self.last(nn.functional.silu(self.norm(self.blocks[0](h)))).view_as(x)
+
+
+def normed(**changes):
+    torch.manual_seed(0)
+    return tiny(backbone=Normed(), **changes)
+
+
 def command(folder, **changes) -> list[str]:
     """The words that train it from the command line, or go on."""
     config = folder.with_suffix(".yaml")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from children import pair
-from faulted import Dots, Mixer, Poisoned, calm, go, numbers, same, tiny
+from faulted import Dots, Mixer, Poisoned, calm, go, normed, numbers, same, tiny
 from torch import nn
 
 from sfumato.diffusion import Muon, train
@@ -20,24 +20,6 @@ from sfumato.diffusion.feed import seed_everything
 from sfumato.diffusion.memory_probe import out_of_memory
 from sfumato.diffusion.update import Update
 from sfumato.schedules import BetaTable, Eps, LossSecondMoment, MinSNR, Stream
-
-
-class Normed(Mixer):
-    """A backbone with running statistics, and a list of blocks."""
-
-    def __init__(self) -> None:
-        super().__init__(0.0)
-        self.config = {}
-        self.blocks, self.norm = nn.ModuleList([nn.Linear(16, 16)]), nn.BatchNorm1d(16)
-
-    def forward(self, x, time, labels=None):
-        h = self.first(torch.cat([x.flatten(1), time[:, None].to(x)], dim=1))
-        return self.last(nn.functional.silu(self.norm(self.blocks[0](h)))).view_as(x)
-
-
-def normed(**changes):
-    torch.manual_seed(0)
-    return tiny(backbone=Normed(), **changes)
 
 
 def statistics(folder, step=None):

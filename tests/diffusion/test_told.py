@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from faulted import Dots, Mixer, Poisoned, go, numbers, tiny
-from torch import nn
+from faulted import Dots, Poisoned, go, normed, numbers, tiny
 
 from sfumato.diffusion import Regression, train
 from sfumato.diffusion.checkpoint import newest
@@ -15,28 +14,6 @@ from sfumato.diffusion.replay import replay
 from sfumato.diffusion.update import Update
 from sfumato.diffusion.validation import Validation
 from sfumato.schedules import MinSNR, RectifiedFlow, Uniform
-
-
-class Normed(Mixer):
-    """A backbone with running statistics, and a list of blocks."""
-
-    def __init__(self) -> None:
-        super().__init__(0.0)
-        self.config = {}
-        self.blocks, self.norm = nn.ModuleList([nn.Linear(16, 16)]), nn.BatchNorm1d(16)
-
-    def forward(self, x, time, labels=None):
-        h = self.first(torch.cat([x.flatten(1), time[:, None].to(x)], dim=1))
-        return self.last(nn.functional.silu(self.norm(self.blocks[0](h)))).view_as(x)
-
-
-def normed(**changes):
-    torch.manual_seed(0)
-    return tiny(backbone=Normed(), **changes)
-
-
-def statistics(folder, step=None):
-    return {k: v for k, v in numbers(folder, step)[1].items() if "running" in k or "tracked" in k}
 
 
 def lines(folder):
