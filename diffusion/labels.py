@@ -27,7 +27,9 @@ def read_labels(file: Path, names: Sequence[str], classes: int | None = None) ->
     """
     try:
         known = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_Pairs)
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ValueError(f"labels {str(file)!r} can't be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"labels {str(file)!r} can't be read as JSON: {error}") from error
     pairs = _pairs(known, file)
     if pairs is None:

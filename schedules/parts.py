@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,12 @@ def find_class(path: str, allow: Sequence[str] = ()) -> type:
             f"allow=[{root!r}] in Python, --allow {root} on the command line"
         )
     try:
-        found = getattr(importlib.import_module(package), name)
+        module = importlib.import_module(package)
+        found = getattr(module, name)
     except Exception as error:  # a plug-in may fail in any way
-        raise ValueError(f"class_path {path!r} can't be imported: {type(error).__name__}: {error}") from error
+        near = get_close_matches(name, dir(sys.modules.get(package)), 1)
+        hint = f"; did you mean {package}.{near[0]}?" if near else ""
+        raise ValueError(f"class_path {path!r} can't be imported: {type(error).__name__}: {error}{hint}") from error
     if isinstance(found, type) and root == "sfumato" and not found.__module__.startswith("sfumato."):
         raise ValueError(f"class_path {path!r} is not a class of Sfumato, it is only used there")
     if not isinstance(found, type):

@@ -343,7 +343,7 @@ def test_files_of_another_form_are_refused(folder, text, message):
 
 
 def test_a_file_of_labels_that_is_not_there_is_named(folder):
-    with pytest.raises(ValueError, match=r"nothing\.json' can't be read as JSON"):
+    with pytest.raises(ValueError, match=r"nothing\.json' can't be read: No such file"):
         len(ImageFolder(str(folder), labels="nothing.json"))
     with pytest.raises(ValueError, match=r"classes is 3; allowed: >= 1, and only with a file of labels"):
         ImageFolder(str(folder), classes=3)

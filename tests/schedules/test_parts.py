@@ -75,6 +75,8 @@ def test_refusals_name_the_place():
     rule = {"class_path": "sfumato.guidance.CFG", "init_args": {"scale": math.nan}}
     with pytest.raises(ValueError, match=r"guidance\.rule: CFG\.scale is nan"):
         build({"guidance": {"class_path": "sfumato.guidance.Interval", "init_args": {"rule": rule}}})
+    with pytest.raises(ValueError, match=r"can't be imported: .*did you mean torch\.optim\.RAdam\?"):
+        find_class("torch.optim.RAdamm")
     with pytest.raises(ValueError, match="can't be imported"):
         find_class("sfumato.samplers.Nothing")
     with pytest.raises(ValueError, match="is not a class"):
