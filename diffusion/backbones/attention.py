@@ -13,28 +13,29 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 __all__ = ["Attention", "attend", "probe"]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(D)) v for every head, through torch's scaled dot product attention.
 
     Args:
         q: queries, (B, H, N, D).
         k: keys, (B, H, M, D).
         v: values, (B, H, M, D).
+        mask: bool, broadcast to (B, H, N, M), true where a query may look; None: everywhere.
 
     Returns:
         (B, H, N, D), in the dtype of the inputs (under autocast, its dtype).
 
     Source: Vaswani et al. 2017 (1706.03762), eq. 1.
     """
-    return F.scaled_dot_product_attention(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 class Attention(nn.Module):
     """`attend` as a module without parameters, so that a hook sees queries and keys."""
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """As `attend`."""
-        return attend(q, k, v)
+        return attend(q, k, v, mask)
 
 
 def _math(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
