@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..guidance.tree import Tree
 
-__all__ = ["Labels", "conditions", "label_lists"]
+__all__ = ["Labels", "check_names", "conditions", "label_lists"]
 
 Labels: TypeAlias = "Sequence[int | None] | Tensor"
 
@@ -35,15 +35,7 @@ def label_lists(
     """
     if isinstance(labels, int):
         raise ValueError(f"labels is {labels}; give one per seed, such as labels=[{labels}] * {count}")
-    if also is not None and not isinstance(also, Mapping):
-        raise ValueError(f'also is {also!r}; allowed: labels by the name of a branch, such as also={{"negative": 7}}')
-    for name in also or {}:
-        if not isinstance(name, str) or not name:
-            raise ValueError(f'also names {name!r}; allowed: the name of a branch, such as also={{"negative": 7}}')
-        if name in OWN:
-            raise ValueError(
-                f"also names {name!r}, which is {_WHAT[name]}; take another name, such as 'negative' or 'second'"
-            )
+    check_names(also, '{"negative": 7}')
     if num_classes == 0:
         if also:
             raise ValueError(
@@ -61,7 +53,32 @@ def label_lists(
     return found
 
 
-_WHAT = {"cond": "what labels say", "ref": "the null class", "weak": "the network that weak= gives"}
+def check_names(also: object, example: str) -> None:
+    """Refuse what says nothing of further branches, or names one that the model has already.
+
+    Args:
+        also: as given.
+        example: what would be right.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if also is not None and not isinstance(also, Mapping):
+        raise ValueError(f"also is {also!r}; allowed: what a further branch says, by its name, such as also={example}")
+    for name in also or {}:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"also names {name!r}; allowed: the name of a branch, such as also={example}")
+        if name in OWN:
+            raise ValueError(
+                f"also names {name!r}, which is {_WHAT[name]}; take another name, such as 'negative' or 'second'"
+            )
+
+
+_WHAT = {
+    "cond": "what labels say (or prompts)",
+    "ref": "the null class, or the empty text",
+    "weak": "the network that weak= gives",
+}
 
 
 def _listed(labels: Labels) -> list[int | None]:

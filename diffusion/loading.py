@@ -1,127 +1,119 @@
-"""The model of a run folder."""
+"""The model of a run folder, of a folder or an object of diffusers, or of a published checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
-from safetensors import SafetensorError
-
-from ..schedules.parts import build
-from .averaged import weights_of
-from .checkpoint import at_step, newest
-from .denoiser import Denoiser
 from .model import Model
+from .prompts import Decoder, TextEncoder
+from .run_model import load_run
+from .vae import Precision, Vae
 
 __all__ = ["load"]
 
-_MODEL = ("backbone", "schedule", "row", "clock", "input_std", "sampler", "grid", "sampling_steps", "guidance")
-# what the weights mean, which a resume can't change
-_TRAINED = ("backbone", "schedule", "row", "clock", "input_std")
-
 
 def load(
-    run: str | Path,
-    *,
-    ema: bool | float = True,
-    device: str = "cpu",
-    allow: Sequence[str] = (),
-    step: int | None = None,
-) -> Model:
-    """The model of a run folder, ready to sample.
+    source: str | Path | object, *, ema: bool | float = True, device: str = "cpu", allow: Sequence[str] = (), step: int | None = None,
+    vae: str | Path | Decoder | None = None, text: TextEncoder | None = None, scheduler: object = None,
+    size: int | tuple[int, int] | None = None, precision: Precision = "fp32",
+) -> Model:  # fmt: skip
+    """A model, ready to sample: of a run, of diffusers, or of a published checkpoint. Nothing is downloaded, and nothing is unpickled.
 
     Args:
-        run: the folder that `sfumato train` wrote.
+        source: a run folder that `sfumato train` wrote; a folder of diffusers (a pipeline's, with model_index.json, or a network's, with
+            config.json); a pipeline or network of diffusers; or a .safetensors file of DiT, ADM or EDM in its authors' own form.
         ema: the exponential average of the weights, or the raw ones; a number: the average of that length (sigma_rel, above 0 to 0.3), as
-            the checkpoint stored it or `sfumato ema` made it, or else made now of what the run stored.
+            the checkpoint of a run stored it or `sfumato ema` made it, or else made now of what the run stored. Of a folder of diffusers:
+            its variant "ema", where there is one.
         device: where to put it.
-        allow: packages whose classes the run's config may name, beside Sfumato's.
-        step: the checkpoint of that optimizer step, of those that the run kept; an average of a length may be of any step for which
-            one can be made. None: the newest valid one.
+        allow: packages whose classes a run's config may name, beside Sfumato's.
+        step: of a run: the checkpoint of that optimizer step, of those that the run kept; an average of a length may be of any step for
+            which one can be made. None: the newest valid one.
+        vae: what makes pictures of latents: a folder of diffusers, or an object with `decode`. None: the pipeline's own; a run on latents
+            then hands out latents.
+        text: the encoder of prompts; None: the run's own, or the pipeline's.
+        scheduler: of a network of diffusers without one beside it: a scheduler, its config or its folder. It says what the network was
+            trained on.
+        size: height and width of the pictures, pixels, for networks that take any; None: as they were trained.
+        precision: of a network of diffusers, and of its VAE and text encoders.
 
     Raises:
-        ValueError: for a folder that is not a run, holds no valid checkpoint or not that of `step`, or names classes that are not
-            allowed, or for a length that can't be made of what it stored.
+        ValueError: for what is none of these, holds no valid weights or not those of `step`, names classes that are not allowed, or can't
+            be made; and for an option that says nothing about such a source.
     """
-    folder = Path(run)
-    config = folder / "config.yaml"
-    if not config.is_file():
-        raise ValueError(f"{run} is not a run folder: it holds no config.yaml (a run is made by `sfumato train`)")
-    try:
-        description = yaml.safe_load(config.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(description, dict):
+    kind = _kind(source)
+    given = {
+        "step": step,
+        "scheduler": scheduler,
+        "size": size,
+        "precision": None if precision == "fp32" else precision,
+    }
+    for name in given.keys() - _TAKES[kind]:
+        if given[name] is not None:
+            raise ValueError(f"{name} is {given[name]!r}, which says nothing about {_WORDS[kind]}; leave it out")
+    if kind == "run":
+        assert isinstance(source, str | Path)
+        decoder = Vae(vae, device) if isinstance(vae, str | Path) else vae
+        return load_run(source, ema=ema, device=device, allow=allow, step=step, vae=decoder, text=text)
+    if not isinstance(ema, bool):
+        raise ValueError(f"ema is {ema}, but only a run has averages of several lengths; allowed: true, false")
+    if kind == "file":
+        from .published import load_published
+
+        return load_published(Path(str(source)), device=device, vae=vae, size=_one(size))
+    from .pipelines import load_pipeline
+
+    return load_pipeline(
+        source, device=device, precision=precision, size=size, scheduler=scheduler, vae=vae, text=text, ema=ema
+    )
+
+
+_TAKES: dict[str, set[str]] = {
+    "run": {"step"}, "file": {"size"}, "diffusers": {"scheduler", "size", "precision"},
+}  # fmt: skip
+_WORDS = {"run": "a run", "file": "a published checkpoint", "diffusers": "a model of diffusers"}
+
+
+def _kind(source: object) -> str:
+    """What a source is: "run", "diffusers" or "file".
+
+    Raises:
+        ValueError: for a place where there is none of these.
+    """
+    if not isinstance(source, str | Path):
+        return "diffusers"
+    place = Path(source)
+    if place.is_file():
+        if place.suffix == ".safetensors":
+            return "file"
         raise ValueError(
-            f"{config} is not the config of a run: it {'is empty' if description is None else 'holds no keys'}"
+            f"{source} is a file; allowed: a run folder, a folder of diffusers, or a .safetensors file. Weights in a pickle (.pt, .bin) "
+            'are converted first; README, "Published checkpoints", has the line'
         )
-    missing = [key for key in _MODEL if key not in description]
-    if missing:
-        raise ValueError(f"{config} lacks {', '.join(missing)}; it is not the config of a run")
+    if (place / "config.yaml").is_file():
+        return "run"
+    if (place / "model_index.json").is_file() or _names_class(place / "config.json"):
+        return "diffusers"
+    raise ValueError(
+        f"{source} is not a run folder: it holds no config.yaml (a run is made by `sfumato train`), and no model_index.json or config.json "
+        "of diffusers either"
+    )
+
+
+def _names_class(path: Path) -> bool:
     try:
-        checkpoint = (
-            newest(folder / "checkpoints")
-            if step is None or _is_other(folder, ema, step)
-            else at_step(folder / "checkpoints", step)
-        )
-    except RecursionError as error:
-        raise ValueError(f"a checkpoint of {run} can't be read: {error}") from error
-    if checkpoint is None:
-        raise ValueError(f"{run} holds no valid checkpoint; train it first: sfumato train ... --out {run}")
-    state = checkpoint.state if isinstance(checkpoint.state, Mapping) else {}
-    trained = state.get("recipe")
-    trained = trained if isinstance(trained, Mapping) else {}
-    changed = [line for key in _TRAINED if key in trained for line in _changed(trained[key], description[key], key)]
-    if changed:
-        raise ValueError(
-            f"{config} is not what the checkpoint {checkpoint.folder} was trained as: {'; '.join(changed)}. Put it back"
-        )
-    parts = build({key: description[key] for key in _MODEL}, allow)
-    denoiser = Denoiser(parts["backbone"], parts["schedule"], parts["row"], parts["clock"], parts["input_std"])
-    try:
-        # hashes find damage; who writes the files may write the hashes too
-        if isinstance(ema, bool):
-            weights = checkpoint.tensors("ema" if ema else "model")
-        else:
-            weights, _ = weights_of(folder, float(ema), checkpoint, step)
-        denoiser.backbone.load_state_dict(weights)
-        state = checkpoint.state
-        shape, classes, dropout = (
-            tuple(map(int, state["shape"])),
-            int(state["num_classes"]),
-            float(state["recipe"]["label_dropout"]),
-        )
-    except (SafetensorError, OSError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"the checkpoint {checkpoint.folder} can't be read: {type(error).__name__}: {error}"
-        ) from error
-    except RuntimeError as error:
-        raise ValueError(f"the checkpoint {checkpoint.folder} is not of the network in {config}: {error}") from error
-    try:
-        denoiser.to(device)
-    except (RuntimeError, AssertionError) as error:
-        usable = "cpu, cuda" if torch.cuda.is_available() else "cpu (no CUDA device is usable here)"
-        raise ValueError(f"device is {device!r}, which can't be used here; allowed: {usable}") from error
-    source = {"run": folder.name, "checkpoint": checkpoint.step if step is None else step, "ema": ema}
-    return Model(
-        denoiser.eval(), shape, classes,
-        parts["sampler"], parts["grid"], parts["sampling_steps"], parts["guidance"],
-        source, dropout > 0,
-    )  # fmt: skip
+        config: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and isinstance(config.get("_class_name"), str)
 
 
-def _is_other(folder: Path, ema: bool | float, step: int) -> bool:
-    """Whether an average is asked for at a step whose checkpoint is gone, so that another one describes the network."""
-    return not isinstance(ema, bool) and not (folder / "checkpoints" / f"step-{step:09d}").is_dir()
-
-
-def _changed(trained: Any, now: Any, at: str) -> list[str]:
-    """What two descriptions say differently, one line per value; what only one of them says, as another version's does, is no
-    difference."""
-    if isinstance(trained, Mapping) and isinstance(now, Mapping):
-        shared = [key for key in trained if key in now]
-        return [line for key in shared for line in _changed(trained[key], now[key], f"{at}.{key}")]
-    return [] if trained == now else [f"{at.replace('.init_args', '')} was {trained}, is {now}"]
+def _one(size: int | tuple[int, int] | None) -> int | None:
+    if isinstance(size, int) or size is None:
+        return size
+    if size[0] != size[1]:
+        raise ValueError(f"size is {size}; a published checkpoint makes squares; give one number")
+    return size[0]

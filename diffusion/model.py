@@ -17,7 +17,7 @@ from ..guidance.tree import Tree
 from ..samplers import DPMSolverPP, Sampler, on_path, tabulate
 from ..samplers.filters import Filter, Sampling
 from ..samplers.filters.pictures import check_for
-from ..samplers.refill import fill
+from ..samplers.refill import Finished, fill
 from ..schedules import Grid, Trailing, check_seeds
 from ..schedules.noise import Seeds
 from ..schedules.parts import describe
@@ -30,6 +30,7 @@ from .filtered import Record, filter_names
 from .fingerprint import fingerprint
 from .picture_folder import Job, PictureFolder
 from .progress import progress_bar
+from .prompts import Decoder, Prompts, TextEncoder, prompt_conditions, prompt_lists
 from .samples import Samples, empty, own_settings
 
 __all__ = ["Model"]
@@ -46,9 +47,13 @@ class Model:
         denoiser: the model.
         shape: (C, H, W) of a sample.
         num_classes: its classes; 0: unconditional. The null class is number num_classes.
-        null_class: whether the null class was trained (labels were dropped); without it there is nothing to guide away from.
+        null_class: whether the null class, or the empty text, was trained (labels were dropped); without it there is nothing to guide
+            away from.
         sampler, grid, steps, guidance: the defaults of `sample`.
         source: which run and step this is, for the settings in pictures.
+        text: what turns prompts into the network's condition; None: it knows no texts.
+        latents: whether samples are latents, of any size, rather than pictures in [-1, 1].
+        vae: what turns them into pictures; None: samples are handed out as they are.
     """
 
     denoiser: Denoiser
@@ -60,6 +65,22 @@ class Model:
     guidance: Guidance = field(default_factory=Plain)
     source: dict[str, Any] = field(default_factory=dict)
     null_class: bool = True
+    text: TextEncoder | None = None
+    latents: bool = False
+    vae: Decoder | None = None
+
+    def __post_init__(self) -> None:
+        if self.text is not None and self.num_classes:
+            raise ValueError(
+                f"num_classes is {self.num_classes} and text is given; allowed: a model of classes, or of texts"
+            )
+        if self.vae is not None and not self.latents:
+            raise ValueError("vae is given, but latents is False: these samples are pictures; leave vae out")
+
+    @property
+    def picture_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of what `sample` hands out."""
+        return tuple(self.shape) if self.vae is None else self.vae.picture_shape(self.shape)
 
     @property
     def device(self) -> torch.device:
@@ -68,6 +89,11 @@ class Model:
 
     @property
     def _why_no_ref(self) -> str:
+        if self.text is not None and not self.null_class:
+            return (
+                "was trained with label_dropout 0, so it knows no empty text; use guidance Plain, or steer away from another text "
+                "(against: negative)"
+            )
         if self.num_classes == 0:
             return "was trained without classes; use guidance Plain"
         if not self.null_class:
@@ -78,26 +104,47 @@ class Model:
         return ""
 
     def conditions(
-        self, labels: Labels | None, count: int, also: Mapping[str, Labels | int | None] | None = None
-    ) -> dict[str, Tree]:
-        """The condition of each branch: "cond", "ref" (the null class) for a model with classes, and the branches of `also`.
+        self, labels: Labels | None, count: int, also: Mapping[str, Labels | Prompts | int | None] | None = None,
+        prompts: Prompts | None = None,
+    ) -> dict[str, Tree]:  # fmt: skip
+        """The condition of each branch: "cond", "ref" (the null class, the empty text) for a model that knows it, and those of `also`.
 
         Args:
             labels: one per slot, each 0..num_classes-1, or None for the null class; None: all the null class.
             count: number of slots.
-            also: likewise, of further branches by name; one number is for all slots.
+            also: likewise, of further branches by name; one number, or one text, is for all slots.
+            prompts: of a model that knows texts: one per slot, or one for all; None: the empty text.
 
         Raises:
-            ValueError: for labels out of range, too few or too many, or of a model without classes.
+            ValueError: for labels out of range, too few or too many, or of a model without classes; for texts likewise.
         """
-        lists = label_lists(labels, also, count, self.num_classes)
-        return conditions(lists, self.num_classes, self.null_class, self.device)
+        return self._conditions(self._lists(labels, prompts, also, count))
+
+    def _lists(
+        self, labels: Labels | None, prompts: Prompts | None, also: Mapping[str, Any] | None, count: int
+    ) -> dict[str, list[Any]]:
+        """What each branch is told, one per slot."""
+        if self.text is None:
+            if prompts is not None:
+                told = (
+                    f"classes; give labels, 0 to {self.num_classes - 1}" if self.num_classes else "no condition at all"
+                )
+                raise ValueError(f"prompts were given, but this model knows no texts, it knows {told}")
+            return label_lists(labels, also, count, self.num_classes)
+        if labels is not None:
+            raise ValueError("labels were given, but this model knows texts, not classes; give prompts")
+        return prompt_lists(prompts, also, count)
+
+    def _conditions(self, lists: Mapping[str, list[Any]]) -> dict[str, Tree]:
+        if self.text is None:
+            return conditions(lists, self.num_classes, self.null_class, self.device)
+        return prompt_conditions(lists, self.text, self.null_class, self.device)
 
     @torch.no_grad()
     def sample(
         self, seeds: Seeds, labels: Labels | None = None, *,
-        also: Mapping[str, Labels | int | None] | None = None, weak: Model | Denoiser | None = None,
-        steps: int | None = None, sampler: Sampler | None = None, grid: Grid | None = None,
+        prompts: Prompts | None = None, also: Mapping[str, Labels | Prompts | int | None] | None = None,
+        weak: Model | Denoiser | None = None, steps: int | None = None, sampler: Sampler | None = None, grid: Grid | None = None,
         guidance: Guidance | None = None, filters: Sequence[Filter] = (), retries: int = 8, batch: int = 64,
         strict: bool = False, brownian: bool = False, progress: bool = False, mark: bool = False,
         folder: PictureFolder | None = None,
@@ -107,8 +154,9 @@ class Model:
         Args:
             seeds: whole numbers in [0, 2^63).
             labels: one per seed, 0..num_classes-1 or None.
-            also: labels of further branches by name, for rules that ask for them: {"negative": 7} for CFG(3, against="negative"),
-                {"second": [...]} for Mix({"cond": 2, "second": 1.5}). One per seed, or one number for all.
+            prompts: of a model that knows texts: one per seed, or one for all.
+            also: labels or texts of further branches by name, for rules that ask for them: {"negative": 7} for CFG(3, against="negative"),
+                {"second": [...]} for Mix({"cond": 2, "second": 1.5}). One per seed, or one for all.
             weak: a weaker network, for Autoguidance: the branch "weak", under the same labels. It may be of another path.
             steps, sampler, grid, guidance: None: the model's own.
             filters: a picture that one of them rejects is tried again, so that every slot ends with one that all of them keep.
@@ -141,8 +189,8 @@ class Model:
         seed = check_seeds(seeds)
         if len(seed) == 0:
             raise ValueError("seeds is empty; give one seed per picture, such as seeds=range(16)")
-        lists = label_lists(labels, also, len(seed), self.num_classes)
-        by_branch = conditions(lists, self.num_classes, self.null_class, self.device)
+        lists = self._lists(labels, prompts, also, len(seed))
+        by_branch = self._conditions(lists)
         other = None if weak is None else _weak(weak)
         network = None
         if other is not None:
@@ -160,7 +208,7 @@ class Model:
         )  # fmt: skip
         watching = on_path(tuple(filters), self.denoiser.schedule)
         check_for(watching, Sampling(
-            repr(sampler), repr(guidance), levels, lambda: fingerprint(self.denoiser), all_or_none(lists.get("cond")),
+            repr(sampler), repr(guidance), levels, lambda: fingerprint(self.denoiser), _told(lists),
         ))  # fmt: skip
         main = Chunked(self.denoiser, batch, True) if strict else self.denoiser
         scale = levels[-1].alpha  # a path with scaled data ends at x = alpha x0
@@ -168,6 +216,8 @@ class Model:
         sizes: list[Tensor] = []
 
         def finish(x: Tensor) -> Tensor:
+            if self.latents:  # which have no range
+                return x
             sizes.append((x / scale).flatten(1).square().mean(1).sqrt().cpu())
             # what is not finite stays so, and is found below
             return torch.where(torch.isfinite(x), (x / scale).clamp(-1, 1) * scale, x)
@@ -185,10 +235,19 @@ class Model:
             "weak": None if other is None else other.settings(),
         }  # fmt: skip
         used = by_branch["cond"]["labels"].cpu() if self.num_classes else None
-        own = own_settings(len(seed), {name: lists[name] for name in also or {}}, guidance=guidance, sampler=sampler)
+        words = None if self.text is None else tuple(lists["cond"])
+        own = own_settings(len(seed), {name: lists[name] for name in also or {}}, guidance, sampler, words)
+        shape = self.picture_shape
         if folder is not None:
-            folder.begin(Job(settings, own, seed, used, names, filter_names(filters), float(scale), self.shape, device))
-        images = empty(len(seed), self.shape, device)
+            folder.begin(Job(settings, own, seed, used, names, filter_names(filters), float(scale), shape, device))
+        stored: list[Finished] = []
+
+        def known(work: Sequence[tuple[int, int]]) -> Finished | None:
+            found = None if folder is None else folder.known(work)
+            stored[:] = [] if found is None else [found]
+            return found
+
+        images = empty(len(seed), shape, device)
         attempts, kept = torch.zeros_like(seed), torch.zeros(len(seed), dtype=torch.bool)
         spent = torch.zeros(len(seed), len(names), dtype=torch.int64)
         scores, record = tuple(torch.full((len(seed),), math.nan) for _ in filters), Record(filters)
@@ -202,7 +261,7 @@ class Model:
             for done in fill(
                 walker, denoise_for, levels, seed, self.shape, filters=watching, retries=min(retries, 0) if mark else retries, batch=batch,
                 strict=strict, brownian=brownian, device=device, on_step=lambda moved: bar.update(moved), finish=finish,
-                known=(lambda work: None) if folder is None else folder.known,
+                known=known,
             ):  # fmt: skip
                 finite = torch.isfinite(done.x).flatten(1).all(1).cpu()
                 if not bool(finite.all()):
@@ -214,7 +273,7 @@ class Model:
                 spent[done.slots] += done.evaluations
                 attempts[done.slots] = done.attempts
                 kept[done.slots] = done.keep
-                made = (done.x / scale).clamp(-1, 1)
+                made = self._pictures(done.x / scale, any(done is one for one in stored))
                 shown = done.keep | mark
                 images[done.slots[shown].to(device)] = made[shown.to(device)]
                 record.add(done, made)
@@ -238,7 +297,19 @@ class Model:
         filtered.warn(
             0 if mark else int((~kept).sum()), len(seed), retries, stacklevel=3
         )  # who called, through no_grad
-        return Samples(images, seed, used, attempts, kept, spent, names, scores, settings, own, filtered)
+        return Samples(images, seed, used, attempts, kept, spent, names, scores, settings, own, filtered, words)
+
+    def _pictures(self, x: Tensor, stored: bool) -> Tensor:
+        """What is handed out for samples; `stored`: they were read from files, as pictures."""
+        if self.latents and not stored:
+            # one by one: a picture does not depend on those beside it, and memory holds no batch of large activations
+            return x if self.vae is None else torch.cat([self.vae.decode(one) for one in x.split(1)]).to(x)
+        return x if self.latents and self.vae is None else x.clamp(-1, 1)
+
+
+def _told(lists: Mapping[str, list[Any]]) -> bool | None:
+    """Whether all pictures have a label, or a prompt."""
+    return all_or_none(None if "cond" not in lists else [None if told == "" else told for told in lists["cond"]])
 
 
 def _weak(given: Model | Denoiser) -> Weak:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -31,12 +32,13 @@ SHEET = 1024
 class Samples:
     """One entry per asked-for slot, in order.
 
-    images: (N, C, H, W) in [-1, 1]; a slot that no filter would keep holds nan (with mark=True its picture). seeds: int64 (N,).
-    labels: int64 (N,), the null class where there was no label, or None. attempts: int64 (N,), how many attempts before this one were
-    rejected. kept: bool (N,). evaluations: int64 (N, branches), of the network, lost attempts and filters included. branches: their
-    names. scores: one (N,) tensor per filter, of the last attempt. settings: everything else that made these pictures, JSON-able.
-    own: what of the settings is another for each picture, one mapping per picture; () where nothing is. filtered: every attempt, with
-    scores and reasons, and what was rejected.
+    images: (N, C, H, W) in [-1, 1]; a slot that no filter would keep holds nan (with mark=True its picture); latents, of any size, of a
+    model on latents without a decoder. seeds: int64 (N,). labels: int64 (N,), the null class where there was no label, or None. prompts:
+    what each was asked for in words, or None. attempts: int64 (N,), how many attempts before this one were rejected. kept: bool (N,).
+    evaluations: int64 (N, branches), of the network, lost attempts and filters included. branches: their names. scores: one (N,) tensor
+    per filter, of the last attempt. settings: everything else that made these pictures, JSON-able. own: what of the settings is another
+    for each picture, one mapping per picture; () where nothing is. filtered: every attempt, with scores and reasons, and what was
+    rejected.
     """
 
     images: Tensor
@@ -50,6 +52,7 @@ class Samples:
     settings: dict[str, Any]
     own: tuple[dict[str, Any], ...] = ()
     filtered: Filtered = field(default_factory=Filtered)
+    prompts: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -94,7 +97,8 @@ class Samples:
         groups: list[tuple[str, int]] = []
         if captions is None:
             captions = self._captions()
-            groups = [("below each: seed" if self.labels is None else "below each: seed · class", columns)]
+            told = " · prompt" if self.prompts is not None else "" if self.labels is None else " · class"
+            groups = [(f"below each: seed{told}", columns)]
         count = min(len(self), SHEET)
         cut = [slice(i, min(i + columns, count)) for i in range(0, count, columns)]
         return contact_sheet(
@@ -156,6 +160,8 @@ class Samples:
 
     def _captions(self) -> list[str]:
         seeds = [str(s) for s in self.seeds.tolist()]
+        if self.prompts is not None:
+            return [f"{s} · {shorten(p, 24, placeholder=' …')}" for s, p in zip(seeds, self.prompts, strict=True)]
         if self.labels is None:
             return seeds
         named = ["none" if v == self.settings.get("null_class") else str(v) for v in self.labels.tolist()]
@@ -168,22 +174,29 @@ class Samples:
 
 
 def own_settings(
-    count: int, also: Mapping[str, Sequence[int | None]], guidance: Guidance, sampler: Sampler
+    count: int,
+    also: Mapping[str, Sequence[int | str | None]],
+    guidance: Guidance,
+    sampler: Sampler,
+    prompts: Sequence[str] | None = None,
 ) -> tuple[dict[str, Any], ...]:
-    """What of the settings is another for each picture: its labels of further branches, and its own of a number per picture.
+    """What of the settings is another for each picture: prompt, labels of further branches, and its own of a number per picture.
 
     Args:
         count: of pictures.
         also: their labels, by branch.
         guidance, sampler: which may have numbers per picture.
+        prompts: one per picture, of a model that knows texts.
     """
     parts = {"guidance": guidance, "sampler": sampler}
     parts = {name: part for name, part in parts.items() if for_picture(part, 0) is not part}
-    if not also and not parts:
+    if not also and not parts and prompts is None:
         return ()
     labels = [{"also": {name: given[i] for name, given in also.items()}} if also else {} for i in range(count)]
+    words = [{} if prompts is None else {"prompt": prompts[i]} for i in range(count)]
     return tuple(
-        {**labels[i], **{name: describe(for_picture(part, i)) for name, part in parts.items()}} for i in range(count)
+        {**words[i], **labels[i], **{name: describe(for_picture(part, i)) for name, part in parts.items()}}
+        for i in range(count)
     )
 
 

@@ -41,7 +41,7 @@ from sfumato.schedules import (
         ({"also": {"negative": 10}}, r"also\['negative'\]: label 10; allowed: 0 to 9"),
         ({"also": {"negative": [1, 2, 3]}}, r"also\['negative'\]: 3 labels for 2 seeds"),
         ({"also": {"negative": 2.5}}, r"also\['negative'\]: labels is 2.5; allowed: a list"),
-        ({"also": 7}, "also is 7; allowed: labels by the name of a branch"),
+        ({"also": 7}, "also is 7; allowed: what a further branch says, by its name"),
         ({"also": {7: 7}}, "also names 7; allowed: the name of a branch"),
         ({"guidance": Autoguidance()}, r"asks for branch 'weak'.*weak=load"),
         ({"guidance": CFG(2.0, "negative")}, r"asks for branch 'negative'.*also="),
