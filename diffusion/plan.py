@@ -101,10 +101,16 @@ def check_recipe(recipe: Recipe) -> None:
     denoiser.check(tabulate(on_path(recipe.sampler, recipe.schedule), levels).asked)
     _check_classes(recipe)
     shape, classes = recipe.data.shape, recipe.data.num_classes
+    dims = getattr(recipe.backbone, "dims", len(shape) - 1)
+    if dims != len(shape) - 1:
+        raise ValueError(
+            f"backbone.dims is {dims}, the data are {' x '.join(map(str, shape))}, {shape[0]} channels of {len(shape) - 1} axes; set "
+            f"backbone.dims: {len(shape) - 1}"
+        )
     channels, size = getattr(recipe.backbone, "channels", shape[0]), getattr(recipe.backbone, "size", shape[-1])
     if (channels, size) != (shape[0], shape[-1]):
         raise ValueError(
-            f"backbone.channels is {channels} and backbone.size {size}, the data are {shape[0]} x {shape[1]} x {shape[2]}; "
+            f"backbone.channels is {channels} and backbone.size {size}, the data are {' x '.join(map(str, shape))}; "
             f"set backbone.channels: {shape[0]}, backbone.size: {shape[-1]}"
         )
     if recipe.num_classes not in (0, classes):

@@ -42,7 +42,7 @@ class Conditioning(nn.Module):
 
     Args:
         num_classes: classes, >= 0.
-        features: numbers in the sinusoid, even.
+        features: numbers in the sinusoid, even, >= 2.
         width: numbers in the result.
         time_scale: highest frequency, > 0. 1.0 is right for times of 0..1000 and for clocks such as log-SNR / 4 in
             [-5, 5], as in DDPM and EDM; a time in [0, 1] wants about 1000.
@@ -58,6 +58,10 @@ class Conditioning(nn.Module):
         if not 0.0 < time_scale < math.inf:
             raise ValueError(
                 f"time_scale is {time_scale}; allowed: > 0 (1.0 for times up to 1000, 1000 for times up to 1)"
+            )
+        if features < 2 or features % 2:
+            raise ValueError(
+                f"time_features is {features}; allowed: even numbers >= 2, half of them cosines and half sines"
             )
         self.num_classes = num_classes
         self.features = features

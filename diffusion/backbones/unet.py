@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import Block, Down, Up, norm, zeroed
+from .blocks import Block, Up, conv, halving, norm, zeroed
+from .checks import check_counts, check_dropout, check_input, check_levels, check_out
 from .embedding import Conditioning, told_layer, with_told
 
 __all__ = ["UNet"]
@@ -23,8 +25,8 @@ class UNet(nn.Module):
     initialisation is zero.
 
     Args:
-        channels: of the image.
-        size: expected height and width, pixels; a call may use any that `2 ** (len(multipliers) - 1)` divides.
+        channels: of the data.
+        size: expected length of every axis, pixels; a call may use any that `2 ** (len(multipliers) - 1)` divides.
         num_classes: classes; 0: a network without labels.
         width: channels at full resolution, times multipliers[0].
         multipliers: channels at each level, in units of width; every level halves the resolution of the one before.
@@ -35,6 +37,9 @@ class UNet(nn.Module):
         time_scale: highest frequency of the time embedding, see `Conditioning`.
         out_channels: of the output, twice `channels` to learn a variance, too; None: as many as channels.
         augment_features: numbers per sample that an augmentation tells, as many as its `told`; 0: none.
+        groups: of every GroupNorm, a divisor of all channels; None: up to 32, by the channels.
+        time_features: numbers in the time's sinusoid, even; None: 4 * width.
+        dims: axes of the data: 1 for sequences (B, C, L), 2 for images (B, C, H, W), 3 for volumes (B, C, D, H, W).
 
     Raises:
         ValueError: for arguments outside these ranges; in a call, for inputs of wrong shape or dtype.
@@ -56,9 +61,15 @@ class UNet(nn.Module):
         time_scale: float = 1.0,
         out_channels: int | None = None,
         augment_features: int = 0,
+        groups: int | None = None,
+        time_features: int | None = None,
+        dims: Literal[1, 2, 3] = 2,
     ) -> None:
         super().__init__()
-        _check(channels, size, width, multipliers, blocks, attention, head_width, dropout)
+        counts = {"channels": channels, "size": size, "width": width, "blocks": blocks, "head_width": head_width}
+        check_counts(counts | {"groups": groups})
+        check_levels(size, multipliers, attention, dims)
+        check_dropout(dropout)
         self.config: dict[str, object] = {
             "channels": channels,
             "size": size,
@@ -72,65 +83,67 @@ class UNet(nn.Module):
             "time_scale": time_scale,
             "out_channels": out_channels,
         }
-        if augment_features:  # not said otherwise, so that a run from before it was there is the same run
-            self.config["augment_features"] = augment_features
-        out = channels if out_channels is None else out_channels
-        if out < 1:
-            raise ValueError(f"out_channels is {out}; allowed: >= 1, or null for as many as channels")
+        later = {"augment_features": (augment_features, 0), "groups": (groups, None)}
+        later |= {"time_features": (time_features, None), "dims": (dims, 2)}
+        # not said where they are the default, so that a run from before they were there is the same run
+        self.config |= {key: value for key, (value, default) in later.items() if value != default}
+        out = check_out(channels, out_channels)
         self.channels = channels
         self.size = size
         self.num_classes = num_classes
         self.augment_features = augment_features
+        self.dims = dims
         self.divisor = 2 ** (len(multipliers) - 1)
 
         widths = [width * m for m in multipliers]
         heads = [head_width if size >> level in attention else None for level in range(len(widths))]
         now = widths[0]
         skips: list[int] = []  # channels of what the way up will concatenate
-        self.stem = nn.Conv2d(channels, now, 3, padding=1)
+        self.stem = conv(dims, channels, now)
         self.down = nn.ModuleList()
         for level, after in enumerate(widths):
             if level > 0:
-                self.down.append(Down(now))
+                self.down.append(halving(now, dims))
             for _ in range(blocks):
-                self.down.append(Block(now, after, dropout, heads[level]))
+                self.down.append(Block(now, after, dropout, heads[level], groups, dims))
                 now = after
                 skips.append(now)
-        self.middle = nn.ModuleList([Block(now, now, dropout, heads[-1]), Block(now, now, dropout, None)])
+        self.middle = nn.ModuleList([Block(now, now, dropout, head, groups, dims) for head in (heads[-1], None)])
         self.up = nn.ModuleList()
         for level in reversed(range(len(widths))):
             for _ in range(blocks):
-                self.up.append(Block(now + skips.pop(), widths[level], dropout, heads[level]))
+                self.up.append(Block(now + skips.pop(), widths[level], dropout, heads[level], groups, dims))
                 now = widths[level]
             if level > 0:
                 # narrowing here rather than in the next block keeps the widest tensors off the full resolution
-                self.up.append(Up(now, widths[level - 1]))
+                self.up.append(Up(now, widths[level - 1], dims))
                 now = widths[level - 1]
-        self.norm = norm(now)
-        self.head = zeroed(nn.Conv2d(now, out, 3, padding=1))
+        self.norm = norm(now, groups=groups)
+        self.head = zeroed(conv(dims, now, out))
 
         self.widths = [block.after for block in (*self.down, *self.middle, *self.up) if isinstance(block, Block)]
-        self.condition = Conditioning(num_classes, 4 * width, 4 * width, time_scale)
+        features = 4 * width if time_features is None else time_features
+        self.condition = Conditioning(num_classes, features, 4 * width, time_scale)
         self.modulation = nn.Linear(4 * width, 2 * sum(self.widths))
         self.told = told_layer(augment_features, 4 * width)  # last, so that the others' weights are those without it
 
     def forward(
         self, x: Tensor, time: Tensor, labels: Tensor | None = None, *, augment: Tensor | None = None
     ) -> Tensor:
-        """The network's output for noisy images, each at its own time and of its own class.
+        """The network's output for noisy samples, each at its own time and of its own class.
 
         Args:
-            x: (B, channels, H, W).
+            x: (B, channels, ...), with `dims` axes after the channels.
             time: float32 (B,).
             labels: int64 (B,) in 0..num_classes, where num_classes is the null class; None: null for all.
-            augment: (B, augment_features), what was done to the images; None: zeros, nothing.
+            augment: (B, augment_features), what was done to the samples; None: zeros, nothing.
 
         Returns:
-            (B, out_channels, H, W) in the dtype of x.
+            (B, out_channels, ...) in the dtype of x.
         """
-        self._check_image(x)
+        check_input(x, self.channels, self.divisor, self.dims)
         vector = with_told(self.condition(len(x), time, labels), self.told, augment)
-        modulation = self.modulation(F.silu(vector))[:, :, None, None]
+        modulation = self.modulation(F.silu(vector)).unflatten(1, (-1, *[1] * self.dims))
         scale, shift = modulation.chunk(2, dim=1)
         steps = zip((1.0 + scale).split(self.widths, dim=1), shift.split(self.widths, dim=1), strict=True)
         h = self.stem(x)
@@ -149,39 +162,3 @@ class UNet(nn.Module):
             else:
                 h = layer(h)
         return self.head(F.silu(self.norm(h))).to(x.dtype)
-
-    def _check_image(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % self.divisor or x.shape[3] % self.divisor:
-            raise ValueError(
-                f"x has shape {tuple(x.shape)}; allowed: (B, {self.channels}, H, W), H and W multiples of"
-                f" {self.divisor}; pad or resize the images, or build the network with other channels or fewer"
-                " multipliers"
-            )
-
-
-def _check(
-    channels: int,
-    size: int,
-    width: int,
-    multipliers: Sequence[int],
-    blocks: int,
-    attention: Sequence[int],
-    head_width: int,
-    dropout: float,
-) -> None:
-    counts = {"channels": channels, "size": size, "width": width, "blocks": blocks, "head_width": head_width}
-    for key, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{key} is {value}; allowed: >= 1")
-    if not multipliers or min(multipliers) < 1:
-        raise ValueError(f"multipliers is {list(multipliers)}; allowed: one number >= 1 per level, such as [1, 2, 2]")
-    divisor = 2 ** (len(multipliers) - 1)
-    if size % divisor:
-        raise ValueError(
-            f"size is {size}; allowed with {len(multipliers)} multipliers: multiples of {divisor}; change either"
-        )
-    levels = [size >> level for level in range(len(multipliers))]
-    if strange := [resolution for resolution in attention if resolution not in levels]:
-        raise ValueError(f"attention has {strange}, but the levels are at {levels}; name some of these, or [] for none")
-    if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"dropout is {dropout}; allowed: 0 <= dropout < 1")
