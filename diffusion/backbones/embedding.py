@@ -44,6 +44,7 @@ class Conditioning(nn.Module):
         num_classes: classes, >= 0.
         features: numbers in the sinusoid, even, >= 2.
         width: numbers in the result.
+        null_class: whether there is a row for the null class; without, labels must be given, and name classes.
         time_scale: highest frequency, > 0. 1.0 is right for times of 0..1000 and for clocks such as log-SNR / 4 in
             [-5, 5], as in DDPM and EDM; a time in [0, 1] wants about 1000.
 
@@ -51,7 +52,9 @@ class Conditioning(nn.Module):
         ValueError: for arguments outside these ranges; in a call, for a time or labels of wrong shape or dtype.
     """
 
-    def __init__(self, num_classes: int, features: int, width: int, time_scale: float = 1.0) -> None:
+    def __init__(
+        self, num_classes: int, features: int, width: int, time_scale: float = 1.0, null_class: bool = True
+    ) -> None:
         super().__init__()
         if num_classes < 0:
             raise ValueError(f"num_classes is {num_classes}; allowed: >= 0 (0: a network without classes)")
@@ -68,7 +71,8 @@ class Conditioning(nn.Module):
         self.time_scale = time_scale
         self.time_in = nn.Linear(features, width)
         self.time_out = nn.Linear(width, width)
-        self.label = nn.Embedding(num_classes + 1, width) if num_classes > 0 else None
+        self.null_class = null_class
+        self.label = nn.Embedding(num_classes + null_class, width) if num_classes > 0 else None
 
     def forward(self, batch: int, time: Tensor, labels: Tensor | None) -> Tensor:
         """The vectors (batch, width) for float32 times (batch,) and int64 labels (batch,), None: the null class."""
@@ -85,6 +89,11 @@ class Conditioning(nn.Module):
                     "labels were given, but num_classes is 0; pass labels=None or build with num_classes > 0"
                 )
             return vector
+        if labels is None and not self.null_class:
+            raise ValueError(
+                f"labels is None, and this network has no null class (null_class is False); give a class in 0..{self.num_classes - 1} per "
+                "sample, and guide by other means than a null class"
+            )
         if labels is None:
             labels = torch.full((batch,), self.num_classes, dtype=torch.int64, device=time.device)
         elif labels.shape != (batch,) or labels.dtype != torch.int64:
