@@ -119,6 +119,10 @@ class Denoiser(nn.Module):
             fix = '; give {"labels": int64 (B,)}' + (
                 f", 0 to {classes - 1}, {classes} for the null class" * (classes > 0)
             )
+        elif "text" in missing:
+            fix = (
+                f'; give {{"text": (B, M, {getattr(self.backbone, "text_width", "width")}), "text_mask": bool (B, M)}}'
+            )
         elif not self._takes:
             fix = "; give None"
         raise ValueError(f"{says}, and {lacks}; it takes {takes}{fix}")
@@ -138,8 +142,12 @@ def _arguments(backbone: nn.Module) -> tuple[list[str] | None, list[str]]:
     classes = getattr(backbone, "num_classes", None)
     if classes and "labels" not in needs and any(p.name == "labels" for p in named):
         needs.append("labels")  # without them it would answer for the null class, unasked
+    words = getattr(backbone, "text_width", None)
+    if words and "text" not in needs and any(p.name == "text" for p in named):
+        needs.append("text")
     if any(p.kind is kinds.VAR_KEYWORD for p in parameters):
         return None, needs
     # what a network was built without is not offered: labels of no classes, an augmentation's numbers where it takes none
     without = {"labels": classes == 0, "augment": getattr(backbone, "augment_features", None) == 0}
+    without |= dict.fromkeys(("text", "text_mask"), words == 0)
     return [p.name for p in named if p.name in needs or not without.get(p.name, False)], needs
