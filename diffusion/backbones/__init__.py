@@ -1,6 +1,8 @@
 """Networks: from noisy images, times and labels to whatever the prediction type asks for."""
 
 from .dit import DiT
+from .dit_sizes import sized
+from .features import Features, features
 from .unet import UNet
 
-__all__ = ["DiT", "UNet"]
+__all__ = ["DiT", "Features", "UNet", "features", "sized"]

@@ -13,8 +13,8 @@ __all__ = ["Conditioning", "sinusoid", "told_layer", "with_told"]
 LOWEST = 1e-4  # the lowest frequency, relative to the highest
 
 
-def sinusoid(time: Tensor, features: int, scale: float = 1.0) -> Tensor:
-    """cos and sin of the time at frequencies that fall geometrically from `scale` to 1e-4 `scale`, in float32.
+def sinusoid(time: Tensor, features: int, scale: float = 1.0, reach_lowest: bool = False) -> Tensor:
+    """cos and sin of the time at frequencies that fall geometrically from `scale` towards 1e-4 `scale`, in float32.
 
     The frequencies are computed at every call: a buffer would be rounded by `net.bfloat16()` and lost on device meta.
 
@@ -22,6 +22,8 @@ def sinusoid(time: Tensor, features: int, scale: float = 1.0) -> Tensor:
         time: (B,), any real numbers.
         features: how many numbers per time, even.
         scale: highest frequency, in radians per unit of time.
+        reach_lowest: whether the last frequency is 1e-4 `scale`, as in diffusers' networks; else the one after the last would be, as
+            in DiT's and ADM's own code.
 
     Returns:
         float32 (B, features): all cosines, then all sines.
@@ -30,7 +32,9 @@ def sinusoid(time: Tensor, features: int, scale: float = 1.0) -> Tensor:
     """
     half = features // 2
     steps = torch.arange(half, dtype=torch.float32, device=time.device)
-    angles = time.float()[:, None] * (scale * torch.exp(steps * (math.log(LOWEST) / half)))
+    # diffusers' order of operations, so that its networks get the very numbers that they were trained on
+    exponents = steps * math.log(LOWEST) / (half - 1) if reach_lowest else steps * (math.log(LOWEST) / half)
+    angles = time.float()[:, None] * (scale * torch.exp(exponents))
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
@@ -47,13 +51,15 @@ class Conditioning(nn.Module):
         null_class: whether there is a row for the null class; without, labels must be given, and name classes.
         time_scale: highest frequency, > 0. 1.0 is right for times of 0..1000 and for clocks such as log-SNR / 4 in
             [-5, 5], as in DDPM and EDM; a time in [0, 1] wants about 1000.
+        reach_lowest: see `sinusoid`.
 
     Raises:
         ValueError: for arguments outside these ranges; in a call, for a time or labels of wrong shape or dtype.
     """
 
     def __init__(
-        self, num_classes: int, features: int, width: int, time_scale: float = 1.0, null_class: bool = True
+        self, num_classes: int, features: int, width: int, time_scale: float = 1.0, null_class: bool = True,
+        reach_lowest: bool = False,
     ) -> None:
         super().__init__()
         if num_classes < 0:
@@ -69,6 +75,7 @@ class Conditioning(nn.Module):
         self.num_classes = num_classes
         self.features = features
         self.time_scale = time_scale
+        self.reach_lowest = reach_lowest
         self.time_in = nn.Linear(features, width)
         self.time_out = nn.Linear(width, width)
         self.null_class = null_class
@@ -81,7 +88,7 @@ class Conditioning(nn.Module):
                 f"time is {time.dtype} of shape {tuple(time.shape)}; allowed: float32 of shape ({batch},), one number"
                 " per image (a single time t: torch.full((len(x),), t))"
             )
-        waves = sinusoid(time, self.features, self.time_scale).to(self.time_in.weight.dtype)
+        waves = sinusoid(time, self.features, self.time_scale, self.reach_lowest).to(self.time_in.weight.dtype)
         vector = self.time_out(F.silu(self.time_in(waves)))
         if self.label is None:
             if labels is not None:

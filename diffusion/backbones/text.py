@@ -125,5 +125,5 @@ class CrossAttention(nn.Module):
         seen = (mask | ~some)[:, None, None]
         q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
         k, v = rearrange(self.kv(text.to(self.kv.weight.dtype)), "b m (s h d) -> s b h m d", s=2, h=self.heads).unbind()
-        out = self.attend(self.norm_q(q), self.norm_k(k), v, seen)
+        out = self.attend(self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype), v, seen)
         return self.out(rearrange(out, "b h n d -> b n (h d)")) * some[:, :, None]
