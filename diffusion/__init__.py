@@ -4,7 +4,7 @@ from .arrays import ArrayData
 from .augment import Augment, Augmented, Flip
 from .backbones import DiT, UNet
 from .calibrate import Found, calibrate
-from .clocks import Clock, LogSNRClock, TimeClock
+from .clocks import Clock, EntryClock, LogSNRClock, SigmaClock, TimeClock
 from .data import Batch, Digits, Source
 from .denoiser import Denoiser
 from .edm_augment import EDMAugment
@@ -50,6 +50,7 @@ __all__ = [
     "DiT",
     "Digits",
     "EDMAugment",
+    "EntryClock",
     "Excluding",
     "Filtered",
     "Flip",
@@ -80,6 +81,7 @@ __all__ = [
     "Regression",
     "Samples",
     "Scan",
+    "SigmaClock",
     "Source",
     "Split",
     "Stable",
