@@ -39,7 +39,7 @@ class DiT(nn.Module):
         out_channels: of the output; None: as many as channels.
         augment_features: numbers per sample that an augmentation tells, as many as its `told`; 0: none.
         rope: also turn queries and keys by the token's column and row; needs width / heads a multiple of 4. Positions are added to
-            the tokens all the same, as in LightningDiT and ViT-5.
+            the tokens all the same, as in LightningDiT and JiT (2511.13720).
         qk_norm: RMS norm of queries and keys in each head, with learned scales.
         swiglu: gated MLPs, silu(a) * b, of two thirds of the hidden width, so about as many parameters.
         registers: learned tokens beside those of the image, which the head does not see, >= 0.
