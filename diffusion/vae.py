@@ -1,9 +1,11 @@
-"""Variational autoencoders of diffusers: pictures to latents and back. The only file here that loads models of diffusers."""
+"""Variational autoencoders of diffusers: pictures to latents and back."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -44,24 +46,54 @@ class Vae:
         if precision not in _DTYPES:
             raise ValueError(f"precision is {precision!r}; allowed: {', '.join(_DTYPES)}")
         given = Path(folder)
-        self.folder = given / "vae" if not (given / "config.json").is_file() else given
+        self.folder: Path | None = given / "vae" if not (given / "config.json").is_file() else given
         self.says = f"the VAE is {str(folder)!r}"
-        self.precision, self.dtype = precision, _DTYPES[precision]
-        self._config = self._read_config()
-        self._module = self._load()
+        self.precision: Precision = precision
+        self.dtype = _DTYPES[precision]
+        self._config: dict[str, Any] = self._read_config(self.folder)
+        self._module: Any = self._load(self.folder)
         try:
             self._module.to(device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device is {device!r}, which can't be used here: {error}") from error
         self.device = torch.device(device)
+        self._learn()
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Vae:
+        """A VAE of diffusers that was made already; it is used, not copied, and stays where and as it is.
+
+        Args:
+            module: such as a pipeline's `vae`.
+
+        Raises:
+            ValueError: for what is no autoencoder of diffusers, or computes in another dtype than these.
+        """
+        made, name = cls.__new__(cls), type(module).__name__
+        if not all(hasattr(module, key) for key in ("encode", "decode", "config")):
+            raise ValueError(
+                f"vae is a {name}, which is no autoencoder of diffusers; give a pipeline's vae, or its folder"
+            )
+        weight = next(module.parameters())
+        found = [key for key, dtype in _DTYPES.items() if dtype == weight.dtype]
+        if not found:
+            raise ValueError(f"the VAE computes in {weight.dtype}; allowed: {', '.join(map(str, _DTYPES.values()))}")
+        given: Any = module.config
+        made.folder, made.says, made.precision, made.dtype = None, f"the VAE is a {name}", found[0], weight.dtype
+        made._config, made._module, made.device = {"_class_name": name, **given}, module.eval(), weight.device
+        made._learn()
+        return made
+
+    def _learn(self) -> None:
+        """What the config says of the latents."""
         config: dict[str, Any] = dict(self._module.config)
         self.channels: int | None = config.get("in_channels")
         self.shift, self.scaling = _scaling(config, dict(self._module.named_buffers()))
         self._video = any(isinstance(m, nn.Conv3d) for m in self._module.modules())
 
-    def _read_config(self) -> dict[str, Any]:
+    def _read_config(self, folder: Path) -> dict[str, Any]:
         try:
-            config = json.loads((self.folder / "config.json").read_text())
+            config = json.loads((folder / "config.json").read_text())
         except OSError as error:
             raise ValueError(
                 f"{self.says}, which holds no config.json; give a folder that save_pretrained of diffusers wrote"
@@ -76,7 +108,7 @@ class Vae:
             raise ValueError(f"{self.says}, whose config.json has {', '.join(sorted(strange))}; give the plain weights")
         return config
 
-    def _load(self) -> Any:
+    def _load(self, folder: Path) -> Any:
         import diffusers  # heavy, so not before a VAE is asked for
 
         name = self._config["_class_name"]
@@ -86,17 +118,15 @@ class Vae:
                 f"{self.says}, a {name}, which is no autoencoder that diffusers {diffusers.__version__} has"
             )
         made: Any = cls  # diffusers' own base class is not exported
-        if not any(self.folder.glob("*.safetensors")):
-            pickled = "".join(
-                f", only {p.name}, a pickle, which is not read" for p in sorted(self.folder.glob("*.bin"))[:1]
-            )
+        if not any(folder.glob("*.safetensors")):
+            pickled = "".join(f", only {p.name}, a pickle, which is not read" for p in sorted(folder.glob("*.bin"))[:1])
             raise ValueError(
                 f"{self.says}, which holds no safetensors{pickled}; "
                 "save it again by save_pretrained(folder, safe_serialization=True)"
             )
         try:
             module, found = made.from_pretrained(
-                str(self.folder), use_safetensors=True, local_files_only=True, torch_dtype=self.dtype, output_loading_info=True,
+                str(folder), use_safetensors=True, local_files_only=True, torch_dtype=self.dtype, output_loading_info=True,
                 low_cpu_mem_usage=False,
             )  # fmt: skip
         except Exception as error:  # a folder may be wrong in any way
@@ -111,11 +141,17 @@ class Vae:
     def describe(self) -> dict[str, str]:
         """Which VAE it is: name of the folder, class, and the hashes of its config and weights."""
         config = {k: v for k, v in self._config.items() if not k.startswith("_")}
-        weights = hashlib.sha256("".join(file_hash(p) for p in sorted(self.folder.glob("*.safetensors"))).encode())
+        if self.folder is None:
+            weights = hashlib.sha256()
+            for name, value in sorted(self._module.state_dict().items()):
+                weights.update(name.encode() + value.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            folder = ""
+        else:
+            weights = hashlib.sha256("".join(file_hash(p) for p in sorted(self.folder.glob("*.safetensors"))).encode())
+            inside = self.folder.name == "vae"
+            folder = "/".join(self.folder.resolve().parts[-2:]) if inside else self.folder.resolve().name
         return {
-            "folder": "/".join(self.folder.resolve().parts[-2:])
-            if self.folder.name == "vae"
-            else self.folder.resolve().name,
+            "folder": folder,
             "class": self._config["_class_name"],
             "config": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
             "weights": weights.hexdigest(),
@@ -154,6 +190,25 @@ class Vae:
         raw = (x.float() / scaling + shift).to(self.device, self.dtype)
         out = self._module.decode(raw[:, :, None] if frame else raw).sample
         return (out[:, :, 0] if frame else out).to(x.device, torch.float32).clamp(-1, 1)
+
+    def picture_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """(C, H, W) of the pictures that latents of a shape become.
+
+        Args:
+            shape: (c, h, w).
+        """
+        _, height, width = shape
+        channels, factor = self._grows
+        return channels, height * factor, width * factor
+
+    @cached_property
+    def _grows(self) -> tuple[int, int]:
+        """Channels of a picture, and how many pixels a latent becomes: measured, since each class says it in another way."""
+        config = dict(self._module.config)
+        known = (config.get(key) for key in ("latent_channels", "z_dim", "vq_embed_dim"))
+        channels = next((int(v) for v in known if v), max(len(self.shift), len(self.scaling)))
+        out = self.decode(torch.zeros(1, channels, 8, 8))
+        return out.shape[1], out.shape[-1] // 8
 
 
 def _scaling(config: dict[str, Any], buffers: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
