@@ -199,7 +199,8 @@ def _head_width(channels: int, head_width: int | None, heads: int | None) -> int
     """Channels per head of an attention with so many channels."""
     if (head_width is None) == (heads is None):
         raise ValueError(
-            f"head_width is {head_width} and heads is {heads}; allowed: one of them, the other null (channels per head, or a number of heads)"
+            f"head_width is {head_width} and heads is {heads}; allowed: one of them, the other null (channels per head, or a number of "
+            "heads)"
         )
     if heads is None:
         assert head_width is not None

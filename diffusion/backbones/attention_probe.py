@@ -25,7 +25,10 @@ class Verdict(NamedTuple):
 
 
 def probe(
-    backend: Backend, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32, training: bool = False
+    backend: Backend,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+    training: bool = False,
 ) -> Verdict:
     """Ask a back-end for a tiny attention, with and without a mask, since what can be imported may still not work.
 

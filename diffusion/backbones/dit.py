@@ -111,7 +111,9 @@ class DiT(nn.Module):
         self.patch = patch
         self.text_width = text_width
         self.head_width = width // heads if rope else 0
-        self.condition = Conditioning(num_classes, TIME_FEATURES, width, time_scale, frequencies == "diffusers")
+        self.condition = Conditioning(
+            num_classes, TIME_FEATURES, width, time_scale, reach_lowest=frequencies == "diffusers"
+        )
         self.embed = nn.Linear(channels * patch * patch, width)
         # saved with the weights, so that a network built on the meta device gets it from a state dict
         self.register_buffer("positions", positions(size // patch, width))

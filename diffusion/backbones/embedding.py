@@ -58,7 +58,12 @@ class Conditioning(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, features: int, width: int, time_scale: float = 1.0, null_class: bool = True,
+        self,
+        num_classes: int,
+        features: int,
+        width: int,
+        time_scale: float = 1.0,
+        null_class: bool = True,
         reach_lowest: bool = False,
     ) -> None:
         super().__init__()

@@ -132,7 +132,7 @@ def recipe(dims: int) -> Recipe:
     torch.manual_seed(0)
     net = UNet(2, 4, 2, width=8, multipliers=(1, 2), blocks=1, attention=(2,), head_width=8, dims=dims)  # pyright: ignore[reportArgumentType]
     return Recipe(
-        data=Waves(dims), backbone=net, schedule=RectifiedFlow(), row=X0(), clock=LogSNRClock(), density=LogNormal(1.0, 1.6), 
+        data=Waves(dims), backbone=net, schedule=RectifiedFlow(), row=X0(), clock=LogSNRClock(), density=LogNormal(1.0, 1.6),
         weighting=Constant(),
         steps=80, batch=16, lr=1e-2, warmup=5, ema=0.9, threads=1, sampling_steps=8, grid=Karras(0.02, 20.0), guidance=CFG(1.0),
     )  # fmt: skip
