@@ -2,7 +2,7 @@
 
 from .arrays import ArrayData
 from .augment import Augment, Augmented, Flip
-from .backbones import DiT, UNet
+from .backbones import ADM, DiT, UNet
 from .calibrate import Found, calibrate
 from .clocks import Clock, EntryClock, LogSNRClock, SigmaClock, TimeClock
 from .data import Batch, Digits, Source
@@ -34,6 +34,7 @@ from .uncertainty import LearnedUncertainty
 from .vae import Vae
 
 __all__ = [
+    "ADM",
     "AdamW",
     "AdaptiveClip",
     "ArrayData",

@@ -118,6 +118,11 @@ def check_recipe(recipe: Recipe) -> None:
             f"backbone.num_classes is {recipe.num_classes}, the data have {classes}; set backbone.num_classes: {classes}, or 0 to "
             "train without classes"
         )
+    if recipe.num_classes and recipe.label_dropout and not getattr(recipe.backbone, "null_class", True):
+        raise ValueError(
+            f"label_dropout is {recipe.label_dropout}, and the backbone has no null class to replace labels by; set label_dropout: 0, or "
+            "backbone.null_class: true"
+        )
     if len(recipe.data) == 0:
         raise ValueError("the data set is empty")
     _check_training(recipe)

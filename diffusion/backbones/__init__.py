@@ -1,8 +1,9 @@
 """Networks: from noisy images, times and labels to whatever the prediction type asks for."""
 
+from .adm import ADM
 from .dit import DiT
 from .dit_sizes import sized
 from .features import Features, features
 from .unet import UNet
 
-__all__ = ["DiT", "Features", "UNet", "features", "sized"]
+__all__ = ["ADM", "DiT", "Features", "UNet", "features", "sized"]

@@ -55,7 +55,7 @@ class ADM(nn.Module):
         ValueError: for arguments outside these ranges; in a call, for inputs of wrong shape or dtype, and without labels where there is no
             null class.
 
-    Source: Nichol & Dhariwal 2021 (2102.09672); Dhariwal & Nichol 2021 (2105.05233), table 4 and appendix I.
+    Source: Nichol & Dhariwal 2021 (2102.09672); Dhariwal & Nichol 2021 (2105.05233), section 3 and appendix I.
     """
 
     def __init__(
@@ -198,10 +198,7 @@ class ADM(nn.Module):
 def _head_width(channels: int, head_width: int | None, heads: int | None) -> int:
     """Channels per head of an attention with so many channels."""
     if (head_width is None) == (heads is None):
-        raise ValueError(
-            f"head_width is {head_width} and heads is {heads}; allowed: one of them, the other null (channels per head, or a number of "
-            "heads)"
-        )
+        raise ValueError(f"head_width is {head_width} and heads is {heads}; allowed: one of them, the other null")
     if heads is None:
         assert head_width is not None
         return head_width

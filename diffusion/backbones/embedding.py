@@ -101,10 +101,10 @@ class Conditioning(nn.Module):
                     "labels were given, but num_classes is 0; pass labels=None or build with num_classes > 0"
                 )
             return vector
-        if labels is None and not self.null_class:
+        if not self.null_class and (labels is None or _names(labels, self.num_classes)):
             raise ValueError(
-                f"labels is None, and this network has no null class (null_class is False); give a class in 0..{self.num_classes - 1} per "
-                "sample, and guide by other means than a null class"
+                f"labels {'is None' if labels is None else f'has {self.num_classes}'}, and this network has no null class (null_class is "
+                f"False); give a class in 0..{self.num_classes - 1} per sample, and guide by other means than a null class"
             )
         if labels is None:
             labels = torch.full((batch,), self.num_classes, dtype=torch.int64, device=time.device)
@@ -115,6 +115,13 @@ class Conditioning(nn.Module):
                 " means null for all"
             )
         return vector + self.label(labels)
+
+
+def _names(labels: Tensor, label: int) -> bool:
+    """Whether a label is among those on the CPU; to look on another device would wait for it, and there the table's own check fires."""
+    if labels.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return bool((labels == label).any())
 
 
 def told_layer(features: int, width: int) -> nn.Linear | None:
