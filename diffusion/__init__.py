@@ -2,7 +2,7 @@
 
 from .arrays import ArrayData
 from .augment import Augment, Augmented, Flip
-from .backbones import ADM, DiT, UNet
+from .backbones import ADM, DDPMPP, DiT, UNet
 from .calibrate import Found, calibrate
 from .clocks import Clock, EntryClock, LogSNRClock, SigmaClock, TimeClock
 from .data import Batch, Digits, Source
@@ -47,6 +47,7 @@ __all__ = [
     "Clock",
     "Constant",
     "Cosines",
+    "DDPMPP",
     "Denoiser",
     "DiT",
     "Digits",
