@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .attention import Attention
+from .head_norm import head_norm
 from .positions import rotate
 from .text import CrossAttention
 
@@ -36,8 +37,8 @@ class Layer(nn.Module):
         self.modulation = nn.Linear(width, 6 * width)
         self.norm_attention = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.qkv = nn.Linear(width, 3 * width)
-        self.norm_q = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
-        self.norm_k = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
+        self.norm_q = head_norm(width // heads, qk_norm)
+        self.norm_k = head_norm(width // heads, qk_norm)
         self.attend = Attention()
         self.out = nn.Linear(width, width)
         self.cross = CrossAttention(width, width, heads, qk_norm) if text else None
@@ -66,9 +67,9 @@ class Layer(nn.Module):
         q, k, v = rearrange(self.qkv(h), "b n (s h d) -> s b h n d", s=3, h=self.heads).unbind()
         q, k = self.norm_q(q), self.norm_k(k)
         if turn is not None:
-            q, k = rotate(q, turn), rotate(k, turn)
-        # norms and angles are float32, also where the rest is half
-        a = self.attend(q.to(v.dtype), k.to(v.dtype), v)
+            # angles are float32, also where the rest is half
+            q, k = rotate(q, turn).to(v.dtype), rotate(k, turn).to(v.dtype)
+        a = self.attend(q, k, v)
         x = torch.addcmul(x, gate_a, self.out(rearrange(a, "b h n d -> b n (h d)")))
         if self.cross is not None:
             assert text is not None

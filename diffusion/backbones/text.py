@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .attention import Attention
 from .blocks import zeroed
+from .head_norm import head_norm
 
 __all__ = ["CrossAttention", "PooledText", "TextTokens", "checked_text"]
 
@@ -104,8 +105,8 @@ class CrossAttention(nn.Module):
         self.heads = heads
         self.q = nn.Linear(width, width)
         self.kv = nn.Linear(text_width, 2 * width)
-        self.norm_q = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
-        self.norm_k = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
+        self.norm_q = head_norm(width // heads, qk_norm)
+        self.norm_k = head_norm(width // heads, qk_norm)
         self.attend = Attention()
         self.out = zeroed(nn.Linear(width, width))
 
@@ -125,5 +126,5 @@ class CrossAttention(nn.Module):
         seen = (mask | ~some)[:, None, None]
         q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
         k, v = rearrange(self.kv(text.to(self.kv.weight.dtype)), "b m (s h d) -> s b h m d", s=2, h=self.heads).unbind()
-        out = self.attend(self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype), v, seen)
+        out = self.attend(self.norm_q(q), self.norm_k(k), v, seen)
         return self.out(rearrange(out, "b h n d -> b n (h d)")) * some[:, :, None]
