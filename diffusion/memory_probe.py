@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from .launch import Processes
-from .objective import Noised
 from .plan import BatchPlan, plan_batches
 from .recipe import Recipe
 from .still import buffers_of, put_back
+from .trial import trial_loss
 
 __all__ = ["fit_micro_batch", "out_of_memory"]
 
@@ -63,15 +63,10 @@ def _fits(recipe: Recipe, count: int, processes: Processes) -> bool:
     try:
         for parameter in module.parameters():  # an optimizer's two moments, and the average
             reserved += [torch.empty_like(parameter) for _ in range(3)]
-        denoiser, head = recipe.denoiser(), recipe.objective.head()
-        drawn = recipe.density(torch.full((count,), 0.5, dtype=torch.float64, device=device), recipe.schedule)
-        x = torch.zeros(count, *recipe.data.shape, device=device, dtype=next(module.parameters()).dtype)
-        condition = {"labels": torch.zeros(count, dtype=torch.int64, device=device)} if recipe.num_classes else None
-        head = None if head is None else head.to(device)
         # as it is written: no size that is only tried is compiled
         with processes.micro_batch([], last=True), torch.compiler.set_stance("force_eager"):
-            losses = recipe.objective(denoiser, head, recipe.weighting, Noised(x, x, drawn.level, condition))
-        losses.loss.mean().backward()
+            loss = trial_loss(recipe, count, device)
+        loss.backward()
         return True
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):

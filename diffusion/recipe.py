@@ -13,6 +13,7 @@ from ..samplers import DPMSolverPP, Sampler
 from ..schedules import Density, Grid, MinSNR, Row, Schedule, Trailing, Uniform, Weighting
 from ..schedules.parts import build, describe
 from .augment import Augment
+from .backbones.attention import BACKENDS, Backend
 from .clocks import Clock, TimeClock
 from .data import Source
 from .denoiser import Denoiser
@@ -57,7 +58,10 @@ class Recipe:
         snapshot_dtype: of what is stored: "float32", "float16" or "bfloat16".
         label_dropout: share of labels replaced by the null class, so that guidance has a reference, 0 to 1.
         seed: of everything drawn: weights, order, noise, time, dropout; in [0, 2^63).
-        precision: "fp32", or "bf16" or "fp16" autocast; "fp64" to look for rounding.
+        precision: "fp32", or "bf16" or "fp16" autocast; "fp64" to look for rounding. "auto": fp32 or bf16, whichever is measured to be
+            faster for this network and batch when the run begins; a resumed one keeps it.
+        memory_format: how convolutions lie in memory, "contiguous" or "channels_last"; "auto": measured, likewise.
+        attention: what computes it: "auto", "sdpa", "math", "flex" or "xformers"; the weights mean the same under any.
         threads: CPU threads; null: PyTorch's default. 1 is fastest for tiny networks.
         workers: processes that read data ahead, >= 0; 0: the training process reads.
         corrupt: what to do about samples that can't be read, found before the first step: "stop", or "skip" them.
@@ -113,7 +117,9 @@ class Recipe:
     snapshot_dtype: Literal["float32", "float16", "bfloat16"] = "float16"
     label_dropout: float = 0.1
     seed: int = 0
-    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "fp64", "auto"] = "fp32"
+    memory_format: Literal["contiguous", "channels_last", "auto"] = "contiguous"
+    attention: Backend = "auto"
     threads: int | None = None
     workers: int = 0
     corrupt: Literal["stop", "skip"] = "stop"
@@ -178,7 +184,9 @@ _RANGES: dict[str, tuple[str, Any]] = {
     "ema": ("0 <= ema < 1", lambda v: v is not None and 0 <= v < 1),
     "label_dropout": ("0 to 1", lambda v: v is not None and 0 <= v <= 1),
     "seed": ("0 to 2^63 - 1", lambda v: v is not None and 0 <= v < 2**63),
-    "precision": ("fp32, bf16, fp16, fp64", lambda v: v in ("fp32", "bf16", "fp16", "fp64")),
+    "precision": ("fp32, bf16, fp16, fp64, auto", lambda v: v in ("fp32", "bf16", "fp16", "fp64", "auto")),
+    "memory_format": ("contiguous, channels_last, auto", lambda v: v in ("contiguous", "channels_last", "auto")),
+    "attention": (", ".join(BACKENDS), lambda v: v in BACKENDS),
     "workers": (">= 0", lambda v: v is not None and v >= 0),
     "corrupt": ("stop, skip", lambda v: v in ("stop", "skip")),
     "corrupt_limit": ("0 to 1", lambda v: v is not None and 0 <= v <= 1),
@@ -204,7 +212,7 @@ _WHOLE = {
     "steps", "batch", "micro_batch", "warmup", "seed", "threads", "sampling_steps", "log_every", "sample_every", "save_every", "keep",
     "workers", "nonfinite_limit", "snapshot_every", "validate_every", "validation_samples",
 }  # fmt: skip
-_WORDS = {"precision", "corrupt", "nonfinite", "snapshot_dtype", "parallel", "compile"}
+_WORDS = {"precision", "memory_format", "attention", "corrupt", "nonfinite", "snapshot_dtype", "parallel", "compile"}
 
 
 def range_errors(values: Mapping[str, Any]) -> list[str]:
@@ -222,6 +230,9 @@ def split_errors(values: Mapping[str, Any]) -> list[str]:
         return []
     reasons = {
         ("precision", "fp16"): "its scaler does not know split gradients; set precision: bf16",
+        ("precision", "auto"): "what is measured is a whole network; name one, such as bf16",
+        ("memory_format", "auto"): "parts of weights are contiguous; set memory_format: contiguous",
+        ("memory_format", "channels_last"): "parts of weights are contiguous; set memory_format: contiguous",
         ("async_save", True): "all processes write a checkpoint together; set async_save: false",
         ("micro_batch", "auto"): "a process that runs out of memory leaves the others waiting; give a number",
         ("compile", "whole"): "a network is gathered block by block; set compile: blocks",

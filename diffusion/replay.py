@@ -25,6 +25,8 @@ _EXACT = (
     "parallel",
     "gradient_checkpointing",
     "compile",
+    "memory_format",
+    "attention",
     "nonfinite",
     "nonfinite_limit",
 )
@@ -100,7 +102,7 @@ def _pair(run: Run) -> tuple[Checkpoint, Checkpoint]:
             f"{run.folder.path} was trained by {end.state['processes']} process(es), and {run.processes.count} would verify it; sums over "
             "other processes round differently, so start as many"
         )
-    then, now = end.state["recipe"], run.recipe.describe()
+    then, now = end.state["recipe"], run.asked_for.describe()
     other = [f"{key} was {then[key]}, is {now[key]}" for key in _EXACT if key in then and then[key] != now[key]]
     if other:
         raise ValueError(

@@ -7,16 +7,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from . import snapshots
+from .backbones.attention_probe import set_attention
 from .checkpoint import Checkpoint
+from .choice import chosen, computes_in, measures, settle
 from .compiling import compile_forward
 from .ema import Averages
 from .interrupt import Told
 from .launch import Processes
+from .memory_format import set_memory_format
 from .memory_probe import fit_micro_batch, out_of_memory
 from .observer import Observer
 from .optimizer import from_tensors, to_tensors
@@ -47,20 +51,29 @@ class Run:
         told: what signals ask for.
         progress: show bars.
 
+    Attributes:
+        asked_for, recipe: the recipe with and without `auto` for precision and memory format.
+        choice: what `auto` came to, or None; chose: whether it was measured just now.
+
     Raises:
         ValueError: in every process, for data that can't be read, and processes that were started differently.
     """
 
     def __init__(self, recipe: Recipe, path: Path, told: Told, progress: bool = False) -> None:
-        self.recipe = recipe = replace(recipe, backbone=copy.deepcopy(recipe.backbone))
+        self.asked_for = self.recipe = recipe = replace(recipe, backbone=copy.deepcopy(recipe.backbone))
+        self.choice: dict[str, Any] | None = None
+        self.chose = False
         self.folder, self.told = RunFolder(path, recipe), told
-        self.processes = Processes(recipe.precision, recipe.tracker, path / "tensorboard", recipe.parallel)
+        self.processes = self._start(settle(recipe, None), path)
         plan_batches(recipe.batch, self.processes.count, None)  # refused before anything is made
         self.processes.same("the recipe", repr(recipe.describe()))
         self.prepared = prepare(recipe, self.processes, path, progress, told)
         self.data = self.prepared.data
         if recipe.precision == "fp64":
             recipe.backbone.double()
+        set_attention(
+            recipe.backbone, recipe.attention, self.processes.device, computes_in(recipe.precision), training=True
+        )
         if recipe.compile is not None:
             compile_forward(recipe.backbone, recipe.compile)
         if recipe.gradient_checkpointing:
@@ -72,6 +85,9 @@ class Run:
         if self.head is not None:
             self.processes.place(self.head, blocks=False)
         self.plan = fit_micro_batch(recipe, self.processes)
+        self.recipe = recipe = self._settled(recipe, path)
+        if recipe.memory_format == "channels_last":
+            set_memory_format(recipe.backbone, "channels_last")
         # decay is the network's: it would pull what a head estimates towards 0
         self.optimizer = recipe.optimizer([Group.of(m, decay=m is self.backbone) for m in self._trained.values()])
         self.update = Update(
@@ -92,6 +108,22 @@ class Run:
             self.folder,
             told,
         )
+
+    def _start(self, recipe: Recipe, path: Path) -> Processes:
+        return Processes(recipe.precision, recipe.tracker, path / "tensorboard", recipe.parallel)
+
+    def _settled(self, recipe: Recipe, path: Path) -> Recipe:
+        """The recipe with a choice in place of `auto`: that of the newest checkpoint, or measured now."""
+        if not measures(recipe):
+            return recipe
+        found = self.folder.newest()
+        self.choice = None if found is None else found.state.get("chosen")
+        if self.choice is None:
+            self.choice, self.chose = chosen(recipe, self.processes, self.plan.micro_batch), True
+        settled = settle(recipe, self.choice)
+        if settled.precision != "fp32" and recipe.precision == "auto":
+            self.processes = self._start(settled, path)
+        return settled
 
     @property
     def _trained(self) -> dict[str, nn.Module]:
@@ -119,6 +151,8 @@ class Run:
         if self.processes.main:
             try:
                 self.folder.cut_log(self.step)
+                if self.chose:
+                    self.folder.log({"step": self.step, "chosen": self.choice})
                 snapshots.cut(self.folder.snapshots, self.step)
             except OSError as failed:
                 error = failed
@@ -202,6 +236,7 @@ class Run:
         state = {
             "data": self.data.fingerprint, "processes": self.processes.count, "trail": self.trail.kept(),
             "skipped": list(self.update.skipped), "scaler": self.processes.scaler,
+            **({} if self.choice is None else {"chosen": self.choice}),
         }  # fmt: skip
         if self.processes.split:
             save_together(

@@ -29,6 +29,7 @@ _FREE = {
     "steps", "micro_batch", "threads", "log_every", "sample_every", "save_every", "keep", "sampler", "grid", "sampling_steps",
     "guidance", "validation", "validate_every", "validation_samples", "snapshot_every", "snapshot_dtype", "workers", "corrupt",
     "corrupt_limit", "nonfinite", "nonfinite_limit", "async_save", "tracker", "parallel", "gradient_checkpointing", "compile",
+    "memory_format", "attention",
 }  # fmt: skip
 
 

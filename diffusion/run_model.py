@@ -13,7 +13,9 @@ from safetensors import SafetensorError
 from ..schedules.parts import build
 from .averaged import weights_of
 from .checkpoint import at_step, newest
+from .choice import chosen_memory_format
 from .denoiser import Denoiser
+from .memory_format import set_memory_format
 from .model import Model
 from .plan import is_picture
 from .prompts import Decoder, TextEncoder
@@ -96,6 +98,8 @@ def load_run(
             weights, _ = weights_of(folder, float(ema), checkpoint, step)
         denoiser.backbone.load_state_dict(weights)
         state = checkpoint.state
+        if chosen_memory_format(state) == "channels_last":
+            set_memory_format(denoiser.backbone, "channels_last")
         shape, classes, dropout = (
             tuple(map(int, state["shape"])),
             int(state["num_classes"]),

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..schedules.parts import class_paths
+from .choice import words
 from .interrupt import Interrupted, signals
 from .loading import load
 from .model import Model
@@ -83,6 +84,8 @@ def _loop(run: Run, progress: bool) -> None:
     recipe, observer = run.recipe, run.observer
     run.backbone.train()
     with progress_bar(recipe.steps, run.step, "training", progress and run.processes.main) as bar:
+        if run.chose and run.choice is not None and run.processes.main:
+            bar.write(words(run.choice), file=sys.stderr)
         while run.step < recipe.steps:
             saved = run.saved
             if run.asked():

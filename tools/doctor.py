@@ -28,6 +28,34 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _attention(device: str) -> list[str]:
+    """What works of attention, and how far it is from exact, one line per back-end."""
+    import torch
+
+    from ..diffusion.backbones.attention import BACKENDS
+    from ..diffusion.backbones.attention_probe import probe
+
+    lines: list[str] = []
+    for name in BACKENDS:
+        found = {
+            (kind, training): probe(name, device, dtype, training)
+            for kind, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)) for training in (False, True)
+        }  # fmt: skip
+        usable = {key: verdict.deviation for key, verdict in found.items() if not verdict.reason}
+        # the output's and, where there are some, the gradients'
+        words = [
+            f"{max(v for (k, _), v in usable.items() if k == kind and v is not None):.1e} ({kind})"
+            for kind in ("fp32", "bf16") if any(k == kind for k, _ in usable)
+        ]  # fmt: skip
+        bad = {verdict.reason for verdict in found.values() if verdict.reason}
+        verdict = f"ok, deviation from float64 {', '.join(words)}" if words else next(iter(sorted(bad)))
+        if words and bad:
+            cases = " and ".join(f"{'training' if t else 'sampling'} in {k}" for (k, t), v in found.items() if v.reason)
+            verdict = f"{verdict}; not for {cases}: {next(iter(sorted(bad)))}"
+        lines.append(f"attention {name} on {device}: {verdict}")
+    return lines
+
+
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if argv:
@@ -47,8 +75,6 @@ def run(argv: Sequence[str]) -> int:
         return 1
     import torch
 
-    from ..diffusion.backbones.attention import probe
-
     print(f"cpu: {os.cpu_count()} cores, PyTorch uses {torch.get_num_threads()} threads")
     for i in range(torch.cuda.device_count()):
         p = torch.cuda.get_device_properties(i)
@@ -61,7 +87,9 @@ def run(argv: Sequence[str]) -> int:
         )
     if torch.backends.mps.is_available():
         print("mps: available")
-    print("attention: " + ", ".join(f"{name} {verdict}" for name, verdict in probe().items()))
+    for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+        for line in _attention(device):
+            print(line)
     for module, package, extra, feature in _EXTRAS:
         if importlib.util.find_spec(module) is None:
             print(f"missing: {package}, for {feature}: pip install 'sfumato[{extra}]'")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.diffusion.backbones import DiT, UNet
-from sfumato.diffusion.backbones.attention import attend, probe
+from sfumato.diffusion.backbones.attention import attend
 from sfumato.diffusion.backbones.embedding import sinusoid
 
 KINDS = ["unet", "dit"]
@@ -288,14 +287,3 @@ def test_attend_is_softmax_attention() -> None:
     q, k, v = torch.randn(3, 2, 3, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     expected = (q @ k.transpose(2, 3) / 2.0).softmax(dim=3) @ v
     torch.testing.assert_close(attend(q, k, v), expected)
-
-
-def test_probe_reports_every_backend() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        state = torch.get_rng_state()
-        report = probe()
-    assert list(report) == ["sdpa", "math", "flex", "xformers"]
-    assert report["sdpa"] == report["math"] == "ok"
-    assert all(reason and "\n" not in reason for reason in report.values())
-    assert torch.equal(state, torch.get_rng_state())
