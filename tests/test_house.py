@@ -68,6 +68,7 @@ def test_imports_run_one_way(path):
                 "diffusion/pipelines/library.py",
             },
         ),
+        ("torchao", {"diffusion/int8_linear.py"}),
         ("k_diffusion", set()),
         ("gradio", set()),
         ("torchvision", set()),

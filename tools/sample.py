@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..diffusion import load
 from ..diffusion.picture_folder import PictureFolder
@@ -21,6 +21,7 @@ from .arguments import read_config
 from .command import help_text, parse
 from .folders import ready_folder
 from .pictures import choose, write
+from .quantised import quantised_as_asked
 from .stopping import Stopped, stopping
 
 __all__ = ["Sample", "numbers", "own_parts", "run", "strengths"]
@@ -56,6 +57,8 @@ class Sample:
         columns: of the sheet.
         ema: the averaged weights: true, the exponential average; false, the raw weights; a number: the average of that length, a share of
             training above 0 to 0.3, such as 0.1, for runs with ema_lengths (see `sfumato ema`).
+        quantize: linear layers in int8, by torchao, of a network that was trained as it was: int8_weights (weights only), int8 (inputs
+            too, scaled as they come), int8_static (inputs by scales that are found on trajectories of the model); the distance is told.
         device: cpu, cuda, ...
         threads: CPU threads; null: PyTorch's default.
         allow: packages beside Sfumato whose classes may be named.
@@ -81,6 +84,7 @@ class Sample:
     resume: bool = False
     columns: int = 8
     ema: bool | float = True
+    quantize: Literal["int8_weights", "int8", "int8_static"] | None = None
     device: str = "cpu"
     threads: int | None = None
     allow: list[str] = field(default_factory=list)
@@ -226,6 +230,9 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
             raise ValueError(f"weak: {error}") from error
     labels = None if options.labels is None else _in_turn(options.labels, "labels", len(seeds))
     also = None if options.also is None else _also(options.also, len(seeds))
+    if options.quantize is not None:
+        model, distance = quantised_as_asked(options, model, seeds, labels, also, weak)
+        print(distance)
     # found out before the work, not after it; what was not there is taken away again if nothing is made
     out = folder.folder
     made = ready_folder(out, "out")
