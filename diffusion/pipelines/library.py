@@ -209,7 +209,7 @@ def _weights(cls: Any, folder: Path, library: str, dtype: torch.dtype, variant: 
     if lacks:  # they would be left at random
         more = f" and {len(lacks) - 1} more" * (len(lacks) > 1)
         raise ValueError(f"{folder}: its weights lack {lacks[0]}{more}")
-    return module.eval().requires_grad_(False)
+    return module.eval()
 
 
 def _read(cls: Any, folder: Path, **said: Any) -> Any:

@@ -27,6 +27,7 @@ class UNet2DCondition(nn.Module):
         refuse_config(network, "addition_embed_type", (None,), "it takes what no part here makes")
         config: Any = network.config
         self.network, self.num_classes = network, int(config.num_class_embeds or 0)
+        self.null_class = self.num_classes == 0  # the empty text; of classes none is known
         self.channels, self.size = int(config.in_channels), side(config.sample_size)
         self.multiple = 2 ** (len(config.down_block_types) - 1)
 
