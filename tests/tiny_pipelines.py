@@ -43,9 +43,11 @@ BLOCKS = {
 def seeded(module, scale=1.5):
     """Weights that are all somewhat larger than where training begins, so that nothing is zero and a condition is seen."""
     generator = torch.Generator().manual_seed(1)
-    for p in module.parameters():
+    for name, p in module.named_parameters():
         width = p[0].numel() if p.ndim > 1 else 16
-        p.data = torch.randn(p.shape, generator=generator) * scale / width**0.5 + (p.ndim == 1) * p.data
+        p.data = torch.randn(p.shape, generator=generator) * scale / width**0.5 + (
+            p.ndim == 1 and name.endswith("weight")
+        )
     return module.eval()
 
 

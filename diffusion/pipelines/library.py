@@ -145,7 +145,7 @@ def _for_text(name: str, index: Mapping[str, Any], network: nn.Module, parts: di
 
 
 def _check_pipeline(name: object) -> None:
-    if name not in _TEXTS:
+    if not isinstance(name, str) or name not in _TEXTS:
         raise ValueError(
             f"a {name} is no pipeline that can be loaded here: it may do more than sample from its network; allowed: {', '.join(_TEXTS)}, "
             "or its network and scheduler alone"
