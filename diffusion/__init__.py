@@ -4,6 +4,7 @@ from .arrays import ArrayData
 from .augment import Augment, Augmented, Flip
 from .backbones import ADM, DDPMPP, DiT, UNet
 from .calibrate import Found, calibrate
+from .captions import Captions
 from .clocks import Clock, EntryClock, LogSNRClock, SigmaClock, TimeClock
 from .data import Batch, Digits, Source
 from .denoiser import Denoiser
@@ -13,6 +14,7 @@ from .excluding import Excluding
 from .filtered import Filtered, Try
 from .fingerprint import fingerprint
 from .guidance_fit import Cosines, fit_linear, measure_cosines
+from .hashed_words import HashedWords
 from .hub_data import HuggingFace
 from .image_folder import ImageFolder
 from .interrupt import Interrupted
@@ -41,6 +43,7 @@ __all__ = [
     "Augment",
     "Augmented",
     "Batch",
+    "Captions",
     "Centralise",
     "Checkable",
     "ClipValue",
@@ -60,6 +63,7 @@ __all__ = [
     "GradientNoise",
     "GradientTransform",
     "Group",
+    "HashedWords",
     "HuggingFace",
     "Hybrid",
     "ImageFolder",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .blocks import blocks
 from .recipe import Recipe
+from .training_text import empty_condition
 
 __all__ = ["activation_bytes"]
 
@@ -60,10 +61,10 @@ def _measured(recipe: Recipe, count: int) -> int:
     ]
     dtype = next((p.dtype for p in recipe.backbone.parameters()), torch.float32)
     x = torch.zeros(count, *recipe.data.shape, dtype=dtype)
-    labels = {"labels": torch.zeros(count, dtype=torch.int64)} if recipe.num_classes else {}
+    condition = empty_condition(recipe, count, x.device) or {}
     try:
         with torch.autograd.graph.saved_tensors_hooks(lambda t: note(t, now[-1]), lambda t: t):
-            out = recipe.backbone(x, torch.zeros(count), **labels)  # held as long as what it keeps is counted
+            out = recipe.backbone(x, torch.zeros(count), **condition)  # held as long as what it keeps is counted
     finally:
         for hook in hooks:
             hook.remove()

@@ -16,16 +16,19 @@ from ..schedules import Stream
 from ..schedules.noise import integers
 from .data import Batch, Source
 from .draws import DataOrder
+from .texts import texts_of
 
 __all__ = ["Feed", "Read", "seed_everything"]
 
 
 class Read(NamedTuple):
-    """A micro-batch. places: in the global batch, int64 (B,). samples: in the data set, int64 (B,). batch: what was read there."""
+    """A micro-batch. places: in the global batch, int64 (B,). samples: in the data set, int64 (B,). batch: what was read there. texts:
+    their captions, one or more each; None where the data have none."""
 
     places: Tensor
     samples: Tensor
     batch: Batch
+    texts: list[tuple[str, ...]] | None = None
 
 
 def seed_everything(seed: int, step: int, first: int, stream: Stream) -> None:
@@ -103,7 +106,7 @@ class Feed:
 
 def _read(data: Source, seed: int, step: int, places: Tensor, samples: Tensor) -> Read:
     seed_everything(seed, step, int(places[0]), Stream.DATA)
-    return Read(places, samples, data.batch(samples))
+    return Read(places, samples, data.batch(samples), texts_of(data, samples))
 
 
 class _Once:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Batch
+from .data import Batch, Source
 from .npy import gather, open_npy, read_labels
+from .subset import Subset
+from .vae import Vae
 from .whole_file import file_hash
 
-__all__ = ["ABOUT", "FORMAT", "LABELS", "LOG_VARIANCE", "MEAN", "LatentArray"]
+__all__ = [
+    "ABOUT",
+    "FORMAT",
+    "LABELS",
+    "LOG_VARIANCE",
+    "MEAN",
+    "LatentArray",
+    "check_vae",
+    "latents_of",
+    "vae_of_latents",
+]
 
 FORMAT = 1
 ABOUT, MEAN, LOG_VARIANCE, LABELS = "latents.json", "mean.npy", "log_variance.npy", "labels.npy"
@@ -146,3 +159,54 @@ class LatentArray:
             if rows is not None and not np.isfinite(rows[index]).all():
                 return f"sample {index} of {Path(self.folder) / name} holds numbers that are not finite"
         return None
+
+
+def latents_of(data: Source) -> dict[str, Any] | None:
+    """What a run keeps of the latents that it is trained on: the VAE that made them, shift and scaling; None where the data are no latents.
+
+    Args:
+        data: of the run; what is around latents is looked through.
+    """
+    if isinstance(data, Subset):
+        return latents_of(data.source)
+    if not isinstance(data, LatentArray):
+        return None
+    return {key: data.about[key] for key in ("vae", "shift", "scaling")}
+
+
+def check_vae(vae: Vae, latents: Mapping[str, Any]) -> None:
+    """Refuse a VAE that is not the one that made the latents.
+
+    Args:
+        vae: what is to make pictures of them.
+        latents: as `latents_of` said.
+
+    Raises:
+        ValueError: naming both.
+    """
+    own, made = vae.describe(), latents["vae"]
+    other = [key for key in ("class", "config", "weights") if own[key] != made[key]]
+    if other:
+        raise ValueError(
+            f"{vae.says}, of which {' and '.join(other)} are not those of the VAE that made the latents, {made['folder']} "
+            f"({made['class']}, weights {made['weights'][:16]}); give the folder of that one"
+        )
+
+
+def vae_of_latents(folder: str | Path, data: Source, device: str = "cpu") -> Vae:
+    """The VAE that made the latents of a data set.
+
+    Args:
+        folder: of diffusers.
+        data: the latents.
+        device: where to put it.
+
+    Raises:
+        ValueError: for data that are no latents, and another VAE than theirs.
+    """
+    about = latents_of(data)
+    if about is None:
+        raise ValueError(f"vae is {str(folder)!r}, but the data are no latents; leave vae out")
+    vae = Vae(folder, device)
+    check_vae(vae, about)
+    return vae

@@ -17,13 +17,15 @@ from .denoiser import Denoiser
 from .ema import Averages
 from .growth import Growth
 from .interrupt import Told
+from .latents import vae_of_latents
 from .launch import Processes
 from .model import Model
 from .monitors import Monitor
-from .plan import BatchPlan, is_picture, learning_rate, validation_data
+from .plan import BatchPlan, learning_rate, previewed, validation_data
 from .recipe import Recipe
 from .run_folder import RunFolder
 from .throughput import Meter
+from .training_text import first_captions
 from .update import Update, Updated
 from .validation import Validation
 
@@ -60,9 +62,15 @@ class Observer:
         if recipe.validate_every:
             self._validation = Validation(
                 validation_data(recipe), recipe.schedule, recipe.density, recipe.weighting, recipe.objective, recipe.num_classes, std,
-                recipe.seed, recipe.validation_samples, plan.micro_batch, processes.device, recipe.corrupt == "skip",
+                recipe.seed, recipe.validation_samples, plan.micro_batch, processes.device, recipe.corrupt == "skip", recipe.text,
             )  # fmt: skip
         self._made, self._total, self._last = 0, 0.0, 0.0
+        self._vae = None
+        if recipe.sample_every and recipe.vae is not None and (processes.main or processes.split):
+            self._vae = vae_of_latents(recipe.vae, recipe.data, str(processes.device))
+        self._prompts = list(recipe.prompts)
+        if recipe.sample_every and recipe.text is not None and not self._prompts:
+            self._prompts = first_captions(recipe.data, torch.arange(min(16, len(recipe.data))))
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """What a checkpoint holds of it, so that a resumed run tells what the first would have."""
@@ -160,22 +168,23 @@ class Observer:
 
     def preview(self, step: int) -> None:
         """A sheet of samples of the averaged weights, always of the same seeds; left out when a signal wants the run to stop."""
-        recipe, backbone = self.recipe, self.denoiser.backbone
-        if not is_picture(recipe.data.shape):
+        recipe, backbone, vae = self.recipe, self.denoiser.backbone, self._vae
+        if vae is None and not previewed(recipe):
             return
         # a network in parts is asked by all processes, each for the same pictures
         if self.processes.main or self.processes.split:
             source = {"run": self.folder.path.name, "checkpoint": step, "ema": True}
             labels = [i % recipe.num_classes for i in range(16)] if recipe.num_classes else None
+            prompts = None if recipe.text is None else [self._prompts[i % len(self._prompts)] for i in range(16)]
             with self.averages.swapped(backbone):
                 model = Model(
                     self.denoiser, recipe.data.shape, recipe.num_classes, recipe.sampler, recipe.grid, recipe.sampling_steps,
-                    recipe.guidance, source, recipe.label_dropout > 0,
+                    recipe.guidance, source, recipe.label_dropout > 0, recipe.text, vae is not None, vae,
                 )  # fmt: skip
                 watch = backbone.register_forward_pre_hook(self._enter_preview)
                 try:
                     with self.processes.answering():
-                        drawn = model.sample(range(16), labels)
+                        drawn = model.sample(range(16), labels, prompts=prompts)
                     if self.processes.main:
                         sheet = self.folder.preview(step)
                         drawn.save_sheet(sheet)

@@ -15,6 +15,7 @@ from ..schedules import Level
 from ..schedules.parts import class_paths, find_class
 from .data import Source
 from .forward_check import check_forward
+from .latents import latents_of
 from .learned_variance import check_steps
 from .objective import Noised
 from .optimizers import Group
@@ -22,6 +23,8 @@ from .probe import probe
 from .profiles import Power
 from .recipe import Recipe
 from .split import held_out
+from .text_check import check_text
+from .training_text import empty_condition
 from .transforms import check_sharded
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "is_picture",
     "learning_rate",
     "plan_batches",
+    "previewed",
     "validation_data",
 ]
 
@@ -125,8 +129,18 @@ def check_recipe(recipe: Recipe) -> None:
         )
     if len(recipe.data) == 0:
         raise ValueError("the data set is empty")
+    check_text(recipe, validation_data(recipe) if recipe.validate_every else None)
     _check_training(recipe)
     _check_sampling(recipe, levels, _check_objective(recipe))
+
+
+def previewed(recipe: Recipe) -> bool:
+    """Whether samples can be shown as they are: pictures, and no latents that only have the shape of some.
+
+    Args:
+        recipe: what is trained.
+    """
+    return is_picture(recipe.data.shape) and latents_of(recipe.data) is None
 
 
 def is_picture(shape: tuple[int, ...]) -> bool:
@@ -157,10 +171,16 @@ def _check_training(recipe: Recipe) -> None:
     """What is done to the pictures, and what is stored of averages, must fit the rest."""
     if recipe.validate_every:
         validation_data(recipe)
-    if recipe.sample_every and not is_picture(recipe.data.shape):
+    about = latents_of(recipe.data)
+    if recipe.vae is not None and about is None:
+        raise ValueError(f"vae is {recipe.vae!r}, but the data are no latents; set vae: null")
+    if recipe.sample_every and recipe.vae is None and not previewed(recipe):
+        fix = (
+            f"; set vae to the folder of {about['vae']['folder']}, that made these latents" if about is not None else ""
+        )
         warnings.warn(
             f"sample_every is {recipe.sample_every}, but samples of shape {tuple(recipe.data.shape)} are no pictures: there will be no "
-            "previews",
+            f"previews{fix}",
             stacklevel=3,
         )
     if recipe.snapshot_every and not recipe.ema_lengths:
@@ -191,14 +211,15 @@ def _check_training(recipe: Recipe) -> None:
 
 def _check_sampling(recipe: Recipe, levels: Sequence[Level], learns: bool) -> None:
     """What the recipe's own guidance asks for must be there without anybody who samples saying more."""
-    names = ("cond", "ref") if recipe.num_classes else ("cond",)
+    told = recipe.num_classes or recipe.text is not None
+    names = ("cond", "ref") if told else ("cond",)
     sampler = on_path(recipe.sampler, recipe.schedule)
     many = 1 << 62  # a recipe's guidance serves any number of pictures, so no list of scales fits
     try:
         asked = probe(recipe.guidance, names, sampler, levels, recipe.data.shape, many, learns)
     except MissingBranch as error:
         if error.name == "ref":
-            raise MissingBranch("ref", names, "is trained without classes; set guidance: Plain") from error
+            raise MissingBranch("ref", names, "is trained without classes or texts; set guidance: Plain") from error
         raise ValueError(
             f"guidance is {recipe.guidance}, but a recipe has no branch {error.name!r}, so neither previews nor samples could be drawn "
             "from it alone; set guidance: Plain (or CFG) here, and name this rule when sampling"
@@ -208,9 +229,10 @@ def _check_sampling(recipe: Recipe, levels: Sequence[Level], learns: bool) -> No
             f"guidance is {recipe.guidance}, with a number per picture, but a recipe's guidance serves any number of pictures; give one "
             "number here, and the list when sampling"
         ) from error
-    if recipe.num_classes and recipe.label_dropout == 0 and asked["ref"]:
+    if told and recipe.label_dropout == 0 and asked["ref"]:
+        null = "empty text" if recipe.text is not None else "null class"
         raise ValueError(
-            f"label_dropout is 0, but {recipe.guidance} (or a rule of the sampler's) steers away from the null class, which is then never "
+            f"label_dropout is 0, but {recipe.guidance} (or a rule of the sampler's) steers away from the {null}, which is then never "
             "trained; set label_dropout: 0.1, or guidance: Plain"
         )
 
@@ -226,7 +248,7 @@ def _check_objective(recipe: Recipe) -> bool:
     device = next((p.device for p in recipe.backbone.parameters()), torch.device("cpu"))
     drawn = recipe.density(torch.full((1,), 0.5, dtype=torch.float64, device=device), recipe.schedule)
     x = torch.zeros(1, *recipe.data.shape, device=device)
-    condition = {"labels": torch.zeros(1, dtype=torch.int64, device=device)} if recipe.num_classes else None
+    condition = empty_condition(recipe, 1, device)
     training = recipe.backbone.training
     recipe.backbone.eval()  # a look must not move running statistics
     try:

@@ -21,6 +21,7 @@ from .learning_rates import Rate
 from .migrate import current_recipe
 from .objective import Objective, Regression
 from .optimizers import AdamW, Optimizer
+from .prompts import TextEncoder
 from .transforms import GradientTransform
 
 __all__ = ["Recipe"]
@@ -56,7 +57,9 @@ class Recipe:
         ema_lengths: further averages, by power functions of training time: the relative width of each, above 0 to 0.3.
         snapshot_every: optimizer steps between stored snapshots of these, from which `sfumato ema` makes averages of any width; 0: none.
         snapshot_dtype: of what is stored: "float32", "float16" or "bfloat16".
-        label_dropout: share of labels replaced by the null class, so that guidance has a reference, 0 to 1.
+        label_dropout: share of labels replaced by the null class, or of captions by the empty text, so that guidance has a reference; 0
+            to 1.
+        text: what encodes the captions of the data, for a backbone with text_width; null: no texts.
         seed: of everything drawn: weights, order, noise, time, dropout; in [0, 2^63).
         precision: "fp32", or "bf16" or "fp16" autocast; "fp64" to look for rounding. "auto": fp32 or bf16, whichever is measured to be
             faster for this network and batch when the run begins; a resumed one keeps it.
@@ -77,6 +80,8 @@ class Recipe:
         validate_every: optimizer steps between validations; 0: none.
         validation_samples: how many of them are asked, >= 1.
         sample_every: optimizer steps between preview pictures; 0: none.
+        prompts: what previews show, in turn, of a network that is told texts; empty: the first captions of the data.
+        vae: folder of the VAE that makes pictures of latents for previews, the one that the data were encoded with; null: no previews.
         save_every: optimizer steps between checkpoints; 0: only at the end.
         keep: how many checkpoints to keep, >= 1.
         async_save: write checkpoints while training goes on.
@@ -116,6 +121,7 @@ class Recipe:
     snapshot_every: int = 0
     snapshot_dtype: Literal["float32", "float16", "bfloat16"] = "float16"
     label_dropout: float = 0.1
+    text: TextEncoder | None = None
     seed: int = 0
     precision: Literal["fp32", "bf16", "fp16", "fp64", "auto"] = "fp32"
     memory_format: Literal["contiguous", "channels_last", "auto"] = "contiguous"
@@ -135,6 +141,8 @@ class Recipe:
     validate_every: int = 0
     validation_samples: int = 256
     sample_every: int = 0
+    prompts: Sequence[str] = ()
+    vae: str | None = None
     save_every: int = 1000
     keep: int = 2
     async_save: bool = False
@@ -151,8 +159,8 @@ class Recipe:
 
     @property
     def num_classes(self) -> int:
-        """The classes that the network is told: its own number, 0 to train on labelled data without their labels."""
-        return int(getattr(self.backbone, "num_classes", self.data.num_classes))
+        """The classes that the network is told: its own number, 0 to train on labelled data without their labels, or on texts."""
+        return int(getattr(self.backbone, "num_classes", 0 if self.text is not None else self.data.num_classes))
 
     def denoiser(self) -> Denoiser:
         """The backbone with its forward process."""

@@ -19,7 +19,7 @@ def report(recipe: Recipe, processes: int = 1) -> str:
     rows = [
         ("network", f"{type(recipe.backbone).__name__}, {parameters:,} parameters"),
         ("data", f"{type(recipe.data).__name__}, {len(recipe.data):,} of {'x'.join(map(str, recipe.data.shape))}"),
-        ("classes", _classes(recipe)),
+        *([("text", in_short(recipe.text))] if recipe.text is not None else [("classes", _classes(recipe))]),
         ("path", f"{in_short(recipe.schedule)}, row {in_short(recipe.row)}, clock {in_short(recipe.clock)}"),
         ("training", f"{in_short(recipe.density)}, {in_short(recipe.weighting)}, {in_short(recipe.objective)}"),
         (

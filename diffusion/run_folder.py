@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from .checkpoint import Checkpoint, any_folder, newest, own_version, save, valid
+from .latents import latents_of
 from .lock import RunLock
 from .publish import room
 from .recipe import Recipe
@@ -30,6 +31,7 @@ _FREE = {
     "guidance", "validation", "validate_every", "validation_samples", "snapshot_every", "snapshot_dtype", "workers", "corrupt",
     "corrupt_limit", "nonfinite", "nonfinite_limit", "async_save", "tracker", "parallel", "gradient_checkpointing", "compile",
     "memory_format", "attention",
+    "prompts", "vae",
 }  # fmt: skip
 
 
@@ -191,7 +193,7 @@ class RunFolder:
         """
         own = {
             "shape": list(self.recipe.data.shape), "num_classes": self.recipe.num_classes, "recipe": self._described,
-            "versions": {"sfumato": own_version(), "torch": torch.__version__},
+            "versions": {"sfumato": own_version(), "torch": torch.__version__}, "latents": latents_of(self.recipe.data),
         }  # fmt: skip
         save(self._checkpoints, step, tensors, {**own, **state}, self.recipe.keep, more)
 

@@ -16,9 +16,11 @@ from .checkpoint import at_step, newest
 from .choice import chosen_memory_format
 from .denoiser import Denoiser
 from .memory_format import set_memory_format
+from .latents import check_vae
 from .model import Model
 from .plan import is_picture
 from .prompts import Decoder, TextEncoder
+from .vae import Vae
 
 __all__ = ["load_run"]
 
@@ -89,6 +91,8 @@ def load_run(
         )
     parts = build({key: description[key] for key in _MODEL}, allow)
     text = build(description.get("text"), allow) if text is None else text
+    if isinstance(vae, Vae) and isinstance(state.get("latents"), Mapping):
+        check_vae(vae, state["latents"])
     denoiser = Denoiser(parts["backbone"], parts["schedule"], parts["row"], parts["clock"], parts["input_std"])
     try:
         # hashes find damage; who writes the files may write the hashes too
@@ -120,17 +124,17 @@ def load_run(
     return Model(
         denoiser.eval(), shape, classes if text is None else 0,
         parts["sampler"], parts["grid"], parts["sampling_steps"], parts["guidance"],
-        source, dropout > 0, text, _of_latents(description.get("data")) or not is_picture(shape), vae,
+        source, dropout > 0, text, _of_latents(state, description.get("data")) or not is_picture(shape), vae,
     )  # fmt: skip
 
 
-def _of_latents(data: Any) -> bool:
-    """Whether a data set, or one within it, is of latents."""
+def _of_latents(state: Mapping[str, Any], data: Any) -> bool:
+    """Whether a run was trained on latents; one from before checkpoints said so names them in its config."""
     if not isinstance(data, Mapping):
-        return False
-    name = str(data.get("class_path", "")).rsplit(".", 1)[-1]
+        return state.get("latents") is not None
     inner = data.get("init_args")
-    return name == "Latents" or (isinstance(inner, Mapping) and any(_of_latents(v) for v in inner.values()))
+    within = isinstance(inner, Mapping) and any(_of_latents({}, v) for v in inner.values())
+    return state.get("latents") is not None or within or str(data.get("class_path")).endswith(".LatentArray")
 
 
 def _is_other(folder: Path, ema: bool | float, step: int) -> bool:

@@ -11,7 +11,7 @@ from .data import Source
 from .excluding import Excluding
 from .interrupt import Interrupted, Told
 from .progress import progress_bar
-from .split import Split
+from .subset import Subset
 
 __all__ = ["Checkable", "Corrupt", "Scan", "checkable", "scan"]
 
@@ -129,7 +129,7 @@ class Scan:
 def checkable(data: Source) -> TypeGuard[Checkable]:
     """Whether a data set can say what is wrong with a sample; a part of another can when the other can."""
     # not isinstance, which would read the data to see whether they have a fingerprint
-    return checkable(data.source) if isinstance(data, Split | Excluding) else callable(getattr(data, "problem", None))
+    return checkable(data.source) if isinstance(data, Subset) else callable(getattr(data, "problem", None))
 
 
 def scan(data: Checkable, threads: int = 2, progress: bool = True, told: Told | None = None) -> Scan:

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from ..schedules.noise import permutation
+from .captions import Captions
 from .data import Source
 from .excluding import Excluding
 from .subset import Subset
@@ -62,12 +63,15 @@ class Split(Subset):
 def held_out(data: Source) -> Source | None:
     """The samples that were held out of a training set; None where there are none."""
     data = _whole(data)
+    if isinstance(data, Captions):
+        held = held_out(data.source)
+        return None if held is None else replace(data, source=held)
     return replace(data, part="held_out") if isinstance(data, Split) and data.part == "train" else None
 
 
 def shared(trained: Source, data: Source) -> bool:
     """Whether two sets may hold the same samples, as far as can be told: of one source, and not the two parts of one split."""
-    trained, data = _whole(trained), _whole(data)
+    trained, data = _bare(trained), _bare(data)
     if (
         isinstance(trained, Split) and isinstance(data, Split) and trained.part != data.part
         and replace(data, part=trained.part).fingerprint == trained.fingerprint
@@ -81,5 +85,10 @@ def _whole(data: Source) -> Source:
     return _whole(data.source) if isinstance(data, Excluding) else data
 
 
+def _bare(data: Source) -> Source:
+    """Data without what only adds words or leaves samples out: the pictures are the same."""
+    return _bare(data.source) if isinstance(data, Excluding | Captions) else data
+
+
 def _root(data: Source) -> Source:
-    return _root(data.source) if isinstance(data, Split | Excluding) else data
+    return _root(data.source) if isinstance(data, Subset) else data

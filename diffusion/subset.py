@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .data import Batch, Source
+from .texts import texts_of
 
 __all__ = ["Subset"]
 
 
 class Subset:
-    """What `Split` and `Excluding` have in common: the source's answers, for the samples that `_index` names in their order."""
+    """What `Split`, `Excluding` and `Captions` have in common: the source's answers, for the samples that `_index` names in their order."""
 
     source: Source
 
@@ -45,6 +46,10 @@ class Subset:
         """What is wrong with a sample, as the source says; None where nothing is, or the source does not say."""
         asked = getattr(self.source, "problem", None)
         return None if asked is None else asked(int(self._index[index]))
+
+    def texts(self, index: Tensor) -> Sequence[tuple[str, ...]] | None:
+        """The captions of some samples, as the source says; None where it has none."""
+        return texts_of(self.source, self._index[index])
 
     def batch(self, index: Tensor) -> Batch:
         return self.source.batch(self._index[index])

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .objective import Noised
 from .recipe import Recipe
+from .training_text import empty_condition
 
 __all__ = ["trial_loss"]
 
@@ -25,6 +26,6 @@ def trial_loss(recipe: Recipe, count: int, device: torch.device) -> Tensor:
     # numbers of the size of data: zeros may take other ways through the arithmetic
     x = torch.arange(size, device=device, dtype=torch.float64).sin().view(count, *recipe.data.shape)
     x = x.to(next(recipe.backbone.parameters()).dtype)
-    condition = {"labels": torch.zeros(count, dtype=torch.int64, device=device)} if recipe.num_classes else None
+    condition = empty_condition(recipe, count, device)
     head = None if head is None else head.to(device)
     return recipe.objective(denoiser, head, recipe.weighting, Noised(x, x, drawn.level, condition)).loss.mean()

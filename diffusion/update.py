@@ -23,6 +23,7 @@ from .objective import Losses, Noised
 from .plan import BatchPlan, learning_rate
 from .recipe import Recipe
 from .still import buffers_of, put_back
+from .training_text import caption_condition, drawn_captions
 
 __all__ = ["NotFinite", "Update", "Updated"]
 
@@ -205,12 +206,11 @@ class Update:
         for read, _, _ in seen:
             for i in range(len(read.samples)):
                 pick = slice(i, i + 1)
-                labels = read.batch.labels
-                spread = None if read.batch.spread is None else read.batch.spread[pick]
-                batch = Batch(read.batch.x[pick], None if labels is None else labels[pick], spread)
+                batch = Batch(*(None if part is None else part[pick] for part in read.batch))
+                texts = None if read.texts is None else read.texts[pick]
                 with self.processes.micro_batch([], last=True):
                     _, losses = self._losses(
-                        step, Read(read.places[pick], read.samples[pick], batch), self._plain, self._plain_head
+                        step, Read(read.places[pick], read.samples[pick], batch, texts), self._plain, self._plain_head
                     )
                 gradients = torch.autograd.grad(losses.loss.sum(), parameters, allow_unused=True)
                 if not all(bool(torch.isfinite(g).all()) for g in gradients if g is not None):
@@ -253,6 +253,10 @@ class Update:
         if recipe.num_classes and labels is not None:
             labels = labels.to(device)
             condition = {"labels": torch.where(d.dropped, torch.full_like(labels, recipe.num_classes), labels)}
+        if recipe.text is not None:
+            assert read.texts is not None
+            captions = drawn_captions(read.texts, recipe.seed, step, places)
+            condition = caption_condition(recipe.text, captions, d.dropped, device)
         if recipe.augment is not None:
             done = recipe.augment(x0, uniform(seeds, at, step, recipe.augment.draws, Stream.AUGMENT))
             x0 = done.x

@@ -15,7 +15,9 @@ from .data import Source
 from .denoiser import Denoiser
 from .edm_loss import edm_loss
 from .objective import Noised, Objective, regression
+from .prompts import TextEncoder
 from .scan import checkable
+from .training_text import caption_condition, first_captions
 
 __all__ = ["CENTRES", "Validated", "Validation"]
 
@@ -59,6 +61,7 @@ class Validation:
         batch: samples asked at once, >= 1; it changes nothing but rounding.
         device: of the model.
         skip: leave out samples that can't be read, which are looked for now and not in the middle of a run.
+        text: what encodes the captions, the first of each sample; None: the network is told no texts.
 
     Raises:
         ValueError: for a count or batch below 1, no data, and samples that can't be read.
@@ -67,7 +70,7 @@ class Validation:
     def __init__(
         self, data: Source, schedule: Schedule, density: Density, weighting: Weighting, objective: Objective, classes: int,
         data_std: float, seed: int = 0, count: int = 256, batch: int = 64, device: torch.device | str = "cpu",
-        skip: bool = False,
+        skip: bool = False, text: TextEncoder | None = None,
     ) -> None:  # fmt: skip
         if count < 1 or batch < 1 or len(data) < 1:
             raise ValueError(
@@ -75,7 +78,7 @@ class Validation:
             )
         self.data, self.weighting, self.objective = data, weighting, objective
         self.classes, self.data_std, self.seed, self.batch = classes, data_std, seed, batch
-        self.device = torch.device(device)
+        self.device, self.text = torch.device(device), text
         key = torch.tensor([seed])
         samples = _readable(
             data, uniform(key, 0, 0, len(data), Stream.VALIDATION)[0].argsort(stable=True)[:count], skip
@@ -140,6 +143,8 @@ class Validation:
         condition = None
         if self.classes and given.labels is not None:
             condition = {"labels": given.labels.to(self.device)}
+        if self.text is not None:
+            condition = caption_condition(self.text, first_captions(self.data, index), None, self.device)
         double = any(p.dtype == torch.float64 for p in denoiser.parameters())
         dtype = torch.float64 if double else torch.float32
         seen = Noised(given.x.to(self.device, dtype), eps.to(dtype), level, condition)

@@ -46,6 +46,8 @@ class Stream(IntEnum):
     DATA = 12
     VALIDATION = 13
     GRADIENT = 14
+    TEXT = 15
+    CAPTION = 16
 
 
 class Noise(Protocol):
