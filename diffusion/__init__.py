@@ -37,6 +37,7 @@ from .vae import Vae
 
 __all__ = [
     "ADM",
+    "DDPMPP",
     "AdamW",
     "AdaptiveClip",
     "ArrayData",
@@ -50,7 +51,6 @@ __all__ = [
     "Clock",
     "Constant",
     "Cosines",
-    "DDPMPP",
     "Denoiser",
     "DiT",
     "Digits",

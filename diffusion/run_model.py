@@ -15,8 +15,8 @@ from .averaged import weights_of
 from .checkpoint import at_step, newest
 from .choice import chosen_memory_format
 from .denoiser import Denoiser
-from .memory_format import set_memory_format
 from .latents import check_vae
+from .memory_format import set_memory_format
 from .model import Model
 from .plan import is_picture
 from .prompts import Decoder, TextEncoder

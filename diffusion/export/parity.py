@@ -92,12 +92,16 @@ def _class_labels(network: Any, labels: Tensor | None, count: int, classes: int)
     """Labels as the network's own argument; a transformer wants some even where there are no classes, and its null class is the last."""
     last = network.config.get("num_embeds_ada_norm")
     if last is not None:
-        labels = torch.zeros(count, dtype=torch.int64) if labels is None else torch.where(labels == classes, last, labels)
+        labels = (
+            torch.zeros(count, dtype=torch.int64) if labels is None else torch.where(labels == classes, last, labels)
+        )
     return _told(labels, "class_labels")
 
 
 @torch.no_grad()
-def sample_native(network: Any, scheduler: Any, x: Tensor, labels: Tensor | None, steps: int, classes: int = 0) -> Tensor:
+def sample_native(
+    network: Any, scheduler: Any, x: Tensor, labels: Tensor | None, steps: int, classes: int = 0
+) -> Tensor:
     """The loop of diffusers' pipelines.
 
     Args:
@@ -128,7 +132,10 @@ def sample_ours(model: Model, sampler: Any, grid: Any, noise: Tensor, labels: Te
     """
     levels = grid(model.denoiser.schedule, model.steps)
     condition = _told(labels, "labels")
-    x, source = levels[0].sigma * noise, addressed(torch.arange(len(noise)), torch.zeros(len(noise), dtype=torch.int64), noise.shape[1:])
+    x, source = (
+        levels[0].sigma * noise,
+        addressed(torch.arange(len(noise)), torch.zeros(len(noise), dtype=torch.int64), noise.shape[1:]),
+    )
     for step in trajectory(
         on_path(sampler, model.denoiser.schedule),
         lambda x, level: model.denoiser(x, level, condition or None),
