@@ -66,7 +66,7 @@ def test_every_command_has_help(command, capsys):
 def test_help_says_what_each_key_means(capsys):
     out = " ".join(printed(capsys, "train", "--help").split())
     for known in (
-        "DDIM, DDPM, DPMSolverPP", "EDM, Eps, Flow, V, X0", "Cosine, LinearBeta, RectifiedFlow", "DiT, UNet", "LogSNRClock, TimeClock",
+        "DDIM, DDPM, DPMSolverPP", "EDM, Eps, Flow, V, X0", "Cosine, LinearBeta, RectifiedFlow", "ADM, DiT, UNet", "LogSNRClock, TimeClock",
         "LogNormal, Uniform", "EDMWeighting, MinSNR", "CFG, Interval, Plain", "Karras, Trailing", "Digits, ImageFolder",
     ):  # fmt: skip
         parts = known.split(", ")
