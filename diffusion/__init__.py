@@ -2,7 +2,7 @@
 
 from .arrays import ArrayData
 from .augment import Augment, Augmented, Flip
-from .backbones import ADM, DDPMPP, DiT, UNet
+from .backbones import ADM, DDPMPP, EDM2, DiT, UNet
 from .calibrate import Found, calibrate
 from .captions import Captions
 from .clocks import Clock, EntryClock, LogSNRClock, SigmaClock, TimeClock
@@ -38,6 +38,7 @@ from .vae import Vae
 __all__ = [
     "ADM",
     "DDPMPP",
+    "EDM2",
     "AdamW",
     "AdaptiveClip",
     "ArrayData",
