@@ -2,7 +2,7 @@
 
 from .arrays import ArrayData
 from .augment import Augment, Augmented, Flip
-from .backbones import ADM, DDPMPP, EDM2, DiT, UNet
+from .backbones import ADM, DDPMPP, DiT, EDM2, Features, UNet, features, sized
 from .calibrate import Found, calibrate
 from .captions import Captions
 from .clocks import Clock, EntryClock, LogSNRClock, SigmaClock, TimeClock
@@ -23,6 +23,7 @@ from .learned_variance import Hybrid, VariationalBound
 from .learning_rates import Constant, InverseSqrt, Linear, Rate, Stable, WarmupCosine
 from .loading import load
 from .model import Model
+from .mup import MuP
 from .objective import Losses, Noised, Objective, Regression
 from .optimizers import AdamW, Group, Library, Muon, Optimizer
 from .picture_folder import PictureFolder
@@ -37,8 +38,6 @@ from .vae import Vae
 
 __all__ = [
     "ADM",
-    "DDPMPP",
-    "EDM2",
     "AdamW",
     "AdaptiveClip",
     "ArrayData",
@@ -52,12 +51,15 @@ __all__ = [
     "Clock",
     "Constant",
     "Cosines",
+    "DDPMPP",
     "Denoiser",
     "DiT",
     "Digits",
+    "EDM2",
     "EDMAugment",
     "EntryClock",
     "Excluding",
+    "Features",
     "Filtered",
     "Flip",
     "Found",
@@ -77,6 +79,7 @@ __all__ = [
     "LogSNRClock",
     "Losses",
     "Model",
+    "MuP",
     "Muon",
     "NanToNum",
     "Noised",
@@ -100,10 +103,12 @@ __all__ = [
     "WarmupCosine",
     "calibrate",
     "encode",
+    "features",
     "fingerprint",
     "fit_linear",
     "load",
     "measure_cosines",
     "scan",
+    "sized",
     "train",
 ]

@@ -92,7 +92,7 @@ def test_a_library_that_is_not_installed_is_said(capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--optimizer", "Mouon"], "is no Optimizer; allowed: AdamW, Muon, or a class path; did you mean Muon?"),
+        (["--optimizer", "Mouon"], "is no Optimizer; allowed: AdamW, MuP, Muon, or a class path; did you mean Muon?"),
         (["--optimizer", "DDIM"], "is no Optimizer"),
         (["--optimizer", "torch.optim.LBFGS"], "optimizer: LBFGS evaluates the loss again and again"),
         (["--optimizer", "torch.optim.lr_scheduler.LambdaLR"], "is outside Sfumato"),
@@ -119,7 +119,7 @@ def test_what_is_wrong_is_said(capsys, argv, message):
 
 def test_help_lists_the_arguments_of_the_optimizer_that_is_named(capsys):
     ours = printed(capsys, "--optimizer", "Muon", "--help")
-    assert "One of AdamW, Muon." in ours
+    assert "One of AdamW, MuP, Muon." in ours
     assert all(f"--optimizer.{name}" in ours for name in ("momentum", "lr_scale", "rest", "skip"))
     theirs = printed(capsys, "--optimizer", "torch.optim.NAdam", "--help")
     assert all(f"--optimizer.{name}" in theirs for name in ("betas", "momentum_decay"))
