@@ -38,6 +38,7 @@ from .vae import Vae
 
 __all__ = [
     "ADM",
+    "DDPMPP",
     "AdamW",
     "AdaptiveClip",
     "ArrayData",
@@ -51,7 +52,6 @@ __all__ = [
     "Clock",
     "Constant",
     "Cosines",
-    "DDPMPP",
     "Denoiser",
     "DiT",
     "Digits",
