@@ -65,6 +65,7 @@ def test_imports_run_one_way(path):
                 "samplers/diffusers_scheduler.py",
                 "guidance/guiders/diffusers_guider.py",
                 "tools/bench/peers.py",
+                "tools/bench/peer_networks.py",
                 "diffusion/vae.py",
                 "diffusion/pipelines/library.py",
             },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ from ..spelling import did_you_mean
 from .filters import BACKBONES, FILTERS, added, shares
 from .gpu import measure_gpu
 from .methods import METHODS, ROWS
+from .peer_networks import PEERS as NETWORKS
 from .peers import installed
 from .samplers import counted, timed
+from .sampling import measure_sampling
+from .training import measure_training
 
 __all__ = ["Bench", "run"]
 
@@ -25,18 +28,22 @@ __all__ = ["Bench", "run"]
 SHAPES = (((1, 3, 32, 32), 50, 40), ((16, 4, 64, 64), 50, 12), ((16, 3, 256, 256), 10, 3))
 PEERS = ("diffusers", "k_diffusion", "azula")
 _ALL = {"samplers": METHODS, "filters": FILTERS}
+_NAMES = (*_ALL, "train", "sample", "gpu")
 _UNITS = {"full": "full-tensor ops", "small": "small ops", "syncs": "host syncs", "fresh": "fresh tensors"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Count and time what sampling costs beside the network: samplers against minimal loops and other libraries, filters against networks.
+    """Count and time: samplers against minimal loops and other libraries, filters against networks, training steps and sampling calls as a whole.
 
     Args:
-        name: what to measure: samplers, filters, or gpu: training and what holds bit for bit, on a GPU.
+        name: what to measure: samplers, filters; train or sample: a step or a call as a whole, beside those of other libraries with
+            networks of as many parameters; or gpu: training and what holds bit for bit, on a GPU.
         out: folder of the result, a JSON file.
         device: cpu or cuda; what is counted is counted on the host. On cuda nothing of this has been run so far.
         only: one sampler or filter, as in the table; null: all.
+        against: of train: other libraries, diffusers or lucidrains (denoising-diffusion-pytorch), with commas between.
+        compile: of train: ours compiled, too; takes minutes.
         quick: a tiny version in seconds, to see whether it runs; its times mean nothing.
     """
 
@@ -44,11 +51,15 @@ class Bench:
     out: str = "runs/bench"
     device: str = "cpu"
     only: str | None = None
+    against: str = "diffusers,lucidrains"
+    compile: bool = False
     quick: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in (*_ALL, "gpu"):
-            raise ValueError(f"name is {self.name!r}; allowed: {', '.join(_ALL)}, gpu")
+        if self.name not in _NAMES:
+            raise ValueError(f"name is {self.name!r}; allowed: {', '.join(_NAMES)}")
+        if strange := [peer for peer in self.against.split(",") if peer not in NETWORKS]:
+            raise ValueError(f"against names {', '.join(map(repr, strange))}; allowed: {', '.join(NETWORKS)}, with commas between")
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device is {self.device!r}; allowed: cpu, cuda")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -61,17 +72,14 @@ class Bench:
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
-        print(help_text("sfumato bench samplers|filters|gpu [--out FOLDER] [--device cuda] [--only NAME]", Bench))
+        print(help_text("sfumato bench samplers|filters|train|sample|gpu [--out FOLDER] [--device cuda] [--only NAME]", Bench))
         return 0
     options, _ = parse(argv, Bench, ("name",))
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports its own starts and stops on stderr
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        if options.name == "gpu":
-            result = measure_gpu(options.quick, lambda line: print(line, flush=True))
-        else:
-            result = _measure(options) if options.name == "samplers" else _measure_filters(options)
+        result = _MEASURES[options.name](options)
     finally:
         torch.set_num_threads(threads)
     file = Path(options.out) / f"{options.name}{'-quick' * options.quick}.json"
@@ -123,6 +131,26 @@ def _measure_filters(options: Bench) -> dict[str, Any]:
         times[backbone] = {name: found[name] for name in names}
         print(f"  {backbone}: {', '.join(f'{k} {v:.2%}' for k, v in times[backbone].items())}", flush=True)
     return {**_about(options), "counts": counts, "shares": times}
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _measure_training(options: Bench) -> dict[str, Any]:
+    peers, count, rounds = options.against.split(","), 2 if options.quick else 32, 1 if options.quick else 9
+    return {**_about(options), **measure_training(peers, count, rounds, options.compile, _say)}
+
+
+def _measure_sampling(options: Bench) -> dict[str, Any]:
+    steps, rounds = (2, 1) if options.quick else (20, 9)
+    return {**_about(options), **measure_sampling(steps, rounds, options.quick, _say)}
+
+
+_MEASURES: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "samplers": _measure, "filters": _measure_filters, "train": _measure_training, "sample": _measure_sampling,
+    "gpu": lambda options: measure_gpu(options.quick, _say),
+}  # fmt: skip
 
 
 def _about(options: Bench) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ...schedules.rows import Row, V
 from .floors import Network
 
-__all__ = ["diffusers_walk", "installed", "k_diffusion_walk"]
+__all__ = ["diffusers_walk", "installed", "k_diffusion_walk", "pipeline_call"]
 
 
 def installed(name: str) -> bool:
@@ -47,3 +48,17 @@ def k_diffusion_walk(name: str, ratios: Tensor) -> Callable[[Network, Tensor], T
     """A sampler of k-diffusion along sigma / alpha; its model is given one sigma per sample and answers with the data."""
     sample = getattr(importlib.import_module("k_diffusion.sampling"), name)
     return lambda network, x: sample(lambda x, sigma: network(x), x, ratios, disable=True)
+
+
+def pipeline_call(unet: nn.Module, count: int, steps: int) -> Callable[[], object]:
+    """A call of diffusers' DDIM pipeline for `count` pictures, without noise, as arrays."""
+    import diffusers
+
+    pipeline = diffusers.DDIMPipeline(unet.eval(), diffusers.DDIMScheduler())
+    pipeline.set_progress_bar_config(disable=True)
+
+    def call() -> object:
+        generator = torch.Generator().manual_seed(0)
+        return pipeline(count, generator, num_inference_steps=steps, eta=0.0, output_type="np", return_dict=False)
+
+    return call
