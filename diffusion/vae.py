@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .latent_scale import latent_scale
 from .whole_file import file_hash
 
 __all__ = ["Posterior", "Precision", "Vae"]
@@ -75,7 +76,7 @@ class Vae:
                 f"vae is a {name}, which is no autoencoder of diffusers; give a pipeline's vae, or its folder"
             )
         weight = next(module.parameters())
-        found = [key for key, dtype in _DTYPES.items() if dtype == weight.dtype]
+        found: list[Any] = [key for key, dtype in _DTYPES.items() if dtype == weight.dtype]
         if not found:
             raise ValueError(f"the VAE computes in {weight.dtype}; allowed: {', '.join(map(str, _DTYPES.values()))}")
         given: Any = module.config
@@ -88,7 +89,7 @@ class Vae:
         """What the config says of the latents."""
         config: dict[str, Any] = dict(self._module.config)
         self.channels: int | None = config.get("in_channels")
-        self.shift, self.scaling = _scaling(config, dict(self._module.named_buffers()))
+        self.shift, self.scaling = latent_scale(config, dict(self._module.named_buffers()))
         self._video = any(isinstance(m, nn.Conv3d) for m in self._module.modules())
 
     def _read_config(self, folder: Path) -> dict[str, Any]:
@@ -209,19 +210,3 @@ class Vae:
         channels = next((int(v) for v in known if v), max(len(self.shift), len(self.scaling)))
         out = self.decode(torch.zeros(1, channels, 8, 8))
         return out.shape[1], out.shape[-1] // 8
-
-
-def _scaling(config: dict[str, Any], buffers: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Shift and scaling, as diffusers' pipelines apply them."""
-
-    def number(key: str) -> Tensor | None:
-        value = config.get(key)
-        value = buffers.get(key) if value is None else value
-        return None if value is None else torch.as_tensor(value, dtype=torch.float32).flatten().cpu()
-
-    means = [number("latents_mean"), number("shift_factor"), torch.zeros(1)]
-    scaling, std = number("scaling_factor"), number("latents_std")
-    one = torch.ones(1)
-    return next(m for m in means if m is not None), (one if scaling is None else scaling) / (
-        one if std is None else std
-    )

@@ -86,11 +86,11 @@ def vae(**more):
     ), 1.0)  # fmt: skip
 
 
-def unet2d(classes=None):
+def unet2d(classes=None, **more):
     network = UNet2DModel(
         sample_size=16, in_channels=3, out_channels=3, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
         attention_head_dim=8, down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        num_class_embeds=classes,
+        num_class_embeds=classes, **more,
     )  # fmt: skip
     return seeded(network)
 

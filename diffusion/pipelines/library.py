@@ -1,158 +1,26 @@
-"""Folders of diffusers, read part by part: the only file of this folder that imports diffusers and transformers."""
+"""One part of a folder of diffusers: the only file of this folder that imports diffusers and transformers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["NETWORKS", "Parts", "kind_of", "read_folder", "read_object"]
-
-NETWORKS = (
-    "UNet2DModel",
-    "UNet2DConditionModel",
-    "DiTTransformer2DModel",
-    "SD3Transformer2DModel",
-    "FluxTransformer2DModel",
-)
-# by pipeline: the parts that read a text
-_TEXTS: dict[str, tuple[str, ...]] = {
-    "DDPMPipeline": (),
-    "DDIMPipeline": (),
-    "PNDMPipeline": (),
-    "DiTPipeline": (),
-    "StableDiffusionPipeline": ("text_encoder", "tokenizer"),
-    "StableDiffusionXLPipeline": ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"),
-    "StableDiffusion3Pipeline": (
-        "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "text_encoder_3", "tokenizer_3",
-    ),
-    "FluxPipeline": ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"),
-}  # fmt: skip
+__all__ = ["class_of", "read_json", "read_part"]
 
 
-class Parts(NamedTuple):
-    """A model of diffusers in parts.
+def read_json(path: Path) -> dict[str, Any]:
+    """A config.
 
-    name: of the pipeline, or of the network's class. network, vae: modules, or None. scheduler: an object, a folder, or None. pipeline:
-    an object with `encode_prompt`, or None.
-    """
-
-    name: str
-    network: nn.Module
-    scheduler: object
-    vae: nn.Module | None = None
-    pipeline: Any = None
-
-
-def kind_of(network: object) -> str:
-    """Which of NETWORKS an object is; a class that inherits from one is that one.
+    Args:
+        path: of a JSON file that holds a mapping.
 
     Raises:
         ValueError: for another.
     """
-    found = [
-        c.__name__ for c in type(network).__mro__ if c.__module__.startswith("diffusers.") and c.__name__ in NETWORKS
-    ]
-    if not found:
-        raise ValueError(
-            f"a {type(network).__name__} is no network that can be loaded here; allowed: {', '.join(NETWORKS)}"
-        )
-    return found[0]
-
-
-def read_object(source: Any) -> Parts:
-    """The parts of a pipeline of diffusers, or of a network, as they are.
-
-    Args:
-        source: the object.
-
-    Raises:
-        ValueError: for a pipeline that does more than sample from a network.
-    """
-    if not isinstance(getattr(source, "components", None), Mapping):
-        kind_of(source)
-        return Parts(type(source).__name__, source, None)
-    name = type(source).__name__
-    _check_pipeline(name)
-    parts: Mapping[str, Any] = source.components
-    network = parts.get("unet", parts.get("transformer"))
-    kind_of(network)
-    text = source if _TEXTS[name] and any(parts.get(key) is not None for key in _TEXTS[name]) else None
-    return Parts(name, network, parts.get("scheduler"), parts.get("vae"), text)  # pyright: ignore[reportArgumentType]
-
-
-def read_folder(folder: Path, dtype: torch.dtype, ema: bool, vae: bool = True, text: bool = True) -> Parts:
-    """The parts of a folder that save_pretrained of diffusers wrote: safetensors only, nothing downloaded, no class but the libraries' own.
-
-    Args:
-        folder: a pipeline's, with model_index.json, or a network's, with config.json.
-        dtype: of all weights, but for a VAE that needs more than float16.
-        ema: prefer the network's variant "ema".
-        vae, text: whether to read these.
-
-    Raises:
-        ValueError: for a class of nobody knows whom, pickled weights, weights that lack a key, and files that can't be read.
-    """
-    if not (folder / "model_index.json").is_file():
-        network = _module(folder, None, dtype, ema)
-        beside = [
-            place for place in (folder, folder.parent / "scheduler") if (place / "scheduler_config.json").is_file()
-        ]
-        return Parts(type(network).__name__, network, beside[0] if beside else None)
-    index = _json(folder / "model_index.json")
-    name = index.get("_class_name")
-    _check_pipeline(name)
-    assert isinstance(name, str)
-
-    def part(key: str, names: Iterable[str] = ()) -> Any:
-        given = index.get(key)
-        if not isinstance(given, list) or given[0] is None:
-            return None
-        return _module(folder / key, given, dtype, ema and key in ("unet", "transformer"), tuple(names))
-
-    network = part("unet", NETWORKS) or part("transformer", NETWORKS)
-    if network is None:
-        raise ValueError(f"{folder} holds no unet or transformer, though it is a {name}; give the whole folder")
-    scheduler = folder / "scheduler"
-    pipeline = None
-    if text and _TEXTS[name]:
-        pipeline = _for_text(name, index, network, {key: part(key) for key in _TEXTS[name]})
-    return Parts(
-        name, network, scheduler if (scheduler / "scheduler_config.json").is_file() else None, part("vae") if vae else None, pipeline
-    )  # fmt: skip
-
-
-def _for_text(name: str, index: Mapping[str, Any], network: nn.Module, parts: dict[str, Any]) -> Any:
-    """The pipeline itself, without what a text does not need."""
-    import diffusers
-
-    if all(value is None for value in parts.values()):
-        return None
-    cls = getattr(diffusers, name)
-    said = (
-        {"force_zeros_for_empty_prompt": index["force_zeros_for_empty_prompt"]}
-        if "force_zeros_for_empty_prompt" in index
-        else {}
-    )
-    if name == "StableDiffusionPipeline":
-        said = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    key = "unet" if name in ("StableDiffusionPipeline", "StableDiffusionXLPipeline") else "transformer"
-    return cls(vae=None, scheduler=None, **{key: network}, **parts, **said)
-
-
-def _check_pipeline(name: object) -> None:
-    if not isinstance(name, str) or name not in _TEXTS:
-        raise ValueError(
-            f"a {name} is no pipeline that can be loaded here: it may do more than sample from its network; allowed: {', '.join(_TEXTS)}, "
-            "or its network and scheduler alone"
-        )
-
-
-def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -162,33 +30,55 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _module(
-    folder: Path, named: list[Any] | None, dtype: torch.dtype, ema: bool, allowed: tuple[str, ...] = NETWORKS
-) -> Any:
-    """A network, VAE, text encoder or tokenizer, by its class in diffusers or transformers."""
-    import diffusers
+def class_of(library: str, name: object, folder: Path) -> Any:
+    """A class of diffusers or transformers.
 
-    library, name = ("diffusers", _json(folder / "config.json").get("_class_name")) if named is None else named
+    Args:
+        library: which of them.
+        name: of the class.
+        folder: which says so, for messages.
+
+    Raises:
+        ValueError: for another library, and a class that the installed one does not have.
+    """
     if library not in ("diffusers", "transformers") or not isinstance(name, str) or not name.isidentifier():
         raise ValueError(
             f"{folder} is of {name!r} of {library!r}: a class of one's own, whose code would run; allowed: those of diffusers and "
             "transformers"
         )
     if library == "transformers":
-        cls = getattr(_transformers(folder), name, None)
+        found = getattr(_transformers(folder), name, None)
     else:
-        cls = getattr(diffusers, name, None)
-    if (
-        not isinstance(cls, type)
-        or not hasattr(cls, "from_pretrained")
-        or (library == "diffusers" and not issubclass(cls, nn.Module))
-    ):
+        import diffusers  # heavy, so not before it is asked for
+
+        found = getattr(diffusers, name, None)
+    if not isinstance(found, type) or not hasattr(found, "from_pretrained"):
         raise ValueError(f"{folder} is of {name!r}, which the installed {library} does not have")
-    if allowed and name not in allowed:
-        raise ValueError(f"{folder} is of {name}, no network that can be loaded here; allowed: {', '.join(allowed)}")
-    if not issubclass(cls, nn.Module):
+    return found
+
+
+def read_part(folder: Path, library: str, name: object, dtype: torch.dtype, ema: bool = False) -> Any:
+    """A network, VAE, text encoder or tokenizer: safetensors only, nothing downloaded, no code of the folder run.
+
+    Args:
+        folder: that save_pretrained wrote.
+        library, name: of its class.
+        dtype: of its weights, but for a VAE that needs more than float16.
+        ema: whether to prefer the variant "ema".
+
+    Raises:
+        ValueError: for other classes, pickled weights, weights that lack a key, and files that can't be read.
+    """
+    cls = class_of(library, name, folder)
+    tokenizer = folder.name.startswith("tokenizer")
+    wanted = _transformers(folder).PreTrainedTokenizerBase if tokenizer else nn.Module
+    if not issubclass(cls, wanted):  # such as AutoModel, which decides by what the folder says
+        raise ValueError(f"{folder} is of {name}; allowed: the class of a {'tokenizer' if tokenizer else 'network'}")
+    if tokenizer:
         return _read(cls, folder)
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{folder} holds an adapter (adapter_config.json); merge it into the weights, or remove it")
     strange = sorted({"auto_map", "quantization_config"} & set(config))
     if strange:
         raise ValueError(f"{folder}: its config.json has {', '.join(strange)}; give the plain weights")

@@ -19,7 +19,7 @@ from ..vae import Precision, Vae
 from .clock import clock_of
 from .dit import DiTTransformer
 from .flux import FluxTransformer
-from .library import Parts, kind_of, read_folder, read_object
+from .parts import Parts, kind_of, read_folder, read_object
 from .sampling import sampling_of
 from .sd3 import SD3Transformer
 from .text import Kind, PipelineText
@@ -59,7 +59,8 @@ def load_pipeline(
 ) -> Model:  # fmt: skip
     """A model of diffusers, which all samplers, rules of guidance and filters work on; its own sampling is the pipeline's, or the nearest.
 
-    Nothing is downloaded or unpickled, and no code of a folder runs. A tokenizer or encoder that is not there is not asked for.
+    Nothing is downloaded or unpickled, and no code of a folder runs. A safety checker is not asked: it judges finished
+    pictures, which a filter can do here.
 
     Args:
         source: a folder that save_pretrained wrote, of a pipeline or of a network (UNet2DModel, UNet2DConditionModel,
@@ -91,14 +92,14 @@ def load_pipeline(
     if kind == "UNet2DConditionModel" and dict(network.config).get("addition_embed_type") is not None:  # pyright: ignore[reportCallIssue,reportArgumentType]
         kind = "XL"
     family = _FAMILIES[kind]
-    backbone = UNet2D(network, classes) if kind == "UNet2DModel" else family.adapter(network)
+    backbone: Any = UNet2D(network, classes) if kind == "UNet2DModel" else family.adapter(network)
     for name, given, serves in (
         ("classes", classes, UNet2D),
         ("embedded_guidance", embedded_guidance, FluxTransformer),
     ):
         if given is not None and not isinstance(backbone, serves):
             raise ValueError(f"{name} is {given}, which says nothing about a {type(network).__name__}; leave it out")
-    if embedded_guidance is not None:
+    if isinstance(backbone, FluxTransformer) and embedded_guidance is not None:
         backbone.guidance = float(embedded_guidance)
     _move(parts, place is not None, device, precision)
     decoder = _decoder(vae, parts, device, precision)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["Kind", "PipelineText"]
 
@@ -42,6 +42,9 @@ class PipelineText:
                 raise ValueError(f"the {type(pipeline).__name__} has no {name}; give text, an encoder of prompts")
             if part is not None and part.model_max_length > _ENDLESS:
                 raise ValueError(f"{name} says no model_max_length; set it in its tokenizer_config.json, 77 for CLIP")
+        for part in pipeline.components.values():
+            if isinstance(part, nn.Module):
+                part.eval()  # T5 has dropout
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:

@@ -27,6 +27,9 @@ class UNet2D(nn.Module):
         super().__init__()
         config: Any = network.config
         refuse_config(
+            network, "time_embedding_type", ("positional", "fourier"), "it knows the entries of its table alone"
+        )
+        refuse_config(
             network,
             "class_embed_type",
             (None,),
