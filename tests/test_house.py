@@ -67,6 +67,7 @@ def test_imports_run_one_way(path):
                 "tools/bench/peers.py",
                 "tools/bench/peer_networks.py",
                 "diffusion/vae.py",
+                "diffusion/export/native.py",
                 "diffusion/pipelines/library.py",
             },
         ),

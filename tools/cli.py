@@ -20,6 +20,7 @@ COMMANDS = {
     "calibrate": "find a filter's thresholds from real pictures, so that it knows what is none",
     "ema": "make the average of a run's weights over another length, after training",
     "guidance": "measure what of a run's guidance can be saved, and fit the rules that save it",
+    "export": "write a run for those without Sfumato: a folder of diffusers, a program of torch.export or ONNX",
     "inspect": "draw a schedule, its density and weighting, and say what is wrong with it",
     "claims": "print what papers promise beside what was measured here, or measure a promise again",
     "orders": "measure the order of convergence of every sampler, round trips and stability, and say what has drifted",

@@ -86,8 +86,9 @@ def _grid(model: Model) -> tuple[Karras | Exponential, float, float, list[str]]:
     ratios = [float(level.ratio) for level in levels]
     top, bottom = ratios[0], ratios[-2] if ratios[-1] == 0 and len(ratios) > 2 else ratios[-1]
     if isinstance(model.grid, Karras | Exponential | LogSNRUniform) and len(ratios) > 2 and ratios[-1] == 0:
-        made = Karras(bottom, top, model.grid.rho) if isinstance(model.grid, Karras) else Exponential(bottom, top)
-        return made, top, bottom, []
+        made = model.grid if isinstance(model.grid, Karras | Exponential) else Exponential(bottom, top)
+        ends = (made.high, top), (made.low, bottom)  # as they were said, where they were: not through a logarithm and back
+        return made, *(found if said is None else said for said, found in ends), []
     top = min(top, 80.0)
     bottom = max(0.002, float(model.denoiser.schedule(0.0).ratio))
     return Karras(bottom, top), top, bottom, [

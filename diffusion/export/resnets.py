@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..backbones.adm_blocks import ADMBlock
 from ..backbones.blocks import Block, SelfAttention
 
 __all__ = ["Native", "Resnets", "put", "uniform"]
@@ -51,29 +52,29 @@ class Resnets:
 
     Args:
         weights: to write to.
-        modulation: our one linear layer of all blocks, the scales first, then the shifts.
+        modulation: our one linear layer of all blocks, the scales first, where there are, then the shifts.
         widths: channels of the blocks in the order in which that layer knows them.
     """
 
     def __init__(self, weights: dict[str, Tensor], modulation: nn.Linear, widths: list[int]) -> None:
         self.weights, self.embedding = weights, modulation.in_features
-        scale_w, shift_w = modulation.weight.detach().float().cpu().chunk(2)
-        scale_b, shift_b = modulation.bias.detach().float().cpu().chunk(2)
-        self._rows = iter(
-            zip(*(part.split(widths) for part in (scale_w, shift_w, scale_b, shift_b)), strict=True)
-        )  # fmt: skip
+        parts = modulation.out_features // sum(widths)  # 2: scales and shifts; 1: shifts
+        weight, bias = modulation.weight.detach().float().cpu(), modulation.bias.detach().float().cpu()
+        by_block = [part.split(widths) for value in (weight, bias) for part in value.chunk(parts)]
+        self._parts, self._rows = parts, iter(zip(*by_block, strict=True))
 
-    def block(self, at: str, number: int, block: Block) -> None:
+    def block(self, at: str, number: int, block: Block | ADMBlock, place: str = "resnets") -> None:
         """A block of ours, with its attention, as the resnet of a number at a place such as "down_blocks.0"."""
-        to, w = f"{at}.resnets.{number}", self.weights
-        scale_w, shift_w, scale_b, shift_b = next(self._rows)
+        to, w = f"{at}.{place}.{number}", self.weights
+        rows = next(self._rows)
         put(w, f"{to}.norm1", block.norm_in)
         put(w, f"{to}.conv1", block.conv_in)
-        w[f"{to}.time_emb_proj.weight"], w[f"{to}.time_emb_proj.bias"] = (
-            torch.cat([scale_w, shift_w]),
-            torch.cat([scale_b, shift_b]),
-        )
-        self._ones(f"{to}.norm2", block.after)  # its scale and shift are the conditioning's
+        w[f"{to}.time_emb_proj.weight"] = torch.cat(rows[: self._parts])
+        w[f"{to}.time_emb_proj.bias"] = torch.cat(rows[self._parts :])
+        if block.norm_out.affine:
+            put(w, f"{to}.norm2", block.norm_out)
+        else:
+            self._ones(f"{to}.norm2", block.after)  # its scale and shift are the conditioning's
         put(w, f"{to}.conv2", block.conv_out)
         if not isinstance(block.skip, nn.Identity):
             put(w, f"{to}.conv_shortcut", block.skip)

@@ -116,7 +116,7 @@ def common(net: Any, known: set[str]) -> dict[str, Any]:
     if ours.get("dims", 2) != 2:
         raise ValueError(f"{at}.dims is {ours['dims']}; allowed for a UNet2DModel: 2")
     norms = (m.num_groups for m in net.modules() if isinstance(m, nn.GroupNorm))
-    widths = [ours["width"] * m for m in ours["multipliers"]]
+    widths = [int(ours["width"] * m) for m in ours["multipliers"]]
     groups = uniform(norms, f"{at}.groups (of the norms)", f"train with groups: {_divisor(widths)}")
     heads = [m for m in net.modules() if isinstance(m, SelfAttention)]
     fix = f"train with head_width: {min(widths)}, or attention at fewer resolutions"
@@ -136,7 +136,7 @@ def common(net: Any, known: set[str]) -> dict[str, Any]:
         "up_block_types": ["AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)],
         "block_out_channels": widths, "dropout": ours["dropout"], "act_fn": "silu", "attention_head_dim": head or min(widths),
         "norm_num_groups": groups, "attn_norm_num_groups": groups, "norm_eps": 1e-5, "resnet_time_scale_shift": "scale_shift",
-        "add_attention": attends[-1], "num_class_embeds": net.num_classes + 1 if net.num_classes else None,
+        "add_attention": attends[-1], "num_class_embeds": None if net.condition.label is None else net.condition.label.num_embeddings,
     }  # fmt: skip
 
 

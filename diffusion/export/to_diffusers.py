@@ -1,0 +1,177 @@
+"""A run as a folder that diffusers loads without Sfumato."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ..backbones import DiT, UNet
+from ..backbones.adm import ADM
+from ..loading import load
+from ..model import Model
+from ..publish import room
+from ..whole_file import sync
+from .adm import adm_native
+from .card import card
+from .dit import dit_native
+from .parity import Parity, compare
+from .process import Process, process_of
+from .resnets import Native
+from .told import Told
+from .unet import unet_native
+from .whole import whole_process
+
+__all__ = ["FAR", "Exported", "native_of", "to_diffusers"]
+
+FAR = 1e-4
+"""How far the written network may be from ours, relative to its largest output, in float32."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Args:
+        folder: where.
+        native: the network, with the plain weights.
+        process: the scheduler.
+        pipeline: of diffusers that runs them; None: none does.
+        parity: by variant ("": the plain weights), as measured on what was loaded back.
+        variant: "ema" or "non_ema".
+        notes: what is worth saying.
+    """
+
+    folder: Path
+    native: Native
+    process: Process
+    pipeline: str | None
+    parity: dict[str, Parity]
+    variant: str
+    notes: list[str]
+
+
+def to_diffusers(
+    run: str | Path, folder: str | Path, *, ema: bool | float = True, variant: Literal["ema", "non_ema"] = "ema",
+    step: int | None = None, allow: Sequence[str] = (),
+) -> Exported:  # fmt: skip
+    """Write a run as networks and schedulers of diffusers, load them again, and compare; the folder appears whole or not at all.
+
+    Args:
+        run: the run folder.
+        folder: to make; it may be there if it is empty.
+        ema: which average: true, the exponential one; a number: that of this length (see `load`).
+        variant: "ema": the raw weights lie under the plain name and the average under variant="ema"; "non_ema": the average under the plain
+            name and the raw ones under variant="non_ema".
+        step: the checkpoint of that optimizer step; None: the newest.
+        allow: packages whose classes the run's config may name, beside Sfumato's.
+
+    Raises:
+        ValueError: for a folder that is in use, a run that diffusers has no words for, and a network that is not equal to ours.
+        OSError: for a disk that is full.
+    """
+    out = Path(folder)
+    check_free(out)
+    if ema is False:
+        raise ValueError(
+            "ema is false; allowed: true, or a length: the raw weights are written beside the average in any case"
+        )
+    if variant not in ("ema", "non_ema"):
+        raise ValueError(f"variant is {variant!r}; allowed: 'ema', 'non_ema'")
+    averaged, raw = load(run, ema=ema, step=step, allow=allow), load(run, ema=False, step=step, allow=allow)
+    process = process_of(averaged)
+    native = native_of(averaged, process.told, process.variance)
+    weights = {True: native.weights, False: native_of(raw, process.told, process.variance).weights}
+    plain = variant == "non_ema"
+    native.weights = weights[plain]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    room(out.parent, 2 * sum(value.nbytes for value in native.weights.values()))
+    stage = out.parent / f".{out.name}-{uuid.uuid4().hex}.part"
+    try:
+        stage.mkdir()
+        done = _fill(stage, out, averaged, raw, native, process, {"": weights[plain], variant: weights[not plain]}, variant)
+        for path in (*stage.rglob("*"), stage):
+            if path.is_file():
+                path.chmod(stage.stat().st_mode & 0o666)  # safetensors makes what it writes the owner's alone
+            sync(path)
+        if out.is_dir():
+            out.rmdir()
+        stage.rename(out)
+        sync(out.parent)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+    return done
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a place where there is something.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"out is {str(folder)!r}, which is there and not an empty folder; give another, or move it away")
+
+
+def native_of(model: Model, told: Told, variance: bool = False) -> Native:
+    """The network of a model in the words of diffusers.
+
+    Args:
+        model: ours.
+        told: how the number that it is told follows from a timestep.
+        variance: whether a learned variance goes along.
+
+    Raises:
+        ValueError: for a network that none of diffusers equals.
+    """
+    net: Any = model.denoiser.backbone
+    given = net.config.get("out_channels") if isinstance(getattr(net, "config", None), dict) else None
+    channels = int(model.shape[0])
+    out = channels if given is None else int(given)
+    keep = out if variance else min(out, channels)
+    if isinstance(net, UNet):
+        native = unet_native(net, told, keep)
+    elif isinstance(net, ADM):
+        native = adm_native(net, told, keep)
+    elif isinstance(net, DiT):
+        native = dit_native(net, told, keep)
+    else:
+        raise ValueError(
+            f"backbone is {type(net).__name__}; allowed: UNet, ADM (a UNet2DModel of diffusers), DiT (a DiTTransformer2DModel)"
+        )
+    if keep < out:
+        native.notes.append("the learned variance is left out, since this scheduler reads none")
+    if getattr(net, "augment_features", 0):
+        native.notes.append("what augmentations tell is left out: sampling tells none")
+    return native
+
+
+def _fill(
+    stage: Path, out: Path, averaged: Model, raw: Model, native: Native, process: Process, variants: dict[str, Any], variant: str,
+) -> Exported:  # fmt: skip
+    """Write the stage, load it again and compare."""
+    from .native import pipeline_of, read_network, read_scheduler, write
+
+    write(stage, native, process, variants)
+    scheduler = read_scheduler(stage / "scheduler", process.kind)
+    parity: dict[str, Parity] = {}
+    for name in variants:
+        ours = averaged if (name == "") == (variant == "non_ema") else raw
+        parity[name] = compare(ours, read_network(stage / native.folder, native.kind, name), scheduler, process)
+        if parity[name].network > FAR:
+            raise ValueError(
+                f"the {native.kind} that was made differs from the run's network by {parity[name].network:.2g} of its largest output; allowed: "
+                f"{FAR:g}; nothing was written. This is a mistake of Sfumato: please report it with the run's config"
+            )
+    pipeline = pipeline_of(native, process)
+    notes = [*native.notes, *process.notes]
+    done = Exported(out, native, process, pipeline, parity, variant, notes)
+    (stage / "sfumato.yaml").write_text(yaml.safe_dump(whole_process(averaged, done), sort_keys=False))
+    (stage / "README.md").write_text(card(averaged, done))
+    return done
