@@ -16,6 +16,7 @@ from .fingerprint import fingerprint
 from .guidance_fit import Cosines, fit_linear, measure_cosines
 from .hashed_words import HashedWords
 from .hub_data import HuggingFace
+from .hugging_face_text import HuggingFaceText
 from .image_folder import ImageFolder
 from .interrupt import Interrupted
 from .latents import LatentArray
@@ -31,6 +32,7 @@ from .recipe import Recipe
 from .samples import Samples
 from .scan import Checkable, Scan, scan
 from .split import Split
+from .stored_text import StoredText, store_texts
 from .trainer import train
 from .transforms import AdaptiveClip, Centralise, ClipValue, GradientNoise, GradientTransform, NanToNum
 from .uncertainty import LearnedUncertainty
@@ -38,7 +40,6 @@ from .vae import Vae
 
 __all__ = [
     "ADM",
-    "DDPMPP",
     "AdamW",
     "AdaptiveClip",
     "ArrayData",
@@ -52,6 +53,7 @@ __all__ = [
     "Clock",
     "Constant",
     "Cosines",
+    "DDPMPP",
     "Denoiser",
     "DiT",
     "Digits",
@@ -68,6 +70,7 @@ __all__ = [
     "Group",
     "HashedWords",
     "HuggingFace",
+    "HuggingFaceText",
     "Hybrid",
     "ImageFolder",
     "Interrupted",
@@ -95,6 +98,7 @@ __all__ = [
     "Source",
     "Split",
     "Stable",
+    "StoredText",
     "TimeClock",
     "Try",
     "UNet",
@@ -110,5 +114,6 @@ __all__ = [
     "measure_cosines",
     "scan",
     "sized",
+    "store_texts",
     "train",
 ]

@@ -19,22 +19,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..schedules.parts import describe
 from .data import Batch, Source
 from .latent_statistics import channel_statistics
-from .latents import ABOUT, FORMAT, LABELS, LOG_VARIANCE, MEAN, LatentArray
+from .latents import ABOUT, CAPTIONS, FORMAT, LABELS, LOG_VARIANCE, MEAN, LatentArray
 from .npy_writer import NpyWriter
 from .progress import progress_bar
+from .prompts import TextEncoder
+from .stored_text import TEXTS, store_texts
+from .texts import captioned, texts_of
 from .vae import Vae
 from .whole_file import file_hash, replace_text, sync
 
-__all__ = ["encode"]
+__all__ = ["TEXT", "encode"]
 
-_PROGRESS, _PAUSE = "progress.json", 5.0
+TEXT = "text"
+"""The folder of encoded captions within one of latents."""
+_PROGRESS, _PAUSE, _ROUND = "progress.json", 5.0, 4096
 
 
 def encode(
     source: Source, vae: Vae, out: str | Path, *, batch: int = 32, dtype: Literal["float16", "float32"] = "float16",
-    mirror: bool = False, progress: bool = False,
+    mirror: bool = False, text: TextEncoder | None = None, progress: bool = False,
 ) -> LatentArray:  # fmt: skip
     """Encode a data set into a folder of latents, which appears whole, by a rename, when all is done.
 
@@ -48,11 +54,12 @@ def encode(
         batch: samples at a time, >= 1.
         dtype: of the files.
         mirror: encode every picture mirrored left to right, too, as samples N to 2N - 1, since latents can't be mirrored themselves.
+        text: encodes the captions of the data, too, into the folder text in it, for `StoredText`; the captions themselves are always kept.
         progress: show a bar.
 
     Raises:
-        ValueError: for data that the VAE can't take or give back, a folder that is taken or was begun with other arguments, too little
-            room on the disk, and latents that are not finite.
+        ValueError: for text without captions, data that the VAE can't take or give back, a folder that is taken or was begun with other
+            arguments, too little room on the disk, and latents that are not finite.
         OSError: when the disk is full or fails while writing; what is done is kept.
     """
     if batch < 1:
@@ -63,7 +70,11 @@ def encode(
     if final.exists() and (not final.is_dir() or any(final.iterdir())):
         done = "which holds latents already" if (final / ABOUT).is_file() else "which is not an empty folder"
         raise ValueError(f"out is {str(final)!r}, {done}; give another folder")
-    job = _Job(source, vae, batch, np.dtype(dtype), mirror, final.with_name(f"{final.name}.part"))
+    if text is not None and not captioned(source):
+        raise ValueError(
+            f"text is {type(text).__name__}, but the data have no captions; leave text out, or give data.captions"
+        )
+    job = _Job(source, vae, batch, np.dtype(dtype), mirror, final.with_name(f"{final.name}.part"), text)
     job.run(progress)
     os.replace(job.stage, final)
     (final / _PROGRESS).unlink(missing_ok=True)  # after the rename: a kill before it must find what was begun
@@ -81,6 +92,7 @@ class _Job:
     dtype: np.dtype
     mirror: bool
     stage: Path
+    text: TextEncoder | None = None
 
     def run(self, progress: bool) -> None:
         first = self.source.batch(torch.tensor([0]))
@@ -95,6 +107,7 @@ class _Job:
         settings = {
             "format": FORMAT, "data": self.source.fingerprint, "vae": self.vae.describe(), "precision": self.vae.precision,
             "number": total, "batch": self.batch, "dtype": self.dtype.name, "mirrored": self.mirror,
+            **({} if self.text is None else {"text": describe(self.text)}),
         }  # fmt: skip
         kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {MEAN: (self.dtype, shape)}
         if posterior.log_variance is not None:
@@ -112,6 +125,7 @@ class _Job:
                 }
                 done = done if all(f.holds(done) for f in files.values()) else 0
                 self._fill(files, settings, done, total, progress)
+            self._texts(progress)
             self._finish(settings, sorted(files), shape)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
@@ -211,8 +225,22 @@ class _Job:
             )
         return found
 
+    def _texts(self, progress: bool) -> None:
+        """The captions, and what the encoder makes of them."""
+        if not captioned(self.source):
+            return
+        captions = [
+            each for first in range(0, len(self.source), _ROUND)
+            for each in texts_of(self.source, torch.arange(first, min(first + _ROUND, len(self.source)))) or []
+        ]  # fmt: skip
+        replace_text(self.stage / CAPTIONS, json.dumps(captions, ensure_ascii=False))
+        if self.text is not None and not (self.stage / TEXT / TEXTS).is_file():
+            every = [caption for each in captions for caption in each]
+            store_texts(every, self.text, self.stage / TEXT, progress=progress)
+
     def _finish(self, settings: dict[str, Any], names: list[str], shape: tuple[int, ...]) -> None:
         shift, scaling = (t.expand(shape[0]).tolist() for t in (self.vae.shift, self.vae.scaling))
+        names = [*names, *([CAPTIONS] if (self.stage / CAPTIONS).is_file() else [])]
         mean, std = channel_statistics(self.stage, LOG_VARIANCE in names, shift, scaling)
         about = {
             **settings, "shape": list(shape), "num_classes": self.source.num_classes if LABELS in names else 0,

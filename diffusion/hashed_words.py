@@ -24,9 +24,9 @@ _KEPT = 2**16
 class HashedWords:
     """A fixed random vector for every word there can be: the same bits on every machine, and no weights.
 
-    A word is a run of letters and digits, or one other sign; capitals count as small letters. Its vector is drawn from its hash, so no list
-    of words is needed; what words have in common, a network has to learn. Words beyond the length are cut off. No words at all are
-    the empty text: zeros, and a mask of false.
+    A word is a run of letters and digits; capitals count as small letters, and other signs only part words. Its vector is drawn from its
+    hash, so no list of words is needed; what words have in common, a network has to learn. Words beyond the length are cut off. No
+    words at all are the empty text: zeros, and a mask of false.
 
     Args:
         length: words of a text, >= 1.
@@ -69,7 +69,7 @@ class HashedWords:
     def words(self, prompt: str) -> list[str]:
         """The words that are told of a text, in order."""
         plain = unicodedata.normalize("NFKC", prompt).casefold()
-        return re.findall(r"\w+|[^\w\s]", plain)[: self.length]
+        return re.findall(r"\w+", plain)[: self.length]
 
     def encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """text, float32 (B, length, width), and text_mask, bool (B, length), on the host."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class HuggingFace:
         split: which part; in a folder of parquet files, those that are named after it.
         image: the column of images.
         label: the column of labels; None: no classes.
+        caption: the column of captions, a text or a list of texts for each image; None: no captions.
         size, channels, threads, resize, resample, max_pixels: as of `ImageFolder`.
         classes: labels are below it; None: those that the data set names, else one more than the largest.
         subset, revision: of a data set of the hub.
@@ -60,6 +62,7 @@ class HuggingFace:
     max_pixels: int = MAX_PIXELS
     subset: str | None = None
     revision: str | None = None
+    caption: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int):
@@ -99,7 +102,7 @@ class HuggingFace:
                 found = read_folder(datasets, Path(self.path).resolve(), self.split)
         except Exception as error:  # the library's, Arrow's, the network's
             raise ValueError(f"HuggingFace.path {self.path!r} can't be read: {error}") from error
-        for key, name in (("image", self.image), ("label", self.label)):
+        for key, name in (("image", self.image), ("label", self.label), ("caption", self.caption)):
             if name is not None and name not in found.column_names:
                 raise ValueError(
                     f"HuggingFace.{key} is {name!r}, which is no column of {self.path!r}; allowed: {', '.join(found.column_names)}"
@@ -128,8 +131,27 @@ class HuggingFace:
         where = f"HuggingFace.path {self.path!r}, column {self.label!r}"
         return labels, check_range(labels, range(len(labels)), classes, where), names
 
+    @cached_property
+    def _captions(self) -> list[tuple[str, ...]] | None:
+        """The captions of each sample."""
+        if self.caption is None:
+            return None
+        stored = self._rows.select_columns([self.caption])[:].column(self.caption).to_pylist()
+        found = [tuple(value) if isinstance(value, list) else (value,) for value in stored]
+        for row, each in enumerate(found):
+            if not each or not all(isinstance(text, str) for text in each):
+                raise ValueError(
+                    f"HuggingFace.path {self.path!r}, column {self.caption!r}: the caption of row {row} is {stored[row]!r}; allowed: a "
+                    "text, or a list of texts"
+                )
+        return found
+
     def __len__(self) -> int:
         return len(self._rows)
+
+    def texts(self, index: Tensor) -> Sequence[tuple[str, ...]] | None:
+        """The captions of some samples; None without captions."""
+        return None if self._captions is None else [self._captions[i] for i in index.tolist()]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -155,6 +177,8 @@ class HuggingFace:
 
         labels, classes, _ = self._labels
         found = hashlib.sha256(f"{self._decoder.words}\n{len(self)} {classes} {labels}\n".encode())
+        if self._captions is not None:
+            found.update(json.dumps(self._captions).encode())
         for first in range(0, len(self), _ROUND):
             column = self._images[first : first + _ROUND].column(self.image)
             stored = pc.struct_field(column, "bytes") if str(column.type).startswith("struct<") else column

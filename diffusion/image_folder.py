@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from .caption_files import read_captions
 from .data import Batch
 from .decode import MAX_PIXELS, Decoder, Resample, Resize
 from .image_files import SUFFIXES, Links, image_files
@@ -50,6 +52,8 @@ class ImageFolder:
         resize: "centre": cropped, then resized at once; "adm": halved by averaging, resized, then cropped, as ADM and EDM do for ImageNet.
         resample: the filter of the resizing; "adm" takes "bicubic".
         max_pixels: that a file may have, known before it is decoded; >= 1.
+        captions: a file in the folder that says the caption of every image, or several: .json, {"a.png": "a cat"}; .jsonl, lines of
+            {"file_name": "a.png", "text": "a cat"}; or "txt", of a text file beside each image, its lines. Sub-folders are no classes then.
         links: "inside": links that lead out of the folder are refused; "anywhere": they are followed.
 
     Raises:
@@ -67,6 +71,7 @@ class ImageFolder:
     resample: Resample = "lanczos"
     max_pixels: int = MAX_PIXELS
     links: Links = "inside"
+    captions: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int):
@@ -105,6 +110,8 @@ class ImageFolder:
         if self.labels is not None:
             labels, number = read_labels(root / self.labels, names, self.classes)
             return _Files(names, labels, number, [])
+        if self.captions is not None:
+            return _Files(names, [], 0, [])
         tops = [name.partition("/") for name in names]
         classes = sorted({top for top, inner, _ in tops if inner})
         if classes and not all(inner for _, inner, _ in tops):
@@ -114,8 +121,22 @@ class ImageFolder:
         place = {top: i for i, top in enumerate(classes)}
         return _Files(names, [place[top] for top, _, _ in tops] if classes else [], len(classes), classes)
 
+    @cached_property
+    def _captions(self) -> list[tuple[str, ...]] | None:
+        """The captions of each image."""
+        if self.captions is None:
+            return None
+        try:
+            return read_captions(Path(self.root), self.captions, self._files.names)
+        except ValueError as error:
+            raise ValueError(f"ImageFolder.{error}") from error
+
     def __len__(self) -> int:
         return len(self._files.names)
+
+    def texts(self, index: Tensor) -> Sequence[tuple[str, ...]] | None:
+        """The captions of some images; None without captions."""
+        return None if self._captions is None else [self._captions[i] for i in index.tolist()]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -143,6 +164,8 @@ class ImageFolder:
             raise ValueError(f"{error.filename} can't be found any more: {error.strerror}; put it back") from error
         if self.labels is not None:
             listing += f"\n{self._files.num_classes} {self._files.labels}"
+        if self._captions is not None:
+            listing += f"\n{json.dumps(self._captions)}"
         return hashlib.sha256(f"{self._decoder.words}\n{listing}".encode()).hexdigest()[:16]
 
     def _path(self, index: int) -> str:

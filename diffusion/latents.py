@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ __all__ = [
 
 FORMAT = 1
 ABOUT, MEAN, LOG_VARIANCE, LABELS = "latents.json", "mean.npy", "log_variance.npy", "labels.npy"
+CAPTIONS = "captions.json"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class LatentArray:
             for key in ("number", "shape", "num_classes", "shift", "scaling"):
                 about[key]
             for name, known in about["files"].items():
-                if name not in (MEAN, LOG_VARIANCE, LABELS) or not isinstance(known["sha256"], str):
+                if name not in (MEAN, LOG_VARIANCE, LABELS, CAPTIONS) or not isinstance(known["sha256"], str):
                     raise ValueError(f"{says}, whose {ABOUT} names a file {name!r} that latents don't have")
         except OSError as error:
             raise ValueError(
@@ -116,6 +117,25 @@ class LatentArray:
             return None
         path = Path(self.folder) / LABELS
         return read_labels(path, f"LatentArray.folder: {LABELS}", self.about["number"], self.about["num_classes"])
+
+    @cached_property
+    def _captions(self) -> list[tuple[str, ...]] | None:
+        """The captions of each sample; of mirrored ones, those of what was mirrored."""
+        if CAPTIONS not in self.about["files"]:
+            return None
+        path = Path(self.folder) / CAPTIONS
+        try:
+            found = [tuple(each) for each in json.loads(path.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"{path} can't be read: {error}; encode again") from error
+        if not found or self.about["number"] % len(found):
+            raise ValueError(f"{path} has captions of {len(found)} samples for {self.about['number']}; encode again")
+        return found
+
+    def texts(self, index: Tensor) -> Sequence[tuple[str, ...]] | None:
+        """The captions of some samples; None where the data had none."""
+        captions = self._captions
+        return None if captions is None else [captions[i % len(captions)] for i in index.tolist()]
 
     @cached_property
     def _verified(self) -> bool:

@@ -17,7 +17,7 @@ __all__ = ["load"]
 
 def load(
     source: str | Path | object, *, ema: bool | float = True, device: str = "cpu", allow: Sequence[str] = (), step: int | None = None,
-    vae: str | Path | Decoder | None = None, text: TextEncoder | None = None, scheduler: object = None,
+    vae: str | Path | Decoder | None = None, text: TextEncoder | str | Path | None = None, scheduler: object = None,
     size: int | tuple[int, int] | None = None, precision: Precision = "fp32",
 ) -> Model:  # fmt: skip
     """A model, ready to sample: of a run, of diffusers, or of a published checkpoint. Nothing is downloaded, and nothing is unpickled.
@@ -34,7 +34,7 @@ def load(
             which one can be made. None: the newest valid one.
         vae: what makes pictures of latents: a folder of diffusers, or an object with `decode`. None: the pipeline's own; a run on latents
             then hands out latents.
-        text: the encoder of prompts; None: the run's own, or the pipeline's.
+        text: the encoder of prompts; of a run also the folder where its own is now. None: the run's own, or the pipeline's.
         scheduler: of a network of diffusers without one beside it: a scheduler, its config or its folder. It says what the network was
             trained on.
         size: height and width of the pictures, pixels, for networks that take any; None: as they were trained.
@@ -64,6 +64,10 @@ def load(
         from .published import load_published
 
         return load_published(Path(str(source)), device=device, vae=vae, size=_one(size))
+    if isinstance(text, str | Path):
+        raise ValueError(
+            f"text is {str(text)!r}; of a pipeline give an encoder, such as HuggingFaceText({str(text)!r}), or leave it out"
+        )
     from .pipelines import load_pipeline
 
     return load_pipeline(

@@ -20,6 +20,7 @@ from .latents import latents_of
 from .lock import RunLock
 from .publish import room
 from .recipe import Recipe
+from .texts import encoder_identity
 from .whole_file import replace_text
 
 __all__ = ["RunFolder"]
@@ -138,6 +139,8 @@ class RunFolder:
             )
         # data may have moved: what counts is their kind and fingerprint
         kept = [k for k in new if k not in _FREE and k != "data"]
+        # nor does it matter where a text encoder is, when it is the same
+        old, new = ({**d, "text": encoder_identity(d.get("text"))} for d in (old, new))
         wrong = [line for k in kept for line in _differences(old.get(k), new[k], k)]
         if old["data"]["class_path"] != new["data"]["class_path"]:
             wrong.append(f"data was {old['data']['class_path']}, is {new['data']['class_path']}")

@@ -20,6 +20,7 @@ from .memory_format import set_memory_format
 from .model import Model
 from .plan import is_picture
 from .prompts import Decoder, TextEncoder
+from .text_of_run import text_of
 from .vae import Vae
 
 __all__ = ["load_run"]
@@ -37,7 +38,7 @@ def load_run(
     allow: Sequence[str] = (),
     step: int | None = None,
     vae: Decoder | None = None,
-    text: TextEncoder | None = None,
+    text: TextEncoder | str | Path | None = None,
 ) -> Model:
     """The model of a run folder, ready to sample.
 
@@ -50,7 +51,7 @@ def load_run(
         step: the checkpoint of that optimizer step, of those that the run kept; an average of a length may be of any step for which
             one can be made. None: the newest valid one.
         vae: what makes pictures of latents; None: samples of a run on latents are latents.
-        text: the encoder of prompts, for a run whose recipe names none that is here; None: as the recipe says.
+        text: the encoder of prompts, or the folder where the run's own one is now; None: as the recipe says.
 
     Raises:
         ValueError: for a folder that is not a run, holds no valid checkpoint or not that of `step`, or names classes that are not
@@ -90,7 +91,7 @@ def load_run(
             f"{config} is not what the checkpoint {checkpoint.folder} was trained as: {'; '.join(changed)}. Put it back"
         )
     parts = build({key: description[key] for key in _MODEL}, allow)
-    text = build(description.get("text"), allow) if text is None else text
+    text = text_of(description.get("text"), text, allow)
     if isinstance(vae, Vae) and isinstance(state.get("latents"), Mapping):
         check_vae(vae, state["latents"])
     denoiser = Denoiser(parts["backbone"], parts["schedule"], parts["row"], parts["clock"], parts["input_std"])

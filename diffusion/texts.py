@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .data import Source
 
-__all__ = ["Captioned", "captioned", "texts_of"]
+__all__ = ["Captioned", "captioned", "encoder_identity", "texts_of"]
 
 
 class Captioned(Source, Protocol):
@@ -50,3 +50,18 @@ def captioned(data: Source) -> bool:
         data: any source; of one that is not empty, the first sample is asked.
     """
     return getattr(data, "texts", None) is not None and len(data) > 0 and texts_of(data, torch.tensor([0])) is not None
+
+
+def encoder_identity(described: Any) -> Any:
+    """The description of a text encoder without what does not change it: where its files are, and on what it runs.
+
+    Args:
+        described: plain data, of parts.describe; what knows no fingerprint of its files stays as it is.
+    """
+    if not isinstance(described, Mapping):
+        return described
+    arguments = described.get("init_args")
+    if not isinstance(arguments, Mapping):
+        return dict(described)
+    moved = {"folder", "device"} if arguments.get("fingerprint") or arguments.get("encoder") else set()
+    return {**described, "init_args": {k: encoder_identity(v) for k, v in arguments.items() if k not in moved}}

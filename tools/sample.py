@@ -24,7 +24,7 @@ from .pictures import choose, write
 from .quantised import quantised_as_asked
 from .stopping import Stopped, stopping
 
-__all__ = ["Sample", "numbers", "own_parts", "run", "strengths"]
+__all__ = ["Sample", "numbers", "own_parts", "prompts_of", "run", "strengths"]
 
 MOST = 1_000_000
 
@@ -37,8 +37,11 @@ class Sample:
         run: the run folder.
         seeds: one picture each: 0-15, 3,5,9 or 7.
         labels: classes, as seeds; fewer than seeds are repeated in turn. none: no class.
-        also: labels of further branches by name, as labels, for rules that ask for them: --also.negative 7 with --guidance.against
+        prompts: of a network that knows texts: one text, or a file (.txt) with a text per line; fewer than seeds are repeated in turn.
+        also: labels (or prompts) of further branches by name, for rules that ask for them: --also.negative 7 with --guidance.against
             negative, or --also "{second: 0-9}" with --guidance Mix.
+        vae: folder of the VAE that makes pictures of latents, for a network that was trained on them.
+        text: folder where the run's text encoder is, when it is no longer where it was; or that of its stored texts.
         weak: run folder of a weaker network, for --guidance Autoguidance; it may be the run itself.
         weak_step: its checkpoint of that optimizer step; null: the newest.
         steps: how many; null: the run's own.
@@ -67,7 +70,10 @@ class Sample:
     run: str
     seeds: str = "0-15"
     labels: str | None = None
+    prompts: str | None = None
     also: Mapping[str, Any] | None = None
+    vae: str | None = None
+    text: str | None = None
     weak: str | None = None
     weak_step: int | None = None
     steps: int | None = None
@@ -124,10 +130,36 @@ def _in_turn(text: str, name: str, count: int) -> list[int] | None:
     return [given[i % len(given)] for i in range(count)]
 
 
-def _also(given: Mapping[str, Any], count: int) -> dict[str, list[int] | None]:
-    """The labels of further branches; None: no class."""
-    found: dict[str, list[int] | None] = {}
+def prompts_of(given: str, count: int) -> list[str]:
+    """Texts, one per seed: one text for all, or those of a file's lines in turn.
+
+    Args:
+        given: a text, or the path of a file that ends in .txt.
+        count: of seeds.
+
+    Raises:
+        ValueError: for a file that can't be read, or holds nothing.
+    """
+    if not given.endswith(".txt"):
+        return [given] * count
+    try:
+        lines = [line.strip() for line in Path(given).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"prompts is {given!r}, which can't be read: {error}; give a text, or a file with a text per line"
+        ) from error
+    if not lines:
+        raise ValueError(f"prompts is {given!r}, which is empty; give a file with a text per line")
+    return [lines[i % len(lines)] for i in range(count)]
+
+
+def _also(given: Mapping[str, Any], count: int, texts: bool) -> dict[str, Any]:
+    """The labels, or texts, of further branches; None: no class."""
+    found: dict[str, Any] = {}
     for name, value in given.items():
+        if texts:
+            found[name] = prompts_of(str(value), count)
+            continue
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         found[name] = _in_turn(text, f"also.{name}", count)
     return found
@@ -214,11 +246,13 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
-    if not is_picture(model.shape):
+    model = load(
+        options.run, ema=options.ema, device=options.device, allow=options.allow, vae=options.vae, text=options.text
+    )  # fmt: skip
+    if not is_picture(model.picture_shape) or (model.latents and model.vae is None):
         raise ValueError(
-            f"the samples of {options.run} are of shape {tuple(model.shape)}, which are no pictures. In Python: "
-            f"load({options.run!r}).sample(seeds).images are its samples, and Vae(folder).decode makes pictures of latents"
+            f"the samples of {options.run} are of shape {tuple(model.shape)}, which are no pictures; of latents give the folder of their VAE "
+            f"by --vae. In Python: load({options.run!r}).sample(seeds).images are its samples"
         )
     weak = None
     if options.weak is not None:
@@ -229,7 +263,8 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
         except ValueError as error:
             raise ValueError(f"weak: {error}") from error
     labels = None if options.labels is None else _in_turn(options.labels, "labels", len(seeds))
-    also = None if options.also is None else _also(options.also, len(seeds))
+    prompts = None if options.prompts is None else prompts_of(options.prompts, len(seeds))
+    also = None if options.also is None else _also(options.also, len(seeds), model.text is not None)
     if options.quantize is not None:
         model, distance = quantised_as_asked(options, model, seeds, labels, also, weak)
         print(distance)
@@ -238,7 +273,7 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
     made = ready_folder(out, "out")
     try:
         samples = model.sample(
-            seeds, labels, also=also, weak=weak, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
+            seeds, labels, prompts=prompts, also=also, weak=weak, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
             filters=options.filters, retries=options.retries, batch=options.batch, strict=options.strict,
             brownian=options.brownian, progress=True, mark=options.mark, folder=folder,
         )  # fmt: skip

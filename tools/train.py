@@ -17,6 +17,7 @@ import yaml
 
 from ..diffusion import Interrupted, Recipe, train
 from ..diffusion.interrupt import signals
+from ..diffusion.latents import latents_of
 from ..diffusion.migrate import current_recipe
 from ..diffusion.noise_scale import Scale
 from ..diffusion.plan import check_recipe, is_picture
@@ -180,10 +181,13 @@ def run(argv: Sequence[str]) -> int:
 def _finished(recipe: Recipe, folder: Path, allowed: Sequence[str]) -> str:
     """What to tell of a finished run: where it is, and how to go on."""
     told = f"{plot_losses(folder)}\ntrained: {folder}\nnext: "
-    if is_picture(recipe.data.shape):
+    about = latents_of(recipe.data)
+    if about is not None or is_picture(recipe.data.shape):
         allow = "".join(f" --allow {package}" for package in allowed)
         labels = f" --labels 0-{recipe.num_classes - 1}" if recipe.num_classes else ""
-        return f"{told}sfumato sample {folder} --seeds 0-15{labels}{allow}"
+        prompts = ' --prompts "..."' if recipe.text is not None else ""
+        vae = f" --vae {recipe.vae or 'FOLDER'}" if about is not None else ""
+        return f"{told}sfumato sample {folder} --seeds 0-15{labels}{prompts}{vae}{allow}"
     return (
         f'{told}in Python, load("{folder}").sample(range(16)).images: samples of shape {tuple(recipe.data.shape)}, which are no pictures; '
         "Vae(folder).decode makes some of latents"
