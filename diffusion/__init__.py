@@ -40,6 +40,7 @@ from .vae import Vae
 
 __all__ = [
     "ADM",
+    "DDPMPP",
     "AdamW",
     "AdaptiveClip",
     "ArrayData",
@@ -53,7 +54,6 @@ __all__ = [
     "Clock",
     "Constant",
     "Cosines",
-    "DDPMPP",
     "Denoiser",
     "DiT",
     "Digits",

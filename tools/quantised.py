@@ -25,14 +25,18 @@ class _Asked:
     labels: Sequence[int | None] | None
     also: Mapping[str, Sequence[int | None] | None] | None
     weak: Model | None
+    prompts: Sequence[str] | None
 
     def __call__(self, model: Model, seeds: Sequence[int]) -> Samples:
         asked, count = self.options, len(seeds)
         # a rule may have a number per picture; compared are these few, under the first one's
         sampler, guidance = (None if part is None else for_picture(part, 0) for part in (asked.sampler, asked.guidance))
-        also = {name: [None] * count if v is None else list(v[:count]) for name, v in (self.also or {}).items()}
+        prompts = None if self.prompts is None else list(self.prompts[:count])
+        also: dict[str, Any] = {
+            name: [None] * count if v is None else list(v[:count]) for name, v in (self.also or {}).items()
+        }
         return model.sample(
-            seeds, None if self.labels is None else list(self.labels[:count]), also=also or None, weak=self.weak, steps=asked.steps,
+            seeds, None if self.labels is None else list(self.labels[:count]), prompts=prompts, also=also or None, weak=self.weak, steps=asked.steps,
             grid=asked.grid, batch=asked.batch, strict=asked.strict, brownian=asked.brownian, sampler=sampler,
             guidance=guidance,
         )  # fmt: skip
@@ -40,19 +44,19 @@ class _Asked:
 
 def quantised_as_asked(
     options: Any, model: Model, seeds: Sequence[int], labels: Sequence[int | None] | None,
-    also: Mapping[str, Sequence[int | None] | None] | None, weak: Model | None,
+    also: Mapping[str, Sequence[int | None] | None] | None, weak: Model | None, prompts: Sequence[str] | None = None,
 ) -> tuple[Model, str]:  # fmt: skip
     """The quantised model, and a line that says how far it is from the model on the first pictures that were asked for.
 
     Args:
         options: of `sfumato sample`.
         model: in full precision.
-        seeds, labels, also, weak: as asked for.
+        seeds, labels, also, weak, prompts: as asked for.
 
     Raises:
         ValueError: for a kind that can't be used here.
     """
     found = quantised(model, options.quantize)
-    distance: Distance = measured_distance(model, found, seeds[:MOST], _Asked(options, labels, also, weak))
+    distance: Distance = measured_distance(model, found, seeds[:MOST], _Asked(options, labels, also, weak, prompts))
     layers = found.source["quantize"]["layers"]
     return found, f"quantised ({options.quantize}, {layers} linear layers): {distance}"

@@ -266,7 +266,7 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
     prompts = None if options.prompts is None else prompts_of(options.prompts, len(seeds))
     also = None if options.also is None else _also(options.also, len(seeds), model.text is not None)
     if options.quantize is not None:
-        model, distance = quantised_as_asked(options, model, seeds, labels, also, weak)
+        model, distance = quantised_as_asked(options, model, seeds, labels, also, weak, prompts)
         print(distance)
     # found out before the work, not after it; what was not there is taken away again if nothing is made
     out = folder.folder

@@ -28,9 +28,9 @@ def clip(folder, seed=0, **changes):
     words.post_processor = processors.TemplateProcessing(
         single=f"{WORDS[0]} $A {WORDS[1]}", special_tokens=[(WORDS[0], 0), (WORDS[1], 1)]
     )
-    PreTrainedTokenizerFast(tokenizer_object=words, bos_token=WORDS[0], eos_token=WORDS[1], pad_token=WORDS[1]).save_pretrained(
-        folder
-    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token=WORDS[0], eos_token=WORDS[1], pad_token=WORDS[1]
+    ).save_pretrained(folder)
     config = {
         "vocab_size": 10, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
         "max_position_embeddings": 12, "bos_token_id": 0, "eos_token_id": 1, "projection_dim": 16,
@@ -56,7 +56,7 @@ def test_hashed_words_are_the_same_bits_whatever_is_beside():
     assert together["text_mask"].sum(1).tolist() == [3, 0, 1, 5]
     assert bool((together["text"][~together["text_mask"]] == 0).all())
     # a golden value: the bits are those of every machine
-    assert together["text"][0, 0, :3].tolist() == GOLDEN
+    assert together["text"][0, 0, :3].tolist() == [1.8584551811218262, -0.9184411764144897, -0.7428651452064514]
     assert same(text.encode(["A  RED, cat!"]), text.encode(["a red cat"]))
     assert not torch.equal(text.encode(["cat red"])["text"], text.encode(["red cat"])["text"])
     bag = HashedWords(length=5, width=8, position=0.0).encode(["cat red", "red cat"])["text"]
@@ -106,7 +106,9 @@ def test_clip_is_what_transformers_says(tiny):
     torch.testing.assert_close(earlier[0, :5], out.hidden_states[-2][0], atol=1e-6, rtol=0)
     for i, prompt in enumerate(SAID):  # one by one, and among nine, to the bit
         assert same(text.encode([prompt]), {k: v[i : i + 1] for k, v in told.items()})
-    assert same(text.encode([*["dog"] * 7, *SAID]), {k: torch.cat([text.encode(["dog"] * 7)[k], v]) for k, v in told.items()})
+    assert same(
+        text.encode([*["dog"] * 7, *SAID]), {k: torch.cat([text.encode(["dog"] * 7)[k], v]) for k, v in told.items()}
+    )
 
 
 def test_a_run_refuses_another_encoder(tiny, tmp_path):
@@ -161,7 +163,9 @@ def test_stored_texts_are_the_encoders_bits_and_need_it_no_more(tiny, tmp_path):
     here = text_of(describe(stored), folder)  # the encoder, where it is now
     assert same(here.encode(["dog", "cat"]), HuggingFaceText(str(folder), length=8).encode(["dog", "cat"]))
     there = StoredText(str(tmp_path / "text"), HuggingFaceText(str(folder), length=8))
-    assert same(there.encode(["cat", "dog", "cat"]), HuggingFaceText(str(folder), length=8).encode(["cat", "dog", "cat"]))
+    assert same(
+        there.encode(["cat", "dog", "cat"]), HuggingFaceText(str(folder), length=8).encode(["cat", "dog", "cat"])
+    )
 
 
 def test_stored_texts_that_were_changed_are_refused(tmp_path):
