@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from .blocks import Block, Up, conv, halving, norm, zeroed
 from .checks import check_counts, check_dropout, check_input, check_levels, check_out
 from .embedding import Conditioning, told_layer, with_told
+from .text import PooledText, checked_text
+from .text_block import TextBlock
 
 __all__ = ["UNet"]
 
@@ -39,6 +41,8 @@ class UNet(nn.Module):
         augment_features: numbers per sample that an augmentation tells, as many as its `told`; 0: none.
         groups: of every GroupNorm, a divisor of all channels; None: up to 32, by the channels.
         time_features: numbers in the time's sinusoid, even; None: 4 * width.
+        text_width: numbers per token of a text, which the blocks that attend listen to; 0: no text. Without such blocks the network is told
+            the mean of the tokens only.
         dims: axes of the data: 1 for sequences (B, C, L), 2 for images (B, C, H, W), 3 for volumes (B, C, D, H, W).
 
     Raises:
@@ -64,8 +68,11 @@ class UNet(nn.Module):
         groups: int | None = None,
         time_features: int | None = None,
         dims: Literal[1, 2, 3] = 2,
+        text_width: int = 0,
     ) -> None:
         super().__init__()
+        if text_width < 0:
+            raise ValueError(f"text_width is {text_width}; allowed: >= 0 (0: a network without texts)")
         counts = {"channels": channels, "size": size, "width": width, "blocks": blocks, "head_width": head_width}
         check_counts(counts | {"groups": groups})
         check_levels(size, multipliers, attention, dims)
@@ -84,7 +91,7 @@ class UNet(nn.Module):
             "out_channels": out_channels,
         }
         later = {"augment_features": (augment_features, 0), "groups": (groups, None)}
-        later |= {"time_features": (time_features, None), "dims": (dims, 2)}
+        later |= {"time_features": (time_features, None), "dims": (dims, 2), "text_width": (text_width, 0)}
         # not said where they are the default, so that a run from before they were there is the same run
         self.config |= {key: value for key, (value, default) in later.items() if value != default}
         out = check_out(channels, out_channels)
@@ -93,10 +100,17 @@ class UNet(nn.Module):
         self.num_classes = num_classes
         self.augment_features = augment_features
         self.dims = dims
+        self.text_width = text_width
         self.divisor = 2 ** (len(multipliers) - 1)
 
         widths = [width * m for m in multipliers]
         heads = [head_width if size >> level in attention else None for level in range(len(widths))]
+
+        def block(before: int, after: int, head: int | None) -> Block:
+            if head is None or not text_width:
+                return Block(before, after, dropout, head, groups, dims)
+            return TextBlock(before, after, dropout, head, text_width, groups, dims)
+
         now = widths[0]
         skips: list[int] = []  # channels of what the way up will concatenate
         self.stem = conv(dims, channels, now)
@@ -105,14 +119,14 @@ class UNet(nn.Module):
             if level > 0:
                 self.down.append(halving(now, dims))
             for _ in range(blocks):
-                self.down.append(Block(now, after, dropout, heads[level], groups, dims))
+                self.down.append(block(now, after, heads[level]))
                 now = after
                 skips.append(now)
-        self.middle = nn.ModuleList([Block(now, now, dropout, head, groups, dims) for head in (heads[-1], None)])
+        self.middle = nn.ModuleList([block(now, now, head) for head in (heads[-1], None)])
         self.up = nn.ModuleList()
         for level in reversed(range(len(widths))):
             for _ in range(blocks):
-                self.up.append(Block(now + skips.pop(), widths[level], dropout, heads[level], groups, dims))
+                self.up.append(block(now + skips.pop(), widths[level], heads[level]))
                 now = widths[level]
             if level > 0:
                 # narrowing here rather than in the next block keeps the widest tensors off the full resolution
@@ -126,9 +140,17 @@ class UNet(nn.Module):
         self.condition = Conditioning(num_classes, features, 4 * width, time_scale)
         self.modulation = nn.Linear(4 * width, 2 * sum(self.widths))
         self.told = told_layer(augment_features, 4 * width)  # last, so that the others' weights are those without it
+        self.text_pool = PooledText(text_width, 4 * width) if text_width else None
 
     def forward(
-        self, x: Tensor, time: Tensor, labels: Tensor | None = None, *, augment: Tensor | None = None
+        self,
+        x: Tensor,
+        time: Tensor,
+        labels: Tensor | None = None,
+        *,
+        augment: Tensor | None = None,
+        text: Tensor | None = None,
+        text_mask: Tensor | None = None,
     ) -> Tensor:
         """The network's output for noisy samples, each at its own time and of its own class.
 
@@ -137,28 +159,37 @@ class UNet(nn.Module):
             time: float32 (B,).
             labels: int64 (B,) in 0..num_classes, where num_classes is the null class; None: null for all.
             augment: (B, augment_features), what was done to the samples; None: zeros, nothing.
+            text: (B, M, text_width), an encoder's tokens; None: none, where text_width is 0.
+            text_mask: bool (B, M), true for real tokens; a row without one is no text. None: all are real.
 
         Returns:
             (B, out_channels, ...) in the dtype of x.
         """
         check_input(x, self.channels, self.divisor, self.dims)
         vector = with_told(self.condition(len(x), time, labels), self.told, augment)
+        words = checked_text(text, text_mask, len(x), self.text_width) or ()
+        if words and self.text_pool is not None:
+            vector = vector + self.text_pool(*words)
         modulation = self.modulation(F.silu(vector)).unflatten(1, (-1, *[1] * self.dims))
         scale, shift = modulation.chunk(2, dim=1)
         steps = zip((1.0 + scale).split(self.widths, dim=1), shift.split(self.widths, dim=1), strict=True)
+
+        def through(block: nn.Module, h: Tensor) -> Tensor:
+            return block(h, *next(steps), *(words if isinstance(block, TextBlock) else ()))
+
         h = self.stem(x)
         skips: list[Tensor] = []
         for layer in self.down:
             if isinstance(layer, Block):
-                h = layer(h, *next(steps))
+                h = through(layer, h)
                 skips.append(h)
             else:
                 h = layer(h)
         for block in self.middle:
-            h = block(h, *next(steps))
+            h = through(block, h)
         for layer in self.up:
             if isinstance(layer, Block):
-                h = layer(torch.cat([h, skips.pop()], dim=1), *next(steps))
+                h = through(layer, torch.cat([h, skips.pop()], dim=1))
             else:
                 h = layer(h)
         return self.head(F.silu(self.norm(h))).to(x.dtype)
