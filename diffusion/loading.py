@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from .backbones.attention import Backend
+from .backbones.attention_probe import set_attention
+from .compiling import compile_forward
 from .model import Model
 from .prompts import Decoder, TextEncoder
+from .quantise import quantised
 from .run_model import load_run
 from .vae import Precision, Vae
 
@@ -18,7 +22,8 @@ __all__ = ["load"]
 def load(
     source: str | Path | object, *, ema: bool | float = True, device: str = "cpu", allow: Sequence[str] = (), step: int | None = None,
     vae: str | Path | Decoder | None = None, text: TextEncoder | str | Path | None = None, scheduler: object = None,
-    size: int | tuple[int, int] | None = None, precision: Precision = "fp32",
+    size: int | tuple[int, int] | None = None, precision: Precision = "fp32", attention: Backend = "auto",
+    compile: Literal["blocks", "whole"] | None = None, quantize: str | None = None,
 ) -> Model:  # fmt: skip
     """A model, ready to sample: of a run, of diffusers, or of a published checkpoint. Nothing is downloaded, and nothing is unpickled.
 
@@ -39,18 +44,36 @@ def load(
             trained on.
         size: height and width of the pictures, pixels, for networks that take any; None: as they were trained.
         precision: of a network of diffusers, and of its VAE and text encoders.
+        attention: by which back-end a network of ours attends; "auto" never fails, see `sfumato doctor` for others.
+        compile: compile its blocks, each kind of them once, or the whole network, for sampling; the first pictures wait for that.
+        quantize: "int8_weights", "int8" or "int8_static": its linear layers in int8, see `quantised`.
 
     Raises:
         ValueError: for what is none of these, holds no valid weights or not those of `step`, names classes that are not allowed, or can't
             be made; and for an option that says nothing about such a source.
     """
+    model = _load(
+        source, ema, device, allow, step, vae, text,
+        {"scheduler": scheduler, "size": size, "precision": None if precision == "fp32" else precision},
+    )  # fmt: skip
+    backbone = model.denoiser.backbone
+    if attention != "auto":
+        set_attention(backbone, attention, model.device)
+    if quantize is not None:
+        model = quantised(model, quantize)
+        backbone = model.denoiser.backbone
+    if compile is not None:
+        compile_forward(backbone, compile, inference=True)
+    return model
+
+
+def _load(
+    source: str | Path | object, ema: bool | float, device: str, allow: Sequence[str], step: int | None,
+    vae: str | Path | Decoder | None, text: TextEncoder | str | Path | None, only: dict[str, Any],
+) -> Model:  # fmt: skip
+    """The model as it is; `only`: options that say something about some kinds of source."""
     kind = _kind(source)
-    given = {
-        "step": step,
-        "scheduler": scheduler,
-        "size": size,
-        "precision": None if precision == "fp32" else precision,
-    }
+    given = {"step": step, **only}
     for name in given.keys() - _TAKES[kind]:
         if given[name] is not None:
             raise ValueError(f"{name} is {given[name]!r}, which says nothing about {_WORDS[kind]}; leave it out")
@@ -63,7 +86,7 @@ def load(
     if kind == "file":
         from .published import load_published
 
-        return load_published(Path(str(source)), device=device, vae=vae, size=_one(size))
+        return load_published(Path(str(source)), device=device, vae=vae, size=_one(only["size"]))
     if isinstance(text, str | Path):
         raise ValueError(
             f"text is {str(text)!r}; of a pipeline give an encoder, such as HuggingFaceText({str(text)!r}), or leave it out"
@@ -71,8 +94,9 @@ def load(
     from .pipelines import load_pipeline
 
     return load_pipeline(
-        source, device=device, precision=precision, size=size, scheduler=scheduler, vae=vae, text=text, ema=ema
-    )
+        source, device=device, precision=only["precision"] or "fp32", size=only["size"], scheduler=only["scheduler"], vae=vae, text=text,
+        ema=ema,
+    )  # fmt: skip
 
 
 _TAKES: dict[str, set[str]] = {

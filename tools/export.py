@@ -49,9 +49,13 @@ class Export:
 
     def __post_init__(self) -> None:
         if self.ema is False and self.to == "diffusers":
-            raise ValueError("ema is false; allowed: true, or a length: diffusers' folder holds the raw weights in any case")
+            raise ValueError(
+                "ema is false; allowed: true, or a length: diffusers' folder holds the raw weights in any case"
+            )
         if self.variant != "ema" and self.to != "diffusers":
-            raise ValueError(f"variant is {self.variant}, and to is {self.to}; only a folder of diffusers holds two kinds of weights")
+            raise ValueError(
+                f"variant is {self.variant}, and to is {self.to}; only a folder of diffusers holds two kinds of weights"
+            )
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads is {self.threads}; allowed: >= 1, or null")
 
@@ -83,7 +87,12 @@ def _report(done: Exported) -> str:
         lines += _said(name, parity, done)
     lines += [f"  note: {note}" for note in done.notes]
     averaged, raw = ("ema", "") if done.variant == "ema" else ("", "non_ema")
-    lines += ["averaged weights:", f"  {loading_lines(done, averaged)[2]}", "raw weights:", f"  {loading_lines(done, raw)[2]}"]
+    lines += [
+        "averaged weights:",
+        f"  {loading_lines(done, averaged)[2]}",
+        "raw weights:",
+        f"  {loading_lines(done, raw)[2]}",
+    ]
     return "\n".join(lines)
 
 

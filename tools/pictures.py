@@ -22,7 +22,7 @@ def choose(run: str, out: str | None, resume: bool) -> Path:
     """The folder to write to.
 
     Args:
-        run: the run folder, in which a new one is made, or the last one is gone on with.
+        run: the run folder, in which a new one is made, or the last one is gone on with; of another model, under pictures/ here.
         out: given instead.
         resume: whether to go on with what is there.
 
@@ -30,7 +30,8 @@ def choose(run: str, out: str | None, resume: bool) -> Path:
         ValueError: for a file, or a folder that holds pictures when this is no resume.
     """
     if out is None:
-        own = Path(run) / "pictures"
+        # a model of somebody else's is not written into
+        own = Path(run) / "pictures" if (Path(run) / "config.yaml").is_file() else Path("pictures") / Path(run).stem
         return last_folder(own, *MARKS) if resume else free_folder(own, *MARKS)
     folder = Path(out)
     if folder.is_file():

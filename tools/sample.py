@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..diffusion import load
+from ..diffusion.backbones.attention import Backend
 from ..diffusion.picture_folder import PictureFolder
 from ..diffusion.plan import is_picture
+from ..diffusion.vae import Precision
 from ..guidance import CFGPlusPlus, Guidance, Interval, equivalent_scale, rules_within
 from ..samplers import Sampler
 from ..samplers.filters import Filter
@@ -31,10 +33,11 @@ MOST = 1_000_000
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw pictures from a run: one PNG per seed, and a sheet of all.
+    """Draw pictures from a model: one PNG per seed, and a sheet of all.
 
     Args:
-        run: the run folder.
+        run: a run folder, a folder of diffusers (a pipeline's or a network's), or a .safetensors file of DiT, ADM or EDM in its authors'
+            own form.
         seeds: one picture each: 0-15, 3,5,9 or 7.
         labels: classes, as seeds; fewer than seeds are repeated in turn. none: no class.
         prompts: of a network that knows texts: one text, or a file (.txt) with a text per line; fewer than seeds are repeated in turn.
@@ -55,13 +58,19 @@ class Sample:
         batch: pictures at a time.
         strict: the same picture to the last bit, however many are asked for at once.
         brownian: a stochastic sampler follows one Brownian motion, so its pictures converge as steps are added.
-        out: folder of the pictures; null: RUN/pictures, or RUN/pictures-2, ... when that holds some.
+        out: folder of the pictures; null: RUN/pictures, or RUN/pictures-2, ... when that holds some; of a model that is no run,
+            pictures/NAME.
         resume: make what is missing in a folder that was begun by the same command.
         columns: of the sheet.
         ema: the averaged weights: true, the exponential average; false, the raw weights; a number: the average of that length, a share of
             training above 0 to 0.3, such as 0.1, for runs with ema_lengths (see `sfumato ema`).
         quantize: linear layers in int8, by torchao, of a network that was trained as it was: int8_weights (weights only), int8 (inputs
             too, scaled as they come), int8_static (inputs by scales that are found on trajectories of the model); the distance is told.
+        scheduler: folder of the scheduler that a network of diffusers was trained with, where none is beside it.
+        size: height and width of the pictures, pixels, for networks that take any; null: as they were trained.
+        precision: of a network of diffusers: fp32, bf16, fp16.
+        attention: by which back-end a network of ours attends: auto, or one that `sfumato doctor` calls ok.
+        compile: compile the network's blocks, or the whole, which pays for many pictures; null: run it as it is written.
         device: cpu, cuda, ...
         threads: CPU threads; null: PyTorch's default.
         allow: packages beside Sfumato whose classes may be named.
@@ -91,6 +100,11 @@ class Sample:
     columns: int = 8
     ema: bool | float = True
     quantize: Literal["int8_weights", "int8", "int8_static"] | None = None
+    scheduler: str | None = None
+    size: int | None = None
+    precision: Precision = "fp32"
+    attention: Backend = "auto"
+    compile: Literal["blocks", "whole"] | None = None
     device: str = "cpu"
     threads: int | None = None
     allow: list[str] = field(default_factory=list)
@@ -212,7 +226,7 @@ def run(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
         print(
             help_text(
-                "sfumato sample RUN [--seeds 0-15] [--labels 3] [--steps 20] [--sampler NAME ...]", Sample, None, argv
+                "sfumato sample MODEL [--seeds 0-15] [--labels 3] [--steps 20] [--sampler NAME ...]", Sample, None, argv
             )
         )
         return 0
@@ -247,12 +261,14 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     model = load(
-        options.run, ema=options.ema, device=options.device, allow=options.allow, vae=options.vae, text=options.text
+        options.run, ema=options.ema, device=options.device, allow=options.allow, vae=options.vae, text=options.text,
+        scheduler=options.scheduler, size=options.size, precision=options.precision, attention=options.attention,
+        compile=options.compile,
     )  # fmt: skip
     if not is_picture(model.picture_shape) or (model.latents and model.vae is None):
         raise ValueError(
-            f"the samples of {options.run} are of shape {tuple(model.shape)}, which are no pictures; of latents give the folder of their VAE "
-            f"by --vae. In Python: load({options.run!r}).sample(seeds).images are its samples"
+            f"the samples of {options.run} are of shape {tuple(model.shape)}, which are no pictures; of latents give the folder of their "
+            f"VAE by --vae. In Python: load({options.run!r}).sample(seeds).images are its samples"
         )
     weak = None
     if options.weak is not None:
@@ -273,8 +289,9 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
     made = ready_folder(out, "out")
     try:
         samples = model.sample(
-            seeds, labels, prompts=prompts, also=also, weak=weak, steps=options.steps, sampler=options.sampler, grid=options.grid, guidance=options.guidance,
-            filters=options.filters, retries=options.retries, batch=options.batch, strict=options.strict,
+            seeds, labels, prompts=prompts, also=also, weak=weak, steps=options.steps, sampler=options.sampler,
+            grid=options.grid, guidance=options.guidance, filters=options.filters, retries=options.retries, batch=options.batch,
+            strict=options.strict,
             brownian=options.brownian, progress=True, mark=options.mark, folder=folder,
         )  # fmt: skip
     except BaseException:

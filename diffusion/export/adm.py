@@ -34,8 +34,13 @@ def adm_native(net: ADM, told: Told, out_channels: int) -> Native:
     count, by_block = len(widths), net.config["updown"] == "block"
     if by_block:  # blocks without attention that resample by a resnet have names of their own
         config["downsample_type"] = config["upsample_type"] = "resnet"
-        config["down_block_types"] = [k.replace("DownBlock2D", "ResnetDownsampleBlock2D") if k[0] == "D" else k for k in config["down_block_types"]]
-        config["up_block_types"] = [k.replace("UpBlock2D", "ResnetUpsampleBlock2D") if k[0] == "U" else k for k in config["up_block_types"]]
+        config["down_block_types"] = [
+            k.replace("DownBlock2D", "ResnetDownsampleBlock2D") if k[0] == "D" else k
+            for k in config["down_block_types"]
+        ]
+        config["up_block_types"] = [
+            k.replace("UpBlock2D", "ResnetUpsampleBlock2D") if k[0] == "U" else k for k in config["up_block_types"]
+        ]
     config |= {
         "layers_per_block": net.config["blocks"], "out_channels": out_channels, "add_attention": True,
         "resnet_time_scale_shift": "scale_shift" if net.scale_shift else "default",

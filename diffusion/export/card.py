@@ -88,7 +88,11 @@ def _null(done: Exported, classes: int) -> int:
 
 
 def _scale(model: Model) -> float:
-    return float(model.guidance.scale) if isinstance(model.guidance, CFG) and isinstance(model.guidance.scale, float | int) else 1.0
+    return (
+        float(model.guidance.scale)
+        if isinstance(model.guidance, CFG) and isinstance(model.guidance.scale, float | int)
+        else 1.0
+    )
 
 
 def card(model: Model, done: Exported) -> str:
@@ -100,12 +104,16 @@ def card(model: Model, done: Exported) -> str:
     """
     channels, *size = model.shape
     shape = ", ".join(map(str, (channels, *size)))
-    call = f"sample(torch.randn(10, {shape}), torch.arange(10) % {model.num_classes})" if model.num_classes else f"sample(torch.randn(4, {shape}))"
+    call = (
+        f"sample(torch.randn(10, {shape}), torch.arange(10) % {model.num_classes})"
+        if model.num_classes
+        else f"sample(torch.randn(4, {shape}))"
+    )
     what = "latents" if model.latents else "pictures in [-1, 1]"
     ours = [] if done.pipeline is None else ["network, scheduler = pipe.unet, pipe.scheduler"]
-    average = "variant=\"ema\" is the averaged weights, the plain files are the raw ones"
+    average = 'variant="ema" is the averaged weights, the plain files are the raw ones'
     if done.variant == "non_ema":
-        average = "the plain files are the averaged weights, variant=\"non_ema\" the raw ones"
+        average = 'the plain files are the averaged weights, variant="non_ema" the raw ones'
     parts = [
         "---", "library_name: diffusers", "---", "",
         f"# {model.source.get('run', 'A model')}", "",
@@ -118,7 +126,18 @@ def card(model: Model, done: Exported) -> str:
         parts += [f"The pipeline samples without guidance. With it (the run's own is {model.guidance}):", ""]
     else:
         parts += ["The same as a loop:", ""]
-    parts += ["```python", *ours, "", *sampling_lines(model, done), "", f"x = {call}", "```", "", "## How near it is", ""]
+    parts += [
+        "```python",
+        *ours,
+        "",
+        *sampling_lines(model, done),
+        "",
+        f"x = {call}",
+        "```",
+        "",
+        "## How near it is",
+        "",
+    ]
     for name, p in done.parity.items():
         parts.append(f"* {name or 'plain'}: network {p.network:.1e} of its largest output, at {p.levels} noise levels" + (
             f"; {p.steps} steps from the same noise: largest difference {p.samples[0]:.1e} from {in_short(done.process.sampler)}" if p.samples else ""

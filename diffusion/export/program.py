@@ -97,14 +97,18 @@ def to_program(
             program = torch.export.export(asked, given, dynamic_shapes=tuple({0: batch} for _ in given))
     except Exception as error:  # tracing fails in many ways
         line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise ValueError(f"this network or schedule can't be exported by torch: {type(error).__name__}: {line}") from error
+        raise ValueError(
+            f"this network or schedule can't be exported by torch: {type(error).__name__}: {line}"
+        ) from error
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.stem}-{uuid.uuid4().hex}{'.pt2' if kind == 'torch' else '.onnx'}")
     try:
         _save(program, temporary, kind, given)
         apart = max(_apart(asked, temporary, kind, _inputs(model.shape, model.num_classes, n)) for n in BATCHES)
         if not apart < FAR:
-            raise ValueError(f"the program differs from the run's network by {apart:.2g} of its largest answer; allowed: {FAR:g}; not written")
+            raise ValueError(
+                f"the program differs from the run's network by {apart:.2g} of its largest answer; allowed: {FAR:g}; not written"
+            )
         sync(temporary)
         os.replace(temporary, out)
     except BaseException:
@@ -126,7 +130,9 @@ def _save(program: Any, path: Path, kind: str, given: tuple[Tensor, ...]) -> Non
     names = ["x", "log_snr", "labels"][: len(given)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made: Any = torch.onnx.export(program, given, dynamo=True, input_names=names, output_names=["x0", "eps"], verbose=False)
+        made: Any = torch.onnx.export(
+            program, given, dynamo=True, input_names=names, output_names=["x0", "eps"], verbose=False
+        )
     made.save(str(path), external_data=False)
 
 

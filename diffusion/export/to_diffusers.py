@@ -94,7 +94,9 @@ def to_diffusers(
     stage = out.parent / f".{out.name}-{uuid.uuid4().hex}.part"
     try:
         stage.mkdir()
-        done = _fill(stage, out, averaged, raw, native, process, {"": weights[plain], variant: weights[not plain]}, variant)
+        done = _fill(
+            stage, out, averaged, raw, native, process, {"": weights[plain], variant: weights[not plain]}, variant
+        )
         for path in (*stage.rglob("*"), stage):
             if path.is_file():
                 path.chmod(stage.stat().st_mode & 0o666)  # safetensors makes what it writes the owner's alone
@@ -116,7 +118,9 @@ def check_free(folder: Path) -> None:
         ValueError: saying what to do.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"out is {str(folder)!r}, which is there and not an empty folder; give another, or move it away")
+        raise ValueError(
+            f"out is {str(folder)!r}, which is there and not an empty folder; give another, or move it away"
+        )
 
 
 def native_of(model: Model, told: Told, variance: bool = False) -> Native:

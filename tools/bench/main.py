@@ -59,7 +59,9 @@ class Bench:
         if self.name not in _NAMES:
             raise ValueError(f"name is {self.name!r}; allowed: {', '.join(_NAMES)}")
         if strange := [peer for peer in self.against.split(",") if peer not in NETWORKS]:
-            raise ValueError(f"against names {', '.join(map(repr, strange))}; allowed: {', '.join(NETWORKS)}, with commas between")
+            raise ValueError(
+                f"against names {', '.join(map(repr, strange))}; allowed: {', '.join(NETWORKS)}, with commas between"
+            )
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device is {self.device!r}; allowed: cpu, cuda")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -72,7 +74,11 @@ class Bench:
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
-        print(help_text("sfumato bench samplers|filters|train|sample|gpu [--out FOLDER] [--device cuda] [--only NAME]", Bench))
+        print(
+            help_text(
+                "sfumato bench samplers|filters|train|sample|gpu [--out FOLDER] [--device cuda] [--only NAME]", Bench
+            )
+        )
         return 0
     options, _ = parse(argv, Bench, ("name",))
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports its own starts and stops on stderr

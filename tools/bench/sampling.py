@@ -51,7 +51,11 @@ def measure_sampling(steps: int, rounds: int, small: bool, say: Callable[[str], 
     set_memory_format(last, "channels_last")
     found["networks"]["diffusers"] = about(theirs)
     found["networks"]["UNet"] = about(Network(ours, lambda module, x, time: module(x, time)))
-    models = {"its own network": _model(TheirUNet(theirs.module)), "our UNet": _model(ours), "our UNet, channels_last": _model(last)}
+    models = {
+        "its own network": _model(TheirUNet(theirs.module)),
+        "our UNet": _model(ours),
+        "our UNet, channels_last": _model(last),
+    }
     for count in _BATCHES[:1] if small else _BATCHES:
         runs: dict[str, Callable[[], object]] = {"diffusers": pipeline_call(theirs.module, count, steps)}
         for name, model in models.items():
