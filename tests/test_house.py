@@ -141,11 +141,11 @@ def root_of(name, folder):
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_load_and_fit(name, tmp_path):
     description = resolve_recipe(name, root_of(name, tmp_path), [])
-    classes = description["backbone"]["init_args"].get("num_classes", 0)
-    for label in range(classes if root_of(name, tmp_path) else 0):
+    large = bool(root_of(name, tmp_path))  # what needs a user's own data is no toy
+    for label in range(description["backbone"]["init_args"]["num_classes"] if large else 0):
         (tmp_path / f"{label:04}").mkdir()
         (tmp_path / f"{label:04}" / "image.png").touch()  # it is there; what it shows is not looked at
-    with torch.device("meta"):  # the largest has 300 million weights
+    with torch.device("meta" if large else "cpu"):  # 300 million weights would take seconds to draw
         recipe = recipe_from(description, [])
     check_recipe(recipe)
 
