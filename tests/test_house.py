@@ -1,6 +1,7 @@
 """The house: imports run one way, packages are listed, the wheel is whole, presets load."""
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,12 @@ import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sfumato.diffusion.plan import check_recipe
+from sfumato.diffusion.whole_file import file_hash
 from sfumato.tools.arguments import preset_names, read_config
 from sfumato.tools.train import recipe_from, resolve_recipe
 
@@ -135,18 +138,36 @@ def test_public_names_are_documented_and_take_no_kwargs(path):
 def root_of(name, folder):
     """What a user says beside a preset's name: where the data are, if they are in a folder."""
     data = read_config(name)["data"]
-    return [("data.root", str(folder))] if isinstance(data, dict) and "root" in data.get("init_args", {}) else []
+    given = data.get("init_args", {}) if isinstance(data, dict) else {}
+    return [(f"data.{key}", str(folder)) for key in ("root", "folder") if key in given]
+
+
+def make_data(name, folder):
+    """A folder as a preset's data set wants it, with next to nothing in it."""
+    config = read_config(name)
+    network = config["backbone"]["init_args"]
+    if config["data"]["class_path"] == "LatentArray":
+        shape = [network["channels"], network["size"], network["size"]]
+        np.save(folder / "mean.npy", np.zeros((1, *shape), np.float16))
+        np.save(folder / "labels.npy", np.zeros(1, np.int64))
+        files = {file: {"sha256": file_hash(folder / file), "bytes": 0} for file in ("mean.npy", "labels.npy")}
+        about = {"format": 1, "number": 1, "shape": shape, "num_classes": network["num_classes"], "files": files}
+        (folder / "latents.json").write_text(
+            json.dumps({**about, "shift": [0.0], "scaling": [1.0], "vae": {"folder": "nowhere"}})
+        )
+        return
+    for label in range(network.get("num_classes", 0)):
+        (folder / f"{label:04}").mkdir()
+        (folder / f"{label:04}" / "image.png").touch()  # it is there; what it shows is not looked at
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_load_and_fit(name, tmp_path):
-    description = resolve_recipe(name, root_of(name, tmp_path), [])
-    large = bool(root_of(name, tmp_path))  # what needs a user's own data is no toy
-    for label in range(description["backbone"]["init_args"]["num_classes"] if large else 0):
-        (tmp_path / f"{label:04}").mkdir()
-        (tmp_path / f"{label:04}" / "image.png").touch()  # it is there; what it shows is not looked at
-    with torch.device("meta" if large else "cpu"):  # 300 million weights would take seconds to draw
-        recipe = recipe_from(description, [])
+    given = root_of(name, tmp_path)
+    if given:
+        make_data(name, tmp_path)
+    with torch.device("meta" if given else "cpu"):  # of these the largest has 300 million weights
+        recipe = recipe_from(resolve_recipe(name, given, []), [])
     check_recipe(recipe)
 
 
@@ -178,12 +199,16 @@ def test_the_wheel_is_whole(tmp_path):
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     zipfile.ZipFile(wheel).extractall(site)
     packages = CONFIG["tool"]["setuptools"]["packages"]
-    roots = {name: root_of(name, tmp_path) for name in preset_names()}
+    roots = {name: root_of(name, tmp_path / name) for name in preset_names()}
+    for name in [n for n, given in roots.items() if given]:
+        (tmp_path / name).mkdir()
+        make_data(name, tmp_path / name)
     code = (
         f"import importlib, sys\nfor name in {packages!r}:\n    m = importlib.import_module(name)\n"
         f"    assert m.__file__.startswith({str(site)!r}), m.__file__\n"
         "from sfumato.tools.arguments import preset_names\nfrom sfumato.tools.train import resolve_recipe\n"
-        f"assert preset_names() == {preset_names()!r}\n[resolve_recipe(n, pairs, []) for n, pairs in {roots!r}.items()]\n"
+        f"assert preset_names() == {preset_names()!r}\nimport torch\n"
+        f"for n, pairs in {roots!r}.items():\n    with torch.device('meta' if pairs else 'cpu'):\n        resolve_recipe(n, pairs, [])\n"
         "assert 'sfumato.schedules' in sys.modules and 'guidance' not in sys.modules\nprint('whole')\n"
     )
     python = tmp_path / "env" / "bin" / "python"

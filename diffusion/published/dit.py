@@ -55,8 +55,8 @@ def is_dit(keys: Iterable[str]) -> bool:
 def read_dit(weights: Mapping[str, Tensor], heads: int | None = None) -> Published:
     """The network, schedule, row and clock of an original DiT checkpoint; its sizes are read from the tensors' shapes.
 
-    The files that Meta offers are pickles; one line makes them what this reads, and runs no code of theirs:
-    `safetensors.torch.save_file(torch.load("DiT-XL-2-256x256.pt", map_location="cpu", weights_only=True), "dit.safetensors")`.
+    The files that Meta offers are pickles. One line makes of them what is read here, and runs no code of theirs: `save_file` of
+    safetensors.torch on what `torch.load` reads with map_location="cpu" and weights_only=True.
 
     Args:
         weights: its state dict, of any floating dtype; copied, in float32. Its table of classes ends with the null class.

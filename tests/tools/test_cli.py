@@ -90,7 +90,7 @@ def test_help_lists_the_arguments_of_a_named_part(capsys):
         (["trian"], "did you mean train?"),
         (["train"], "config: missing"),
         (["train", "digit"], "did you mean digits?"),
-        (["train", "nowhere/x.yaml"], "no such file, run folder or preset; presets: adm-imagenet64, digits"),
+        (["train", "nowhere/x.yaml"], "no such file, run folder or preset; presets: adm-imagenet64, "),
         (
             ["train", "digits", "--learing_rate", "3"],
             "learing_rate: unknown key; allowed: see --help; did you mean lr?",
