@@ -44,9 +44,11 @@ def test_gradients_flow_to_x_and_to_the_weights(model):
     assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters())
     network.zero_grad()
     with torch.no_grad():
-        ahead, behind = (answer(model, x + h * direction).square().sum() for h in (1e-5, -1e-5))
+        ahead, behind = (answer(model, x + h * direction).square().sum() for h in (1e-3, -1e-3))
     network.float()
-    assert float((x.grad * direction).sum()) == pytest.approx(float(ahead - behind) / 2e-5, rel=1e-4)
+    assert float((x.grad * direction).sum()) == pytest.approx(
+        float(ahead - behind) / 2e-3, rel=5e-3
+    )  # norms are float32
 
 
 def test_half_precision_and_autocast_answer_in_the_dtype_of_x(model):

@@ -74,13 +74,19 @@ def far(a, b):
     return float((a - b).abs().max())
 
 
+def report(name, pipe, steps, distance):
+    """For `pytest -rP`: the table of parity."""
+    print(f"{name:5} {type(pipe.scheduler).__name__:33} {steps:2} steps: largest difference {distance:.1e} of [-1, 1]")
+    return distance
+
+
 def test_its_pictures_are_the_pipelines(made):
     name, pipe, model = made
     out = model.sample(SEEDS, steps=5, **told(name))
     wanted = its_pictures(name, pipe, model, 5)
     assert out.images.shape == wanted.shape == (2, 3, 16, 16)
     assert float(wanted.std()) > 0.3
-    assert far(out.images, wanted) < 5e-5
+    assert report(name, pipe, 5, far(out.images, wanted)) < 5e-5
     if not isinstance(model.guidance, Plain):  # it is seen
         assert far(model.sample(SEEDS, steps=5, guidance=Plain(), **told(name)).images, wanted) > 0.1
 
@@ -109,7 +115,7 @@ def test_so_they_are_with_other_schedulers(name, scheduler, sampler):
     model = load_pipeline(pipe, clock=clock)
     assert isinstance(model.sampler, sampler)
     out = model.sample(SEEDS, steps=5, **told(name))
-    assert far(out.images, its_pictures(name, pipe, model, 5)) < 5e-5
+    assert report(name, pipe, 5, far(out.images, its_pictures(name, pipe, model, 5))) < 5e-5
 
 
 def test_negative_prompts_and_sizes_are_the_pipelines():
