@@ -179,8 +179,8 @@ def _check_training(recipe: Recipe) -> None:
             f"; set vae to the folder of {about['vae']['folder']}, that made these latents" if about is not None else ""
         )
         warnings.warn(
-            f"sample_every is {recipe.sample_every}, but samples of shape {tuple(recipe.data.shape)} are no pictures: there will be no "
-            f"previews{fix}",
+            f"sample_every is {recipe.sample_every}, but samples of shape {tuple(recipe.data.shape)} are "
+            f"{'no pictures' if about is None else 'latents'}: there will be no previews{fix}",
             stacklevel=3,
         )
     if recipe.snapshot_every and not recipe.ema_lengths:
