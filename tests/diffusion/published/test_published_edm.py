@@ -1,14 +1,19 @@
 """EDM's own files: an independent reading of their weights, in float64, says what our network says."""
 
 import math
+import pickle
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from sfumato.diffusion import Denoiser
+from sfumato.diffusion import Denoiser, Model, load
+from sfumato.diffusion.published import edm
 from sfumato.diffusion.published.edm import is_edm, read_edm
-from sfumato.schedules import EDM, Level, VarianceExploding
+from sfumato.samplers import Heun
+from sfumato.schedules import EDM, Karras, Level, VarianceExploding
 
 
 @pytest.fixture(autouse=True)
@@ -271,13 +276,15 @@ def test_the_documented_line_makes_what_load_reads(tmp_path, monkeypatch):
     code = re.search(r'python -c "(.*?)"\n', edm.__doc__, re.DOTALL)[1].replace("\\\n", "")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NAME", "edm-tiny")
-    exec(code, {})  # noqa: S102
+    exec(code, {})
     model = load(tmp_path / "edm-tiny.safetensors")
-    # one step of DDIM from 80 to data is the denoiser at 80
-    x = 80 * gaussian(torch.tensor([5]), (3, 8, 8), Stream.SAMPLE) if False else None
-    out = model.sample(seeds=[5], labels=[2], steps=1, sampler=Euler(), grid=Karras(low=0.002, high=80.0)).images
-    assert x is None
-    assert out.shape == (1, 3, 8, 8)
+    assert (model.shape, model.num_classes, model.null_class) == ((3, 8, 8), 3, False)
+    found = read_edm(theirs.weights)
+    same = Model(Denoiser(*found[:4]).eval(), found.shape, 3, null_class=False)
+    told = {"seeds": [5], "labels": [2], "steps": 4, "sampler": Heun(), "grid": Karras(0.002, 1.0)}
+    assert torch.equal(model.sample(**told).images, same.sample(**told).images)
+    with pytest.raises(ValueError, match="size is 64, and the network was trained on 8x8"):
+        read_edm(theirs.weights, 64)
 
 
 def test_sigma_data_is_that_of_the_file():
@@ -309,3 +316,8 @@ def test_what_is_no_such_network_is_refused_by_the_key(change, said):
     change(weights)
     with pytest.raises(ValueError, match=said):
         read_edm(weights)
+
+
+def test_an_adm_that_was_told_of_augmentations_is_refused():
+    with pytest.raises(ValueError, match=r"model\.map_augment\.weight is there"):
+        read_edm(Theirs(**{**ADM, "augment": 9}).weights)
