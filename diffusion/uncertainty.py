@@ -35,8 +35,8 @@ class Uncertainty(nn.Module):
         """u, float32 (B,), at a level of tensors (B,)."""
         log_snr = self._clock(level)
         assert isinstance(log_snr, Tensor)
-        # an exponent, so never in half precision
-        with torch.autocast(log_snr.device.type, enabled=False):
+        # an exponent, so never in half precision; device meta has none
+        with torch.autocast("cpu" if log_snr.is_meta else log_snr.device.type, enabled=False):
             return self.linear(sinusoid(log_snr, self.features, 2.0).to(self.linear.weight)).sum(1).float()
 
 
