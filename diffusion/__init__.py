@@ -1,5 +1,6 @@
 """The product: backbones, denoiser, training, checkpoints and the sampling API."""
 
+from .alignment import Alignment, Encoder
 from .arrays import ArrayData
 from .augment import Augment, Augmented, Flip
 from .backbones import ADM, DDPMPP, DiT, EDM2, Features, UNet, features, sized
@@ -43,6 +44,7 @@ __all__ = [
     "DDPMPP",
     "AdamW",
     "AdaptiveClip",
+    "Alignment",
     "ArrayData",
     "Augment",
     "Augmented",
@@ -59,6 +61,7 @@ __all__ = [
     "Digits",
     "EDM2",
     "EDMAugment",
+    "Encoder",
     "EntryClock",
     "Excluding",
     "Features",
