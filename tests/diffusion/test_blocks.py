@@ -8,12 +8,15 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from sfumato.diffusion import Digits, DiT, LogSNRClock, Recipe, UNet, train
+from sfumato.diffusion import Denoiser, Digits, DiT, LogSNRClock, Recipe, UNet, train
 from sfumato.diffusion.activations import activation_bytes
 from sfumato.diffusion.blocks import blocks
 from sfumato.diffusion.checkpoint import newest
 from sfumato.diffusion.compiling import compile_forward
+from sfumato.diffusion.model import Model
 from sfumato.diffusion.recompute import recompute_blocks
+from sfumato.guidance import CFG, Interval, Plain
+from sfumato.samplers import Heun
 from sfumato.schedules import EDM, RectifiedFlow
 
 
@@ -21,6 +24,11 @@ def unet(dropout=0.3):
     torch.manual_seed(0)
     net = UNet(channels=1, size=8, num_classes=10, width=8, multipliers=(1, 2), blocks=2, attention=(), dropout=dropout)
     return randomised(net)
+
+
+def little():
+    torch.manual_seed(0)
+    return randomised(UNet(channels=1, size=8, num_classes=10, width=8, multipliers=(1,), blocks=1, attention=(8,), head_width=8))
 
 
 def dit(depth=3):
@@ -159,6 +167,51 @@ def test_more_kinds_of_blocks_than_dynamo_allows_by_itself():
     assert counter.frame_count == seen
 
 
+@pytest.mark.parametrize(("make", "what", "graphs"), [(dit, "blocks", 1), (little, "blocks", 4), (dit, "whole", 1)])
+def test_what_is_compiled_for_sampling_is_compiled_once(make, what, graphs):
+    """Whatever the steps, the interval of guidance (which asks for half the rows), and the remainder of the batch."""
+    torch._dynamo.reset()
+    net, counter = make(), CompileCounter()
+    model = Model(Denoiser(net, RectifiedFlow(), EDM(0.75), LogSNRClock()), (1, 8, 8), 10)
+
+    def drawn(count=5, **changes):
+        return model.sample(range(count), [1] * count, **{"steps": 2, "guidance": CFG(2.0), **changes}).images
+
+    expected, backward = drawn(), gradients(net)
+    compile_forward(net, what, counter, inference=True)
+    assert torch.equal(drawn(), expected)
+    assert counter.frame_count == graphs
+    for changes in (
+        {"steps": 3}, {"guidance": Interval(CFG(2.0), 0.2, 2.0)}, {"guidance": Interval(CFG(2.0), 0.5, 5.0), "steps": 4},
+        {"count": 8, "batch": 3, "guidance": Plain()}, {"count": 6, "batch": 4, "strict": True}, {"sampler": Heun()},
+    ):  # fmt: skip
+        drawn(**changes)
+        assert counter.frame_count == graphs, changes
+    assert same(gradients(net), backward)
+    assert counter.frame_count == graphs  # what has gradients runs as written
+    drawn(1, guidance=Plain())
+    assert counter.frame_count == 2 * graphs  # torch compiles a single sample for itself
+    drawn(1, guidance=Interval(CFG(2.0), 0.2, 2.0))
+    drawn(9, batch=4)
+    assert counter.frame_count == 2 * graphs
+
+
+def test_compiled_once_for_training_whatever_the_step():
+    """A run's blocks: a kind of micro-batch each, and nothing after the first step; previews in between run as written."""
+    torch._dynamo.reset()
+    net, counter = dit(), CompileCounter()
+    compile_forward(net, "blocks", counter)
+    denoiser = Denoiser(net, RectifiedFlow(), EDM(0.75), LogSNRClock())
+    seen = []
+    for step, count in enumerate((4, 2, 4, 2, 4, 2)):  # a batch of 6 in micro-batches of 4
+        level = RectifiedFlow()(torch.linspace(0.1, 0.9, count, dtype=torch.float64) / (step + 1))
+        x = torch.zeros(count, 1, 8, 8)
+        denoiser.answer(x, level, {"labels": torch.zeros(count, dtype=torch.int64)}).out.sum().backward()
+        Model(denoiser, (1, 8, 8), 10).sample([0, 1], [1, 2], steps=2)
+        seen.append(counter.frame_count)
+    assert seen == [1, 2, 2, 2, 2, 2]
+
+
 class Talking(nn.Module):
     def forward(self, x):
         return x if float(x.sum()) > 0 else -x
@@ -174,6 +227,17 @@ def test_what_cannot_be_compiled_or_has_no_blocks_is_an_error():
         compile_forward(nn.Linear(1, 1), "blocks")
     with pytest.raises(ValueError, match="keeps no blocks in a ModuleList; set it to false"):
         recompute_blocks(nn.Linear(1, 1))
+
+
+@pytest.mark.slow
+def test_inductor_compiles_for_sampling_what_samples_the_same():
+    torch._dynamo.reset()
+    net = dit()
+    model = Model(Denoiser(net, RectifiedFlow(), EDM(0.75), LogSNRClock()), (1, 8, 8), 10)
+    plain = model.sample(range(5), [1] * 5, steps=3, guidance=CFG(2.0)).images
+    compile_forward(net, "blocks", inference=True)
+    torch.testing.assert_close(model.sample(range(5), [1] * 5, steps=3, guidance=CFG(2.0)).images, plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.sample(range(5), [1] * 5, steps=3, guidance=CFG(2.0), batch=3).images, plain, atol=1e-4, rtol=0)
 
 
 @pytest.mark.slow
