@@ -59,8 +59,8 @@ def chosen_memory_format(state: Mapping[str, Any]) -> str:
 def chosen(recipe: Recipe, processes: Processes, count: int) -> dict[str, Any]:
     """Measure forward and backward passes in every precision and memory format that `auto` allows, and take the fastest.
 
-    Another one than the first (fp32, contiguous) must be 3 % faster than that. Every process measures, and all take what the first found. As
-    they are written: nothing is compiled for a try. Weights, gradients, buffers and generators are left as they were.
+    Another one than the first (fp32, contiguous) must be 3 % faster than that. Every process measures, and all take what the first
+    found. Nothing is compiled for a try. Weights, gradients, buffers and generators are left as they were.
 
     Args:
         recipe: as it was asked for; its backbone is on the device, and no optimizer was made for it.

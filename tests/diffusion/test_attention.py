@@ -62,7 +62,9 @@ def test_every_backend_is_attention_and_so_are_its_gradients(backend, name, dtyp
     if training:
         found = torch.autograd.grad(out.double().sin().sum(), given)
         for a, b in zip(found, gradients, strict=True):
-            torch.testing.assert_close(a.double(), b, atol=TOLERANCE[dtype], rtol=0.02 if dtype == torch.bfloat16 else 0.0)
+            torch.testing.assert_close(
+                a.double(), b, atol=TOLERANCE[dtype], rtol=0.02 if dtype == torch.bfloat16 else 0.0
+            )
 
 
 @pytest.mark.parametrize("keys", [16, 70])
@@ -156,7 +158,10 @@ def test_a_choice_reaches_every_attention_and_moves_only_rounding():
 
 def test_a_forced_backend_that_cannot_be_used_is_refused_before_anything_is_written(tmp_path):
     """With its reason; what can sample may not train, and what a network does not have can't be chosen."""
-    with pytest.raises(ValueError, match=r"attention is 'flex', which can't be used for training .*backward on CPU.*set attention: auto"):
+    with pytest.raises(
+        ValueError,
+        match=r"attention is 'flex', which can't be used for training .*backward on CPU.*set attention: auto",
+    ):
         train(recipe(small(), attention="flex"), tmp_path / "a", progress=False)
     assert not (tmp_path / "a").exists()
     set_attention(small(), "flex")  # to sample

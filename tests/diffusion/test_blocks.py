@@ -28,7 +28,9 @@ def unet(dropout=0.3):
 
 def little():
     torch.manual_seed(0)
-    return randomised(UNet(channels=1, size=8, num_classes=10, width=8, multipliers=(1,), blocks=1, attention=(8,), head_width=8))
+    return randomised(
+        UNet(channels=1, size=8, num_classes=10, width=8, multipliers=(1,), blocks=1, attention=(8,), head_width=8)
+    )
 
 
 def dit(depth=3):
@@ -236,8 +238,12 @@ def test_inductor_compiles_for_sampling_what_samples_the_same():
     model = Model(Denoiser(net, RectifiedFlow(), EDM(0.75), LogSNRClock()), (1, 8, 8), 10)
     plain = model.sample(range(5), [1] * 5, steps=3, guidance=CFG(2.0)).images
     compile_forward(net, "blocks", inference=True)
-    torch.testing.assert_close(model.sample(range(5), [1] * 5, steps=3, guidance=CFG(2.0)).images, plain, atol=1e-4, rtol=0)
-    torch.testing.assert_close(model.sample(range(5), [1] * 5, steps=3, guidance=CFG(2.0), batch=3).images, plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        model.sample(range(5), [1] * 5, steps=3, guidance=CFG(2.0)).images, plain, atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(
+        model.sample(range(5), [1] * 5, steps=3, guidance=CFG(2.0), batch=3).images, plain, atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.slow

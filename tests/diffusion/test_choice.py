@@ -18,7 +18,17 @@ from sfumato.schedules import EDM, RectifiedFlow
 
 def unet(**changes):
     torch.manual_seed(0)
-    net = UNet(channels=1, size=8, num_classes=10, width=16, multipliers=(1, 2), blocks=1, attention=(4,), head_width=16, **changes)
+    net = UNet(
+        channels=1,
+        size=8,
+        num_classes=10,
+        width=16,
+        multipliers=(1, 2),
+        blocks=1,
+        attention=(4,),
+        head_width=16,
+        **changes,
+    )
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.1)
     return net
@@ -160,7 +170,9 @@ def test_a_candidate_that_fails_is_none_and_a_network_without_convolutions_has_o
         assert run.choice == {"precision": "fp32", "memory_format": "contiguous", "seconds": {"fp32 contiguous": 1.0}}
     finally:
         run.close()
-    with pytest.raises(ValueError, match="DiT has no convolutions in two or three dimensions; set memory_format: contiguous, or auto"):
+    with pytest.raises(
+        ValueError, match="DiT has no convolutions in two or three dimensions; set memory_format: contiguous, or auto"
+    ):
         train(recipe(net, memory_format="channels_last"), tmp_path / "b", progress=False)
 
 
@@ -174,5 +186,7 @@ def test_what_can_be_said_and_what_older_checkpoints_mean():
         recipe(precision="half")
     with pytest.raises(ValueError, match="memory_format is 'nhwc'; allowed: contiguous, channels_last, auto"):
         recipe(memory_format="nhwc")
-    with pytest.raises(ValueError, match="precision is 'auto' and parallel is 'fsdp'.*memory_format is 'auto' and parallel is 'fsdp'"):
+    with pytest.raises(
+        ValueError, match="precision is 'auto' and parallel is 'fsdp'.*memory_format is 'auto' and parallel is 'fsdp'"
+    ):
         recipe(parallel="fsdp", precision="auto", memory_format="auto")

@@ -31,8 +31,8 @@ def test_a_step_is_fused_where_it_can_be(tmp_path, name):
     )  # fmt: skip
     run = Run(
         Recipe(
-            data=Digits(), backbone=net, schedule=RectifiedFlow(), row=EDM(0.75), clock=LogSNRClock(), steps=3, batch=6, warmup=1, threads=1,
-            sampling_steps=2, tracker=None, ema_lengths=(0.1,),
+            data=Digits(), backbone=net, schedule=RectifiedFlow(), row=EDM(0.75), clock=LogSNRClock(), steps=3, batch=6, warmup=1,
+            threads=1, sampling_steps=2, tracker=None, ema_lengths=(0.1,),
         ), tmp_path, Told(),
     )  # fmt: skip
     times, shared = [], []
@@ -42,7 +42,9 @@ def test_a_step_is_fused_where_it_can_be(tmp_path, name):
         run.backbone.register_forward_pre_hook(lambda module, given: times.append(given[1]))
         for module in run.backbone.modules():
             if isinstance(module, Attention):
-                module.register_forward_pre_hook(lambda m, given: shared.append({t.untyped_storage().data_ptr() for t in given}))
+                module.register_forward_pre_hook(
+                    lambda m, given: shared.append({t.untyped_storage().data_ptr() for t in given})
+                )
         with Counted() as counted:
             run.make()
     finally:

@@ -65,9 +65,13 @@ def test_an_absent_peer_is_said_to_be_absent(tmp_path, capsys, monkeypatch):
 
 def test_what_is_measured_is_written(monkeypatch):
     """Speeds are the peer's time over ours, of one run."""
-    monkeypatch.setitem(training.PEERS, "diffusers", ("torch", lambda: Network(small(), lambda module, x, time: module(x, time))))
+    monkeypatch.setitem(
+        training.PEERS, "diffusers", ("torch", lambda: Network(small(), lambda module, x, time: module(x, time)))
+    )
     monkeypatch.setitem(training.OURS, "diffusers", {"UNet": small})
-    monkeypatch.setattr(training, "ratios", lambda runs, rounds, cuda: {name: 1.0 if "/" not in name else 0.5 for name in runs})
+    monkeypatch.setattr(
+        training, "ratios", lambda runs, rounds, cuda: {name: 1.0 if "/" not in name else 0.5 for name in runs}
+    )
     said = []
     found = training.measure_training(["diffusers"], 2, 1, False, said.append)
     assert found["speed"] == {f"diffusers/UNet/{name}": 2.0 for name in VARIANTS}

@@ -34,7 +34,7 @@ _UNITS = {"full": "full-tensor ops", "small": "small ops", "syncs": "host syncs"
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Count and time: samplers against minimal loops and other libraries, filters against networks, training steps and sampling calls as a whole.
+    """Count and time samplers against minimal loops and other libraries, filters against networks, whole training steps and sampling calls.
 
     Args:
         name: what to measure: samplers, filters; train or sample: a step or a call as a whole, beside those of other libraries with

@@ -43,7 +43,7 @@ def _batch(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def base_step(network: Network, count: int) -> Callable[[], None]:
-    """The step of a peer's examples: float32, AdamW and clipping in loops, an average parameter by parameter as diffusers' EMAModel does."""
+    """The step of a peer's examples: float32, AdamW and clipping in loops, the average one parameter at a time as in EMAModel."""
     module, (x, time, wanted) = network.module.train(), _batch(count)
     parameters = list(module.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=_RATE, foreach=False, fused=False)
