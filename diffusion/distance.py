@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .evaluated import Evaluation, evaluated
 from .inner_tensors import inner_tensors
 from .model import Model
-from .own_inputs import labels_in_turn
+from .own_inputs import drawn
 from .samples import Samples
 
 __all__ = ["Distance", "Draw", "LevelDistance", "bytes_of", "measured_distance"]
@@ -60,11 +60,6 @@ class Distance:
             f"{self.rms:.4f} RMS and {self.most:.3f} at most, of a range of 2; weights {self.bytes_before / 1e6:.1f} MB, now "
             f"{self.bytes_after / 1e6:.1f} MB"
         )
-
-
-def drawn(model: Model, seeds: Sequence[int]) -> Samples:
-    """Pictures of a model as it samples by default, every class in turn."""
-    return model.sample(seeds, labels_in_turn(model, len(seeds)))
 
 
 @torch.no_grad()

@@ -13,8 +13,9 @@ from ..guidance.tree import cat, take
 from ..schedules.noise import Stream, gaussian, integers
 from .evaluated import Evaluation, evaluated
 from .model import Model
+from .samples import Samples
 
-__all__ = ["TOGETHER", "Fed", "RangeSearch", "labels_in_turn", "own_inputs"]
+__all__ = ["TOGETHER", "Fed", "RangeSearch", "drawn", "own_inputs"]
 
 TOGETHER = 32  # samples at a time
 _DRAW = 7 << 20  # of the stream of calibrations; those of filters are below 2 << 20
@@ -72,13 +73,21 @@ class Fed(NamedTuple):
     log_snr: Tensor
 
 
-def labels_in_turn(model: Model, count: int) -> list[int | None] | None:
-    """Every class in turn, one per sample; None for a model without classes."""
-    return [i % model.num_classes for i in range(count)] if model.num_classes else None
+def drawn(model: Model, seeds: Sequence[int], prompts: Sequence[str] | None = None) -> Samples:
+    """Samples of a model as it samples by default, under each of its classes, or of some texts, in turn.
+
+    Args:
+        model: the model.
+        seeds: one per sample.
+        prompts: of a model that knows texts; None: the empty one.
+    """
+    count = len(seeds)
+    labels = [i % model.num_classes for i in range(count)] if model.num_classes else None
+    return model.sample(seeds, labels, prompts=[prompts[i % len(prompts)] for i in range(count)] if prompts else None)
 
 
 @torch.no_grad()
-def own_inputs(model: Model, how: RangeSearch) -> Fed:
+def own_inputs(model: Model, how: RangeSearch, prompts: Sequence[str] | None = None) -> Fed:
     """Inputs of the network on the model's own trajectories, each taken at an evaluation of its own; under guidance of every branch.
 
     The published code of the method counts the steps of its loop from 0, takes x after the step that equals the drawn t, and tells the
@@ -87,16 +96,17 @@ def own_inputs(model: Model, how: RangeSearch) -> Fed:
     Args:
         model: the model; it is sampled from as it is by default.
         how: how many, and where.
+        prompts: of a model that knows texts: those of the trajectories, in turn.
     """
     counted: list[Evaluation] = []
-    _sampled(model, [0], counted.append)
+    _sampled(model, [0], prompts, counted.append)
     calls = len(counted)
     parts: list[Fed] = []
     for begin in range(0, how.count, TOGETHER):
         count = min(TOGETHER, how.count - begin)
         key = torch.full((count,), how.seed)
         own = integers(key, torch.arange(begin, begin + count), 0, 1, Stream.CALIBRATION)[:, 0].tolist()
-        _sampled(model, own, _Taking(how, begin, calls, parts))
+        _sampled(model, own, prompts, _Taking(how, begin, calls, parts))
     return Fed(
         torch.cat([p.x for p in parts]), torch.cat([p.time for p in parts]), cat(*(p.condition for p in parts)),
         torch.cat([p.log_snr for p in parts]),
@@ -126,6 +136,8 @@ class _Taking:
         self.parts.append(Fed(e.x[index], e.time[index], take(e.condition, index), log_snr))
 
 
-def _sampled(model: Model, seeds: Sequence[int], note: Callable[[Evaluation], None]) -> None:
+def _sampled(
+    model: Model, seeds: Sequence[int], prompts: Sequence[str] | None, note: Callable[[Evaluation], None]
+) -> None:
     with evaluated(model, note) as heard:
-        heard.sample(seeds, labels_in_turn(model, len(seeds)))
+        drawn(heard, seeds, prompts)

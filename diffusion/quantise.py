@@ -19,9 +19,9 @@ __all__ = ["KEEP", "quantisable", "quantise", "quantised"]
 
 KEEP = (
     # what a network is told: times, classes, texts, augmentations
-    "*embed*", "*emb_proj*", "*time*", "*label*", "condition.*", "told", "*.told",
+    "*embed*", "*emb_proj*", "*time*", "*label*", "condition.*", "told", "*.told", "text_*", "caption_projection*",
     # what scales and shifts a norm by it
-    "*modulation*", "*norm*", "*ada*",
+    "*modulation*", "*norm*", "*ada*", "*.shift",
     # the first and the last layer, by the names that ours and those of diffusers have
     "stem", "head", "conv_in", "conv_out", "proj_out", "proj_out_[12]", "final_layer*",
 )  # fmt: skip
@@ -85,14 +85,16 @@ def quantise(
 
 
 def quantised(
-    model: Model, kind: str = "int8", *, keep: Sequence[str] = KEEP, search: RangeSearch | None = None
-) -> Model:
+    model: Model, kind: str = "int8", *, keep: Sequence[str] = KEEP, search: RangeSearch | None = None,
+    prompts: Sequence[str] | None = None,
+) -> Model:  # fmt: skip
     """The same model with a quantised copy of its network; what it samples says so in its settings.
 
     Args:
         model: the model; it stays as it is. A weaker network beside it is not touched.
         kind, keep: see `quantise`.
         search: how the ranges of int8_static are found; None: RangeSearch().
+        prompts: under which texts, in turn, ranges are looked for; of a model that knows texts, for int8_static.
 
     Raises:
         ValueError: as `quantise`; for a model that is quantised already, and a search for a kind that has none.
@@ -106,8 +108,13 @@ def quantised(
     ranges = None
     if kind == "int8_static":
         search = search or RangeSearch()
-        ranges = static_ranges(model, names, search)
-        said["ranges"] = asdict(search)
+        if model.text is not None and not prompts:
+            raise ValueError(
+                "quantize is int8_static, and this model knows texts; give prompts=[...], under which the ranges of activations are found, "
+                "or take int8"
+            )
+        ranges = static_ranges(model, names, search, prompts)
+        said["ranges"] = asdict(search) | ({} if prompts is None else {"prompts": list(prompts)})
     denoiser = copy.deepcopy(model.denoiser).eval().requires_grad_(False)
     quantise(denoiser.backbone, kind, keep, ranges)
     return replace(model, denoiser=denoiser, source={**model.source, "quantize": said})

@@ -20,18 +20,21 @@ __all__ = ["ranges_of", "static_ranges"]
 
 
 @torch.no_grad()
-def static_ranges(model: Model, names: Sequence[str], how: RangeSearch) -> dict[str, Range]:
+def static_ranges(
+    model: Model, names: Sequence[str], how: RangeSearch, prompts: Sequence[str] | None = None
+) -> dict[str, Range]:
     """The range of the inputs of each of a model's layers.
 
     Args:
         model: the model, in full precision.
         names: of linear layers of its backbone.
         how: on which inputs, and how the range is chosen.
+        prompts: of a model that knows texts: those of the trajectories, in turn.
 
     Raises:
         ValueError: for a layer that is never run, or sees inputs that are not finite or of several numbers of dimensions.
     """
-    return ranges_of(model.denoiser.backbone, names, own_inputs(model, how), how.clip)
+    return ranges_of(model.denoiser.backbone, names, own_inputs(model, how, prompts), how.clip)
 
 
 @torch.no_grad()

@@ -35,10 +35,10 @@ class _Asked:
         also: dict[str, Any] = {
             name: [None] * count if v is None else list(v[:count]) for name, v in (self.also or {}).items()
         }
+        labels = None if self.labels is None else list(self.labels[:count])
         return model.sample(
-            seeds, None if self.labels is None else list(self.labels[:count]), prompts=prompts, also=also or None, weak=self.weak, steps=asked.steps,
-            grid=asked.grid, batch=asked.batch, strict=asked.strict, brownian=asked.brownian, sampler=sampler,
-            guidance=guidance,
+            seeds, labels, prompts=prompts, also=also or None, weak=self.weak, steps=asked.steps, grid=asked.grid, batch=asked.batch,
+            strict=asked.strict, brownian=asked.brownian, sampler=sampler, guidance=guidance,
         )  # fmt: skip
 
 
@@ -56,7 +56,8 @@ def quantised_as_asked(
     Raises:
         ValueError: for a kind that can't be used here.
     """
-    found = quantised(model, options.quantize)
+    static = options.quantize == "int8_static"
+    found = quantised(model, options.quantize, prompts=prompts if static else None)
     distance: Distance = measured_distance(model, found, seeds[:MOST], _Asked(options, labels, also, weak, prompts))
     layers = found.source["quantize"]["layers"]
     return found, f"quantised ({options.quantize}, {layers} linear layers): {distance}"

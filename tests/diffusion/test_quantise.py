@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato.diffusion import Denoiser, DiT, LogSNRClock, Model, UNet, fingerprint
+from sfumato.diffusion import Denoiser, DiT, HashedWords, LogSNRClock, Model, UNet, fingerprint
+from sfumato.diffusion.backbones import ADM, DDPMPP, EDM2
 from sfumato.diffusion.distance import bytes_of, measured_distance
 from sfumato.diffusion.evaluated import evaluated
 from sfumato.diffusion.int8_linear import Range, check_kind, scale_and_zero, to_int8
@@ -126,6 +127,12 @@ def test_diffusers_networks_keep_their_ends_and_what_tells_them_something():
     names = quantisable(flux)
     assert {"single_transformer_blocks.0.proj_out", "transformer_blocks.0.attn.add_q_proj"} <= set(names)
     assert not [n for n in names if "embed" in n or "norm" in n or n in ("proj_out", "x_embedder")]
+    with torch.device("meta"):
+        assert [quantisable(net) for net in (ADM(), DDPMPP(), EDM2())] == [
+            [],
+            [],
+            [],
+        ]  # convolutions, and what tells them something
     names = quantisable(unet)
     assert "mid_block.attentions.0.transformer_blocks.0.attn2.to_k" in names
     assert not [n for n in names if "time" in n]
@@ -261,7 +268,7 @@ def test_what_is_taken_are_rows_of_evaluations(sampler):
     assert len(taken.x) == 40
     seeds = []
     try:  # the seeds that it drew
-        Model.sample = lambda self, given, *rest: (seeds.append(given), sample(self, given, *rest))[1]
+        Model.sample = lambda self, given, *rest, **more: (seeds.append(given), sample(self, given, *rest, **more))[1]
         own_inputs(model, RangeSearch(count=40, seed=5))
     finally:
         Model.sample = sample
@@ -298,6 +305,35 @@ def test_under_guidance_every_branch_is_fed():
     assert len(taken.x) == len(labels) == 64
     assert int((labels == 10).sum()) == 32
     assert set(labels.tolist()) == set(range(11))
+
+
+def test_a_model_of_texts_is_fed_the_texts_that_are_given():
+    words = HashedWords(length=4, width=32)
+    torch.manual_seed(0)
+    net = DiT(channels=1, size=8, patch=2, width=64, depth=1, heads=4, text_width=32)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    model = replace(
+        made(), denoiser=Denoiser(net, RectifiedFlow(), EDM(0.75), LogSNRClock()), num_classes=0, text=words
+    )
+    assert not [n for n in quantisable(net) if n.startswith("text")]
+    assert "layers.0.cross.kv" in quantisable(net)
+    with pytest.raises(ValueError, match="int8_static, and this model knows texts; give prompts"):
+        quantised(model, "int8_static")
+    search = RangeSearch(count=8)
+
+    def rows(condition):
+        return {
+            tuple(v[i].numpy().tobytes() for _, v in sorted(condition.items())) for i in range(len(condition["text"]))
+        }
+
+    fed_texts = own_inputs(model, search, ["two", "a seven"]).condition
+    assert rows(fed_texts) == rows(words.encode(["two", "a seven", ""]))  # and the empty one, which guidance asks
+    other = quantised(model, "int8_static", search=search, prompts=["two", "a seven"])
+    assert other.source["quantize"]["ranges"]["prompts"] == ["two", "a seven"]
+    distance = measured_distance(model, other, range(2), lambda m, seeds: m.sample(seeds, prompts=["two"] * len(seeds)))
+    assert 1e-5 < distance.output < 0.05
 
 
 def test_ranges_refuse_what_they_cannot_know():
