@@ -127,7 +127,8 @@ def read_folder(folder: Path, dtype: torch.dtype, ema: bool, vae: bool = True, t
 
 def _network(folder: Path, library: str, name: object, dtype: torch.dtype, ema: bool) -> nn.Module:
     class_of(library, name, folder)
-    if name not in NETWORKS:
+    # the published DiT is named after the class that it was before; diffusers makes of it what it is by its config
+    if name not in (*NETWORKS, "Transformer2DModel"):
         raise ValueError(f"{folder} is of {name}, no network that can be loaded here; allowed: {', '.join(NETWORKS)}")
     return read_part(folder, library, name, dtype, ema)
 

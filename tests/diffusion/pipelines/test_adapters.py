@@ -216,6 +216,32 @@ def test_the_variant_ema_is_preferred_and_a_lone_one_is_read(tmp_path):
     assert bool((load(tmp_path / "net").denoiser.backbone.network.conv_in.bias == 0.5).all())
 
 
+def test_names_of_older_files_are_known(tmp_path):
+    """DiT is published as a Transformer2DModel, Stable Diffusion with other names in its VAE and its tokenizer in two files."""
+    tiny.dit().save_pretrained(tmp_path / "dit")
+    wanted = load(tmp_path / "dit").sample([0], labels=[3], steps=2).images
+    for name in ("model_index.json", "transformer/config.json"):
+        path = tmp_path / "dit" / name
+        path.write_text(path.read_text().replace("DiTTransformer2DModel", "Transformer2DModel"))
+    path = tmp_path / "dit" / "vae" / "diffusion_pytorch_model.safetensors"
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    renamed = {}
+    for key, value in load_file(path).items():
+        for new, old in older.items():
+            key = key.replace(f"attentions.0.{new}.", f"attentions.0.{old}.")
+        renamed[key] = value
+    assert any("proj_attn" in key for key in renamed)
+    save_file(renamed, path)
+    torch.testing.assert_close(load(tmp_path / "dit").sample([0], labels=[3], steps=2).images, wanted)
+    pipe = tiny.sd()
+    pipe.save_pretrained(tmp_path / "sd")
+    wanted = load(tmp_path / "sd").text.encode(["a cat"])["encoder_hidden_states"]
+    (tmp_path / "sd" / "tokenizer" / "tokenizer.json").unlink()
+    (tmp_path / "sd" / "tokenizer" / "vocab.json").write_text(json.dumps(pipe.tokenizer.get_vocab()))
+    (tmp_path / "sd" / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
+    assert torch.equal(load(tmp_path / "sd").text.encode(["a cat"])["encoder_hidden_states"], wanted)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A whole pipeline's."""
