@@ -85,6 +85,12 @@ def test_a_prompt_is_the_same_whatever_is_beside_it(model):
     assert not torch.equal(states[0], states[1])
 
 
+def test_the_length_of_t5_can_be_chosen():
+    for pipe, length in ((tiny.sd3(), 16 + 20), (tiny.flux(), 20)):
+        text = load_pipeline(pipe, size=16, text_tokens=20).text
+        assert text.encode(["a cat"])["encoder_hidden_states"].shape[1] == length
+
+
 def test_the_empty_text_is_what_the_pipeline_steers_away_from():
     pipe = tiny.sdxl()
     text = load_pipeline(pipe).text
