@@ -3,7 +3,7 @@
 from .alignment import Alignment, Encoder
 from .arrays import ArrayData
 from .augment import Augment, Augmented, Flip
-from .backbones import ADM, DDPMPP, DiT, EDM2, Features, UNet, features, sized
+from .backbones import ADM, DDPMPP, EDM2, DiT, Features, UNet, features, sized
 from .calibrate import Found, calibrate
 from .captions import Captions
 from .clocks import Clock, EntryClock, LogSNRClock, SigmaClock, TimeClock
@@ -42,6 +42,7 @@ from .vae import Vae
 __all__ = [
     "ADM",
     "DDPMPP",
+    "EDM2",
     "AdamW",
     "AdaptiveClip",
     "Alignment",
@@ -59,7 +60,6 @@ __all__ = [
     "Denoiser",
     "DiT",
     "Digits",
-    "EDM2",
     "EDMAugment",
     "Encoder",
     "EntryClock",

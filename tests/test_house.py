@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from sfumato.diffusion import HashedWords, store_texts
 from sfumato.diffusion.plan import check_recipe
 from sfumato.diffusion.whole_file import file_hash
 from sfumato.tools.arguments import preset_names, read_config
@@ -139,7 +140,8 @@ def root_of(name, folder):
     """What a user says beside a preset's name: where the data are, if they are in a folder."""
     data = read_config(name)["data"]
     given = data.get("init_args", {}) if isinstance(data, dict) else {}
-    return [(f"data.{key}", str(folder)) for key in ("root", "folder") if key in given]
+    told = [(f"data.{key}", str(folder)) for key in ("root", "folder") if key in given]
+    return told + ([("text.folder", str(folder / "text"))] if told and "text" in read_config(name) else [])
 
 
 def make_data(name, folder):
@@ -150,8 +152,11 @@ def make_data(name, folder):
         shape = [network["channels"], network["size"], network["size"]]
         np.save(folder / "mean.npy", np.zeros((1, *shape), np.float16))
         np.save(folder / "labels.npy", np.zeros(1, np.int64))
-        files = {file: {"sha256": file_hash(folder / file), "bytes": 0} for file in ("mean.npy", "labels.npy")}
-        about = {"format": 1, "number": 1, "shape": shape, "num_classes": network["num_classes"], "files": files}
+        (folder / "captions.json").write_text('[["a red boat"]]')
+        store_texts(["a red boat"], HashedWords(width=network.get("text_width", 8)), folder / "text")
+        names = ("mean.npy", "labels.npy", "captions.json")
+        files = {file: {"sha256": file_hash(folder / file), "bytes": 0} for file in names}
+        about = {"format": 1, "number": 1, "shape": shape, "num_classes": network.get("num_classes", 1), "files": files}
         (folder / "latents.json").write_text(
             json.dumps({**about, "shift": [0.0], "scaling": [1.0], "vae": {"folder": "nowhere"}})
         )

@@ -133,7 +133,7 @@ def test_what_can_not_be_read_is_refused(tiny, tmp_path):
     with pytest.raises(ValueError, match=r"holds no config.json with safetensors"):
         HuggingFaceText(str(tmp_path))
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(ValueError, match="only pytorch_model.bin, a pickle"):
+    with pytest.raises(ValueError, match=r"only pytorch_model\.bin, a pickle"):
         HuggingFaceText(str(tmp_path))
     odd = tmp_path / "odd"
     clip(odd)

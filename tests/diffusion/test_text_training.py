@@ -212,8 +212,8 @@ def test_validation_previews_and_the_rehearsal_know_texts(tmp_path):
     data = Split(Captions(Digits("even"), ["{}"], [*"0123456789"]))
     net = DiT(channels=1, size=8, patch=4, width=16, depth=1, heads=2, text_width=8)
     whole = recipe(
-        data=data, backbone=net, steps=2, validate_every=2, validation_samples=12, sample_every=1, prompts=["a 3", "an 8"], sampling_steps=2,
-        micro_batch="auto",
+        data=data, backbone=net, steps=2, validate_every=2, validation_samples=12, sample_every=1, prompts=["a 3", "an 8"],
+        sampling_steps=2, micro_batch="auto",
     )  # fmt: skip
     assert "HashedWords" in report(whole)
     assert rehearse(whole, tmp_path / "none").loss > 0
