@@ -104,6 +104,7 @@ class StoredText:
         """As the encoder's, to the last bit where it was stored as float32."""
         place = self._place
         strange = list(dict.fromkeys(p for p in prompts if p not in place))
+        new: dict[str, Tensor] = {}
         if strange:
             assert self.encoder is not None
             new = self.encoder.encode(strange)
@@ -117,7 +118,7 @@ class StoredText:
             return stored
         at = {p: i for i, p in enumerate([*dict.fromkeys(known), *strange])}
         first = torch.tensor([known.index(p) for p in dict.fromkeys(known)])
-        both = {key: torch.cat([stored[key][first], new[key].to(stored[key])]) for key in stored}  # pyright: ignore[reportPossiblyUnbound]
+        both = {key: torch.cat([stored[key][first], new[key].to(stored[key])]) for key in stored}
         pick = torch.tensor([at[p] for p in prompts])
         return {key: rows[pick] for key, rows in both.items()}
 

@@ -206,7 +206,8 @@ class Update:
         for read, _, _ in seen:
             for i in range(len(read.samples)):
                 pick = slice(i, i + 1)
-                batch = Batch(*(None if part is None else part[pick] for part in read.batch))
+                x, *rest = read.batch
+                batch = Batch(x[pick], *(None if part is None else part[pick] for part in rest))
                 texts = None if read.texts is None else read.texts[pick]
                 with self.processes.micro_batch([], last=True):
                     _, losses = self._losses(

@@ -105,5 +105,6 @@ def _deviation(backend: Backend, device: torch.device, dtype: torch.dtype, train
 def _asked(backend: Backend, given: Tensor, mask: Tensor | None) -> list[Tensor]:
     """The output, and its gradient by the inputs where gradients are recorded."""
     given = given.detach().requires_grad_(torch.is_grad_enabled())
-    out = attend(*given.unbind(), mask, backend=backend)
+    q, k, v = given.unbind()
+    out = attend(q, k, v, mask, backend=backend)
     return [out, *torch.autograd.grad(out.square().sum(), given)] if torch.is_grad_enabled() else [out]

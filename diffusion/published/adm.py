@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -56,7 +57,7 @@ def read_adm(weights: Mapping[str, Tensor], size: int | None = None, facts: ADMF
         net = ADM(
             **arguments, size=size, attention=resolutions, head_width=known.head_width, heads=known.heads, dropout=known.dropout,
             time_scale=1000 / known.steps if known.rescaled else 1.0,
-        )  # fmt: skip  # pyright: ignore[reportArgumentType]
+        )  # fmt: skip
     net.load_state_dict(_translated(net, weights, known.interleaved), assign=True)
     return Published(
         net, adm_table(known.noise, known.steps), Eps(), EntryClock(known.steps), (net.channels, size, size), net.num_classes, False, False,
@@ -79,7 +80,7 @@ def adm_table(noise: str, steps: int) -> Table:
     return Table.from_betas(min(1.0 - signal((i + 1) / steps) / signal(i / steps), 0.999) for i in range(steps))
 
 
-def _shape(weights: Mapping[str, Tensor]) -> tuple[ADMShape, dict[str, object]]:
+def _shape(weights: Mapping[str, Tensor]) -> tuple[ADMShape, dict[str, Any]]:
     """What the weights say of the network, and the arguments of ADM that follow."""
     get = _getter(weights)
     channels, width = get("input_blocks.0.0.weight").shape[1], get("time_embed.0.weight").shape[1]

@@ -47,7 +47,7 @@ class TheirUNet(nn.Module):
 def _diffusers() -> Network:
     import diffusers
 
-    unet = diffusers.UNet2DModel(
+    unet = diffusers.UNet2DModel(  # pyright: ignore[reportPrivateImportUsage]
         sample_size=32, in_channels=3, out_channels=3, layers_per_block=2, block_out_channels=(32, 64),
         down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,8 @@ def pipeline_call(unet: nn.Module, count: int, steps: int) -> Callable[[], objec
     """A call of diffusers' DDIM pipeline for `count` pictures, without noise, as arrays."""
     import diffusers
 
-    pipeline = diffusers.DDIMPipeline(unet.eval(), diffusers.DDIMScheduler())
+    library: Any = diffusers  # its names are found when they are asked for
+    pipeline = library.DDIMPipeline(unet.eval(), library.DDIMScheduler())
     pipeline.set_progress_bar_config(disable=True)
 
     def call() -> object:

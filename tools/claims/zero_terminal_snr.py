@@ -106,7 +106,7 @@ def predicted(means: Tensor, top: Level, pixels: int, shares: Tensor) -> Tensor:
 
 def _recipe(variant: str, seed: int, quick: bool) -> Recipe:
     torch.manual_seed(seed)
-    size = {"width": 16, "depth": 1, "heads": 1} if quick else {"width": 96, "depth": 4, "heads": 4}
+    size: dict[str, Any] = {"width": 16, "depth": 1, "heads": 1} if quick else {"width": 96, "depth": 4, "heads": 4}
     return Recipe(
         data=Fields(16 if quick else 2048), backbone=DiT(1, SIZE, 0, patch=4, **size), schedule=VARIANTS[variant], row=V(),
         weighting=Constant(V()), steps=4 if quick else 1000, batch=4 if quick else 32, lr=1e-3, warmup=50, ema=0.99, seed=seed,
