@@ -3,9 +3,9 @@ r"""The networks of EDM, as NVIDIA published them: DDPM++ and NCSN++ for CIFAR-1
 NVIDIA's files are pickles that hold code of their own and need it, so torch's `weights_only=True` can't read them, and whoever opens one
 runs what is in it. Once, in a checkout of https://github.com/NVlabs/edm, whose generate.py opens the same file likewise:
 
-    NAME=edm-cifar10-32x32-cond-vp python -c "import os, torch, safetensors.torch as s; from pickle import load; name = os.environ['NAME']; \
-    n = load(open(name + '.pkl', 'rb'))['ema']; w = {k: v.float().contiguous().clone() for k, v in n.state_dict().items()}; \
-    s.save_file({**w, 'sigma_data': torch.tensor(n.sigma_data, dtype=torch.float64)}, name + '.safetensors')"
+    NAME=edm-cifar10-32x32-cond-vp python -c "import os, torch; from pickle import load; from safetensors.torch import save_file; \
+    n = load(open(os.environ['NAME'] + '.pkl', 'rb'))['ema']; w = {k: v.float().contiguous().clone() for k, v in n.state_dict().items()}; \
+    save_file({**w, 'sigma_data': torch.tensor(n.sigma_data, dtype=torch.float64)}, os.environ['NAME'] + '.safetensors')"
 
 It fails for the files named baseline-..., which are no networks of EDM though their weights have the same names: they have no sigma_data.
 """
