@@ -103,7 +103,7 @@ def force_weights(module: nn.Module) -> None:
             # not through `detach`, whose version counter is the parameter's: the values that a backward pass needs are there
             weight = layer.weight.data
             # of weights split by outputs, those that are here
-            weight = weight.to_local() if hasattr(weight, "to_local") else weight  # pyright: ignore[reportCallIssue]
+            weight = weight.to_local() if hasattr(weight, "to_local") else weight  # pyright: ignore[reportAttributeAccessIssue]
             size = magnitude(weight, tuple(range(1, weight.ndim)))
             stays = (size - 1).abs() <= CLOSE
             weight.div_(torch.where(stays, torch.ones_like(size), size).to(weight.dtype))

@@ -45,15 +45,15 @@ class Waves(nn.Module):
 
     def __init__(self, features: int, fourier: bool) -> None:
         super().__init__()
-        self.half = features // 2
+        self.each = features // 2
         if fourier:
-            self.register_buffer("frequencies", BANDWIDTH * torch.randn(self.half))
+            self.register_buffer("frequencies", BANDWIDTH * torch.randn(self.each))
 
     def forward(self, time: Tensor) -> Tensor:
         """float32 (B,) to float32 (B, features): all sines, then all cosines."""
         random = getattr(self, "frequencies", None)
         if random is None:
-            rates = LOWEST ** (torch.arange(self.half, dtype=torch.float32, device=time.device) / (self.half - 1))
+            rates = LOWEST ** (torch.arange(self.each, dtype=torch.float32, device=time.device) / (self.each - 1))
         else:
             rates = 2 * math.pi * random.float()
         angles = time[:, None] * rates
@@ -120,5 +120,5 @@ class Pyramid(nn.Conv2d):
         super().__init__(before, after, 3, padding=1 + len(BINOMIAL) // 2 - 1)
         started(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return halve(super().forward(x), BINOMIAL, padding=0)
+    def forward(self, input: Tensor) -> Tensor:
+        return halve(super().forward(input), BINOMIAL, padding=0)

@@ -142,7 +142,7 @@ def test_waves_are_sines_then_cosines_at_frequencies_with_both_ends():
     random = Waves(4096, fourier=True)
     frequencies = random.get_buffer("frequencies")
     assert float(frequencies.std()) == pytest.approx(16, rel=5 / math.sqrt(2 * 2048))
-    assert random.half == len(frequencies)
+    assert random.each == len(frequencies)
     torch.testing.assert_close(random(time).square().sum(1), torch.full((3,), 2048.0))
 
 
