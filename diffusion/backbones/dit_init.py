@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from .blocks import zeroed
 from .dit_layer import Layer
+
+if TYPE_CHECKING:
+    from .dit import DiT
 
 __all__ = ["check_arguments", "initialise"]
 
@@ -43,7 +46,7 @@ def check_arguments(given: Mapping[str, Any]) -> None:
         raise ValueError(f"base_width is {given['base_width']}; allowed: >= 1, or 0 for weights as published")
 
 
-def initialise(net: nn.Module, base_width: int) -> None:
+def initialise(net: DiT, base_width: int) -> None:
     """The published initial weights, or at another width than base_width those of muP.
 
     Published are Xavier's for matrices, 0.02 for what tells time and class, and zero for what makes a block and the output start
@@ -67,7 +70,9 @@ def initialise(net: nn.Module, base_width: int) -> None:
     if time.label is not None:
         nn.init.normal_(time.label.weight, std=0.02)
     if base_width:
-        inputs = [net.embed, *([net.text_tokens.proj_in, net.text_pool.proj] if net.text_pool is not None else [])]
+        inputs = [net.embed]
+        if net.text_tokens is not None and net.text_pool is not None:
+            inputs += [net.text_tokens.proj_in, net.text_pool.proj]
         for layer in inputs:
             bound = math.sqrt(6.0 / (layer.in_features + base_width))
             nn.init.uniform_(layer.weight, -bound, bound)
