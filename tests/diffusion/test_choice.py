@@ -187,6 +187,6 @@ def test_what_can_be_said_and_what_older_checkpoints_mean():
     with pytest.raises(ValueError, match="memory_format is 'nhwc'; allowed: contiguous, channels_last, auto"):
         recipe(memory_format="nhwc")
     with pytest.raises(
-        ValueError, match="precision is 'auto' and parallel is 'fsdp'.*memory_format is 'auto' and parallel is 'fsdp'"
+        ValueError, match=r"precision is 'auto' and parallel is 'fsdp'.*memory_format is 'auto' and parallel is 'fsdp'"
     ):
         recipe(parallel="fsdp", precision="auto", memory_format="auto")

@@ -149,7 +149,7 @@ def _measure_training(options: Bench) -> dict[str, Any]:
 
 
 def _measure_sampling(options: Bench) -> dict[str, Any]:
-    steps, rounds = (2, 1) if options.quick else (20, 9)
+    steps, rounds = (2, 1) if options.quick else (20, 5)
     return {**_about(options), **measure_sampling(steps, rounds, options.quick, _say)}
 
 
