@@ -70,6 +70,9 @@ def _said(name: str, parity: Parity, done: Exported) -> list[str]:
         lines.append(f"    pictures from the same noise, unguided, {what}: {worst:.1e} at most, {rms:.1e} RMS")
     else:
         lines.append(f"    {in_short(done.process.sampler)} draws noise of its own there: pictures were not compared")
+    if parity.begun is not None:
+        worst, rms = parity.begun
+        lines.append(f"    with the noise that it begins with itself: {worst:.1e} at most, {rms:.1e} RMS")
     if parity.own is not None and not done.process.same:
         worst, rms = parity.own
         lines.append(f"    from the run's own sampler and grid: {worst:.1e} at most, {rms:.1e} RMS")
@@ -118,8 +121,9 @@ def run(argv: Sequence[str]) -> int:
         print(_report(done))
         return 0
     program = to_program(folder, out, kind=options.to, ema=options.ema, step=options.step, allow=options.allow)
+    batches = " and ".join(map(str, program.batches))
     print(
         f"{program.path}: x {list(program.shape)}, log_snr and {'labels, ' * program.labels}to x0 and eps\n"
-        f"parity, of what was loaded back, at batches of {' and '.join(map(str, program.batches))}: {program.apart:.1e} of the largest answer"
+        f"parity, of what was loaded back, at batches of {batches}: {program.apart:.1e} of the largest answer"
     )
     return 0

@@ -26,8 +26,8 @@ def adm_native(net: ADM, told: Told, out_channels: int) -> Native:
         out_channels: of the output, the first ones of ours.
 
     Raises:
-        ValueError: for a network that UNet2DModel can't be: other groups than one number of them, or a first level of another width than the
-            time's features.
+        ValueError: for a network that UNet2DModel can't be: several numbers of groups, or a first level of another
+            width than the time's features.
     """
     config = common(net, _KNOWN)
     widths: list[int] = config["block_out_channels"]

@@ -9,7 +9,7 @@ from ...schedules.parts import in_short
 from ..model import Model
 
 if TYPE_CHECKING:
-    from .to_diffusers import Exported
+    from .folder import Exported
 
 __all__ = ["card", "loading_lines", "sampling_lines"]
 
@@ -117,7 +117,8 @@ def card(model: Model, done: Exported) -> str:
     parts = [
         "---", "library_name: diffusers", "---", "",
         f"# {model.source.get('run', 'A model')}", "",
-        f"A {done.native.kind} with a {done.process.kind}, exported from Sfumato. Samples are {what}, ({shape}). Of the weights, {average}.", "",
+        f"A {done.native.kind} with a {done.process.kind}, exported from Sfumato.",
+        f"Samples are {what}, ({shape}). Of the weights, {average}.", "",
         "```python", "import torch", *loading_lines(done), *(pipeline_lines(model, done) if done.pipeline else []), "```", "",
     ]  # fmt: skip
     if done.pipeline is None:
@@ -140,7 +141,7 @@ def card(model: Model, done: Exported) -> str:
     ]
     for name, p in done.parity.items():
         parts.append(f"* {name or 'plain'}: network {p.network:.1e} of its largest output, at {p.levels} noise levels" + (
-            f"; {p.steps} steps from the same noise: largest difference {p.samples[0]:.1e} from {in_short(done.process.sampler)}" if p.samples else ""
+            f"; {p.steps} steps from the same noise: {p.samples[0]:.1e} at most from {in_short(done.process.sampler)}" if p.samples else ""
         ) + (f", {p.own[0]:.1e} from the run's own sampling" if p.own and not done.process.same else "") + ".")  # fmt: skip
     parts += [f"* {note[0].upper()}{note[1:]}." for note in done.notes]
     parts += ["", "`sfumato.yaml` holds the whole process: schedule, row, clock, sampler, grid, guidance.", ""]

@@ -34,11 +34,11 @@ def dit_native(net: DiT, told: Told, out_channels: int, classes: int | None = No
     config, at = net.config, "backbone.init_args"
     if further := sorted(set(config) - _KNOWN):
         raise ValueError(
-            f"{at}.{further[0]} is {config[further[0]]!r}, which DiTTransformer2DModel has not; allowed: a network without it, trained as such"
+            f"{at}.{further[0]} is {config[further[0]]!r}, which DiTTransformer2DModel has not; allowed: a network trained without it"
         )
     if not net.condition.reach_lowest:
         raise ValueError(
-            f"{at}.frequencies is published; allowed for a DiTTransformer2DModel, whose lowest frequency is a little lower: diffusers; train "
+            f"{at}.frequencies is published; allowed for a DiTTransformer2DModel, whose lowest one is a little lower: diffusers; train "
             "with frequencies: diffusers"
         )
     width, heads, depth = (int(str(config[key])) for key in ("width", "heads", "depth"))

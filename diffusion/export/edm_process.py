@@ -87,11 +87,8 @@ def _grid(model: Model) -> tuple[Karras | Exponential, float, float, list[str]]:
     top, bottom = ratios[0], ratios[-2] if ratios[-1] == 0 and len(ratios) > 2 else ratios[-1]
     if isinstance(model.grid, Karras | Exponential | LogSNRUniform) and len(ratios) > 2 and ratios[-1] == 0:
         made = model.grid if isinstance(model.grid, Karras | Exponential) else Exponential(bottom, top)
-        ends = (
-            (made.high, top),
-            (made.low, bottom),
-        )  # as they were said, where they were: not through a logarithm and back
-        return made, *(found if said is None else said for said, found in ends), []
+        # the ends as they were said, where they were: not through a logarithm and back
+        return made, top if made.high is None else made.high, bottom if made.low is None else made.low, []
     top = min(top, 80.0)
     bottom = max(0.002, float(model.denoiser.schedule(0.0).ratio))
     return Karras(bottom, top), top, bottom, [

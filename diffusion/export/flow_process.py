@@ -31,16 +31,16 @@ def flow_process(model: Model) -> Process | None:
     count = clock.scale * scale
     if not 2 <= count <= 100_000 or round(count) != count:
         raise ValueError(
-            f"clock is {clock}, with time_scale {scale:g} of the backbone; allowed: a product that is a whole number from 2 to 100000, such as "
-            "TimeClock(1000) with time_scale 1; train with that clock"
+            f"clock is {clock}, with time_scale {scale:g} of the backbone; allowed: a product that is a whole number from 2 to 100000, "
+            "such as TimeClock(1000) with time_scale 1; train with that clock"
         )
     config: dict[str, object] = {"num_train_timesteps": round(count)}
     notes: list[str] = []
     if model.steps > 1:
         config["shift_terminal"] = 1.0 / model.steps
         notes.append(
-            f"its last step begins at sigma 1 / {model.steps} (shift_terminal), so that its levels at {model.steps} steps are ours; at another "
-            "number of steps they are not evenly spaced"
+            f"its last step begins at sigma 1 / {model.steps} (shift_terminal), so that its levels at {model.steps} steps are ours; at "
+            "another number of steps they are not evenly spaced"
         )
 
     def timestep(level: Level) -> float:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...samplers import on_path, trajectory
+from ...samplers import Sampler, on_path, trajectory
 from ...samplers.refill import addressed
-from ...schedules import Level, gaussian
+from ...schedules import Grid, Level, gaussian
 from ..model import Model
 from .process import Process
 
@@ -30,6 +30,7 @@ class Parity:
         samples: largest and root mean square difference of pictures in [-1, 1] (latents: as they are) that begin with the same noise and
             take the same steps; None for a sampler that draws noise of its own.
         own: likewise, from pictures of the model's own sampler and grid.
+        begun: likewise, where the scheduler begins with noise of its own standard deviation; None where that is ours.
         steps: of the sampler.
     """
 
@@ -37,6 +38,7 @@ class Parity:
     levels: int
     samples: tuple[float, float] | None
     own: tuple[float, float] | None
+    begun: tuple[float, float] | None
     steps: int
 
 
@@ -60,17 +62,30 @@ def compare(model: Model, network: Any, scheduler: Any, process: Process) -> Par
         labels[-1] = model.num_classes  # the null class, too
     worst, largest = 0.0, 0.0
     for level in levels:
-        ours, theirs = _answers(model, network, process, level, noise, labels)
-        worst, largest = max(worst, float((ours - theirs).abs().max())), max(largest, float(ours.abs().max()))
+        one, two = _answers(model, network, process, level, noise, labels)
+        worst, largest = max(worst, float((one - two).abs().max())), max(largest, float(one.abs().max()))
     if not worst < float("inf"):
         raise FloatingPointError("the network returns numbers that are not finite; nothing was written")
     found = worst / max(largest, 1e-12)
     if process.sampler.draws:
-        return Parity(found, len(levels), None, None, model.steps)
-    theirs = sample_native(network, scheduler, noise * process.start, labels, model.steps, model.num_classes)
-    same = _apart(sample_ours(model, process.sampler, process.grid, noise, labels), theirs)
-    own = None if model.sampler.draws else _apart(sample_ours(model, model.sampler, model.grid, noise, labels), theirs)
-    return Parity(found, len(levels), same, own, model.steps)
+        return Parity(found, len(levels), None, None, None, model.steps)
+
+    def theirs(start: float) -> Tensor:
+        return sample_native(network, scheduler, noise * start, labels, model.steps, model.num_classes)
+
+    def ours(sampler: Sampler, grid: Grid) -> Tensor:
+        return sample_ours(model, sampler, grid, noise, labels)
+
+    made, expected = theirs(process.start), ours(process.sampler, process.grid)
+    drawn, begins = model.sampler.draws, float(getattr(scheduler, "init_noise_sigma", 1.0))
+    return Parity(
+        found,
+        len(levels),
+        _apart(expected, made),
+        None if drawn else _apart(ours(model.sampler, model.grid), made),
+        None if begins == process.start else _apart(expected, theirs(begins)),
+        model.steps,
+    )
 
 
 def _answers(
@@ -121,7 +136,7 @@ def sample_native(
 
 
 @torch.no_grad()
-def sample_ours(model: Model, sampler: Any, grid: Any, noise: Tensor, labels: Tensor | None) -> Tensor:
+def sample_ours(model: Model, sampler: Sampler, grid: Grid, noise: Tensor, labels: Tensor | None) -> Tensor:
     """Our own loop without guidance, from unit noise (B, C, H, W), to data (B, C, H, W) without the path's alpha.
 
     Args:

@@ -62,8 +62,8 @@ def to_program(
 ) -> Program:  # fmt: skip
     """Write a run's denoiser as a program, load it again, and compare at other batch sizes; the file appears whole or not at all.
 
-    It takes x, float32 (B, C, H, W) as on the run's path, log_snr, float32 (B,), and, of a model with classes, labels, int64 (B,), whose null
-    class is num_classes; it returns x0 and eps, float32 (B, C, H, W).
+    It takes x, float32 (B, C, H, W) as on the run's path, log_snr, float32 (B,), and, of a model with classes, labels, int64 (B,), whose
+    null class is num_classes; it returns x0 and eps, float32 (B, C, H, W).
 
     Args:
         run: the run folder.
@@ -94,7 +94,7 @@ def to_program(
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.export.export(asked, given, dynamic_shapes=tuple({0: batch} for _ in given))
+            program = torch.export.export(asked, given, dynamic_shapes=tuple({0: batch} for _ in given), strict=True)
     except Exception as error:  # tracing fails in many ways
         line = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise ValueError(

@@ -84,8 +84,8 @@ def _entries(denoiser: Denoiser) -> tuple[int, Told]:
     entries = clock.scale * scale
     if not 2 <= entries <= _MOST or round(entries) != entries:
         raise ValueError(
-            f"clock is {clock}, with time_scale {scale:g} of the backbone; allowed: a product that is a whole number from 2 to {_MOST}, the "
-            "timesteps of diffusers, such as TimeClock(1000) with time_scale 1; train with that clock"
+            f"clock is {clock}, with time_scale {scale:g} of the backbone; allowed: a product that is a whole number from 2 to {_MOST}, "
+            "the timesteps of diffusers, such as TimeClock(1000) with time_scale 1; train with that clock"
         )
     return round(entries), Told(1.0, 1.0)  # entry i is at t = (i + 1) / T
 
@@ -93,8 +93,9 @@ def _entries(denoiser: Denoiser) -> tuple[int, Told]:
 def _sampler(own: Sampler) -> tuple[Sampler, str, dict[str, Any]]:
     """Ours that equals the scheduler, its class, and further arguments of it."""
     if isinstance(own, DDPM):
-        kind = {"small": "fixed_small", "large": "fixed_large", "learned": "learned_range"}[own.variance]
-        return own, "DDPMScheduler", {"variance_type": kind, "clip_sample": False}
+        # its "fixed_large" draws noise in the last step, too, where that step begins above entry 0
+        kind, ours = ("learned_range", own) if own.variance == "learned" else ("fixed_small", DDPM("small"))
+        return ours, "DDPMScheduler", {"variance_type": kind, "clip_sample": False}
     if isinstance(own, DPMSolverPP) and own.order < 3 and own.eta in (0.0, 1.0) and own.solver == "midpoint":
         kind = "sde-dpmsolver++" if own.eta else "dpmsolver++"
         more = {"solver_order": own.order, "algorithm_type": kind, "final_sigmas_type": "zero"}

@@ -6,6 +6,7 @@ which hand on what they are given: their last convolution is zero.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def unet_native(net: UNet, told: Told, out_channels: int) -> Native:
     """
     config, at = common(net, _KNOWN), "backbone.init_args"
     widths: list[int] = config["block_out_channels"]
-    if any(a > b for a, b in zip(widths, widths[1:], strict=False)):
+    if any(a > b for a, b in itertools.pairwise(widths)):
         raise ValueError(
             f"{at}.multipliers is {net.config['multipliers']}; allowed for a UNet2DModel: no level with fewer channels than the one before"
         )
@@ -61,7 +62,8 @@ def unet_native(net: UNet, told: Told, out_channels: int) -> Native:
     for level in range(count):
         made.idle(f"down_blocks.{level}", blocks, widths[level], widths[level], attends[level])
     first, second = net.middle
-    assert isinstance(first, Block) and isinstance(second, Block)
+    assert isinstance(first, Block)
+    assert isinstance(second, Block)
     _middle(made, first, second)
     level, number = count - 1, 1
     for layer in net.up:
@@ -82,8 +84,8 @@ def unet_native(net: UNet, told: Told, out_channels: int) -> Native:
         made.idle(here, blocks + 1, widths[level] + below, widths[level], attends[level])
     ours, theirs = 2 * blocks, 2 * blocks + 3
     note = (
-        f"UNet2DModel has a skip from every layer, this UNet one per block: of its {theirs} resnets per level {theirs - ours} hand on what they "
-        "are given, so it gives the same numbers more slowly (an ADM has the very layers of UNet2DModel)"
+        f"UNet2DModel has a skip from every layer, this UNet one per block: of its {theirs} resnets per level {theirs - ours} hand on what "
+        "they are given, so it gives the same numbers more slowly (an ADM has the very layers of UNet2DModel)"
     )
     return Native("UNet2DModel", "unet", config, weights, [note])
 

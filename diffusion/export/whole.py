@@ -10,7 +10,7 @@ from ...schedules.parts import describe
 from ..model import Model
 
 if TYPE_CHECKING:
-    from .to_diffusers import Exported
+    from .folder import Exported
 
 __all__ = ["whole_process"]
 

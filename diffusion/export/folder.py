@@ -170,8 +170,8 @@ def _fill(
         parity[name] = compare(ours, read_network(stage / native.folder, native.kind, name), scheduler, process)
         if parity[name].network > FAR:
             raise ValueError(
-                f"the {native.kind} that was made differs from the run's network by {parity[name].network:.2g} of its largest output; allowed: "
-                f"{FAR:g}; nothing was written. This is a mistake of Sfumato: please report it with the run's config"
+                f"the {native.kind} that was made differs from the run's network by {parity[name].network:.2g} of its largest output; "
+                f"allowed: {FAR:g}; nothing was written. This is a mistake of Sfumato: please report it with the run's config"
             )
     pipeline = pipeline_of(native, process)
     notes = [*native.notes, *process.notes]
