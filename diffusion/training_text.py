@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Protocol
 
 import torch
@@ -57,7 +58,7 @@ def caption_condition(
     place = {caption: i for i, caption in enumerate(each)}
     index = torch.tensor([place[caption] for caption in captions], dtype=torch.int64)
     # arithmetic of half precision is the network's, and not the encoder's
-    with torch.autocast(device.type, enabled=False):
+    with torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext():
         encoded = text.encode(each)
     found: dict[str, Tensor] = {}
     for key, rows in encoded.items():
