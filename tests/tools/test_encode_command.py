@@ -85,7 +85,7 @@ def test_what_was_interrupted_goes_on(vae, tmp_path, capsys, monkeypatch):
     ("argv", "said"),
     [
         (["encode"], "data: missing; the pictures"),
-        (["encode", "Digits"], "vae: missing"),
+        (["encode", "Digits"], "out: missing"),
         (["encode", "Digit", "--vae", "x", "--out", "y"], "did you mean Digits?"),
         (["encode", "Digits", "--data.prat", "even", "--vae", "x", "--out", "y"], "did you mean part?"),
         (["encode", "Digits", "--vae", "/nowhere", "--out", "y"], "holds no config.json"),
