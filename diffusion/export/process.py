@@ -67,6 +67,6 @@ def process_of(model: Model) -> Process:
     raise ValueError(
         f"{said}, input_std: {denoiser.input_std}: no scheduler of diffusers says that. Allowed: row EDM on any schedule with clock "
         "LogSNRClock (scale: -0.125, or 0.125; divided by the backbone's time_scale); row Eps, X0 or V on a variance-preserving "
-        "schedule with clock TimeClock or EntryClock; row Flow on schedule RectifiedFlow with clock TimeClock or SigmaClock (scale times time_scale a whole "
-        "number, such as 1000)"
+        "schedule with clock TimeClock or EntryClock; row Flow on schedule RectifiedFlow with clock TimeClock or SigmaClock (scale times "
+        "time_scale a whole number, such as 1000)"
     )
