@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import nn
+
+from .quiet import quietly
 
 __all__ = ["Kind", "Range", "check_kind", "to_int8"]
 
@@ -120,24 +119,10 @@ def _torchao() -> Any:
         ValueError: where it is not installed, or is too old.
     """
     try:
-        with _quiet():
+        with quietly():
             import torchao.quantization as library
     except ImportError as error:
         raise ValueError(f"quantize needs torchao: pip install 'sfumato[quantize]' ({error})") from error
     if not hasattr(library, "Int8StaticActivationInt8WeightConfig"):
         raise ValueError("quantize needs a newer torchao: pip install -U 'sfumato[quantize]'")
     return library
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings of the first import: torchao names every kernel that is for GPUs this machine has not."""
-    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

@@ -23,7 +23,8 @@ def load(
     source: str | Path | object, *, ema: bool | float = True, device: str = "cpu", allow: Sequence[str] = (), step: int | None = None,
     vae: str | Path | Decoder | None = None, text: TextEncoder | str | Path | None = None, scheduler: object = None,
     size: int | tuple[int, int] | None = None, precision: Precision = "fp32", attention: Backend = "auto",
-    compile: Literal["blocks", "whole"] | None = None, quantize: str | None = None,
+    compile: Literal["blocks", "whole"] | None = None, quantize: str | None = None, classes: int | None = None,
+    embedded_guidance: float | None = None,
 ) -> Model:  # fmt: skip
     """A model, ready to sample: of a run, of diffusers, or of a published checkpoint. Nothing is downloaded, and nothing is unpickled.
 
@@ -46,6 +47,8 @@ def load(
         precision: of a network of diffusers, and of its VAE and text encoders.
         attention: by which back-end a network of ours attends; "auto" never fails, see `sfumato doctor` for others.
         compile: compile its blocks, each kind of them once, or the whole network, for sampling; the first pictures wait for that.
+        classes: of a UNet2DModel of diffusers, how many of the classes that it embeds are classes, where one more is the null class.
+        embedded_guidance: the number that FLUX.1 dev is told instead of being guided; None: 3.5.
         quantize: "int8_weights", "int8" or "int8_static": its linear layers in int8, see `quantised`.
 
     Raises:
@@ -54,7 +57,10 @@ def load(
     """
     model = _load(
         source, ema, device, allow, step, vae, text,
-        {"scheduler": scheduler, "size": size, "precision": None if precision == "fp32" else precision},
+        {
+            "scheduler": scheduler, "size": size, "precision": None if precision == "fp32" else precision, "classes": classes,
+            "embedded_guidance": embedded_guidance,
+        },
     )  # fmt: skip
     backbone = model.denoiser.backbone
     if attention != "auto":
@@ -95,12 +101,12 @@ def _load(
 
     return load_pipeline(
         source, device=device, precision=only["precision"] or "fp32", size=only["size"], scheduler=only["scheduler"], vae=vae, text=text,
-        ema=ema,
+        ema=ema, classes=only["classes"], embedded_guidance=only["embedded_guidance"],
     )  # fmt: skip
 
 
 _TAKES: dict[str, set[str]] = {
-    "run": {"step"}, "file": {"size"}, "diffusers": {"scheduler", "size", "precision"},
+    "run": {"step"}, "file": {"size"}, "diffusers": {"scheduler", "size", "precision", "classes", "embedded_guidance"},
 }  # fmt: skip
 _WORDS = {"run": "a run", "file": "a published checkpoint", "diffusers": "a model of diffusers"}
 
@@ -123,7 +129,8 @@ def _kind(source: object) -> str:
         )
     if (place / "config.yaml").is_file():
         return "run"
-    if (place / "model_index.json").is_file() or _names_class(place / "config.json"):
+    exported = (place / "sfumato.yaml").is_file()
+    if exported or (place / "model_index.json").is_file() or _names_class(place / "config.json"):
         return "diffusers"
     raise ValueError(
         f"{source} is not a run folder: it holds no config.yaml (a run is made by `sfumato train`), and no model_index.json or config.json "

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .latent_scale import latent_scale
+from .quiet import quietly
 from .whole_file import file_hash
 
 __all__ = ["Posterior", "Precision", "Vae"]
@@ -110,10 +111,11 @@ class Vae:
         return config
 
     def _load(self, folder: Path) -> Any:
-        import diffusers  # heavy, so not before a VAE is asked for
-
         name = self._config["_class_name"]
-        cls: Any = getattr(diffusers, name, None)
+        with quietly():
+            import diffusers  # heavy, so not before a VAE is asked for
+
+            cls: Any = getattr(diffusers, name, None)
         if not isinstance(cls, type) or not issubclass(cls, nn.Module) or not hasattr(cls, "encode"):
             raise ValueError(
                 f"{self.says}, a {name}, which is no autoencoder that diffusers {diffusers.__version__} has"

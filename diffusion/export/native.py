@@ -7,10 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-from diffusers.utils import logging
 from torch import Tensor, nn
+
+from ..quiet import quietly
+
+with quietly():
+    import diffusers
+    from diffusers.utils import logging
 
 from .process import Process
 from .resnets import Native
@@ -19,7 +23,8 @@ __all__ = ["make_network", "pipeline_of", "read_network", "read_scheduler", "wri
 
 
 def _class(name: str) -> Any:
-    return getattr(diffusers, name)
+    with quietly():  # a class is imported when it is asked for
+        return getattr(diffusers, name)
 
 
 @contextmanager

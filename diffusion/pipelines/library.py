@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..quiet import quietly
+
 __all__ = ["class_of", "read_json", "read_part"]
 
 
@@ -47,11 +49,13 @@ def class_of(library: str, name: object, folder: Path) -> Any:
             "transformers"
         )
     if library == "transformers":
-        found = getattr(_transformers(folder), name, None)
+        with quietly():
+            found = getattr(_transformers(folder), name, None)
     else:
-        import diffusers  # heavy, so not before it is asked for
+        with quietly():
+            import diffusers  # heavy, so not before it is asked for
 
-        found = getattr(diffusers, name, None)
+            found = getattr(diffusers, name, None)
     if not isinstance(found, type) or not hasattr(found, "from_pretrained"):
         raise ValueError(f"{folder} is of {name!r}, which the installed {library} does not have")
     return found

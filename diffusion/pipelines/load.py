@@ -18,6 +18,7 @@ from ..prompts import Decoder, TextEncoder
 from ..vae import Precision, Vae
 from .clock import clock_of
 from .dit import DiTTransformer
+from .exported import read_exported
 from .flux import FluxTransformer
 from .parts import Parts, kind_of, read_folder, read_object
 from .sampling import sampling_of
@@ -92,6 +93,9 @@ def load_pipeline(
     if kind == "UNet2DConditionModel" and dict(network.config).get("addition_embed_type") is not None:  # pyright: ignore[reportCallIssue,reportArgumentType]
         kind = "XL"
     family = _FAMILIES[kind]
+    own = None if place is None else read_exported(place)  # what left from here comes back as it was
+    if own is not None and kind == "UNet2DModel" and classes is None:
+        classes = own.classes
     backbone: Any = UNet2D(network, classes) if kind == "UNet2DModel" else family.adapter(network)
     for name, given, serves in (
         ("classes", classes, UNet2D),
@@ -117,13 +121,20 @@ def load_pipeline(
     encoder = text
     if encoder is None and parts.pipeline is not None and family.text is not None:
         encoder = PipelineText(parts.pipeline, family.text, pixels, text_tokens)
-    sampler, grid = sampling_of(like, kind == "FluxTransformer2DModel")
     null = bool(getattr(backbone, "null_class", True))
-    steps = 1000 if parts.name == "DDPMPipeline" else family.steps
+    if own is None or scheduler is not None or None in own:
+        sampler, grid = sampling_of(like, kind == "FluxTransformer2DModel")
+        steps = 1000 if parts.name == "DDPMPipeline" else family.steps
+        guidance = _guidance(family, encoder is not None or (kind == "DiTTransformer2DModel"))
+    else:
+        sampler, grid, steps, guidance = own.sampler, own.grid, own.steps, own.guidance
+        assert sampler is not None
+        assert grid is not None
+        assert guidance is not None
+    latents = decoder is not None or (kind != "UNet2DModel" if own is None else own.latents)
     return Model(
-        denoiser, shape, backbone.num_classes if encoder is None else 0, sampler, grid, steps,
-        _guidance(family, encoder is not None or (kind == "DiTTransformer2DModel")), _source(parts, place, backbone), null,
-        text=encoder, vae=decoder, latents=kind != "UNet2DModel" or decoder is not None,
+        denoiser, shape, backbone.num_classes if encoder is None else 0, sampler, grid, steps, guidance,
+        _source(parts, place, backbone), null, text=encoder, vae=decoder, latents=latents,
     )  # fmt: skip
 
 

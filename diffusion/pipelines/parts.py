@@ -26,6 +26,7 @@ _TEXTS: dict[str, tuple[str, ...]] = {
     "DDPMPipeline": (),
     "DDIMPipeline": (),
     "PNDMPipeline": (),
+    "ConsistencyModelPipeline": (),  # of a UNet2DModel with classes; a consistency model itself is refused by its scheduler
     "DiTPipeline": (),
     "StableDiffusionPipeline": ("text_encoder", "tokenizer"),
     "StableDiffusionXLPipeline": ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"),
@@ -100,6 +101,10 @@ def read_folder(folder: Path, dtype: torch.dtype, ema: bool, vae: bool = True, t
         ValueError: for a class of nobody knows whom, pickled weights, weights that lack a key, and files that can't be read.
     """
     if not (folder / "model_index.json").is_file():
+        if (
+            not (folder / "config.json").is_file() and (folder / "transformer").is_dir()
+        ):  # exported, where no pipeline runs it
+            folder = folder / "transformer"
         network = _network(folder, "diffusers", read_json(folder / "config.json").get("_class_name"), dtype, ema)
         beside = [p for p in (folder, folder.parent / "scheduler") if (p / "scheduler_config.json").is_file()]
         return Parts(type(network).__name__, network, beside[0] if beside else None)

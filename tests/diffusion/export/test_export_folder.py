@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -187,3 +188,41 @@ def test_config_is_that_of_diffusers(done):
     config = json.loads((done.folder / "model_index.json").read_text())
     assert config["_class_name"] == "ConsistencyModelPipeline"
     assert config["unet"] == ["diffusers", "UNet2DModel"]
+
+
+def test_what_left_comes_back_as_it_was(run, done, tmp_path):
+    """By plain load: classes, null class, sampler, grid and guidance are those of the run, and so are the pictures."""
+    ours, theirs = load(run), load(done.folder)
+    assert (theirs.num_classes, theirs.null_class, theirs.latents) == (10, True, False)
+    assert (theirs.sampler, theirs.grid, theirs.steps, theirs.guidance) == (ours.sampler, ours.grid, 6, CFG(1.5))
+    told = {"seeds": [3, 4], "labels": [7, None]}
+    torch.testing.assert_close(theirs.sample(**told).images, ours.sample(**told).images, atol=1e-5, rtol=0)
+    raw = load(run, ema=False).sample(**told).images
+    torch.testing.assert_close(load(done.folder, ema=False).sample(**told).images, raw, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format": 2}, "is not what `sfumato export` of this version writes"),
+        ({"num_classes": None}, "is not what `sfumato export` writes"),
+        ({"num_classes": 3}, "classes is 3, and the network embeds 11"),
+        ({"sampler": {"class_path": "sfumato.samplers.Nothing"}}, "can't be imported"),
+    ],
+)
+def test_a_changed_file_is_refused(done, tmp_path, change, says):
+    shutil.copytree(done.folder, tmp_path / "copy")
+    file = tmp_path / "copy" / "sfumato.yaml"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **change}))
+    with pytest.raises(ValueError, match=says):
+        load(tmp_path / "copy")
+
+
+def test_a_folder_imports_no_class_of_somebody(done, tmp_path, monkeypatch):
+    (tmp_path / "evil_of_a_folder.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    shutil.copytree(done.folder, tmp_path / "copy")
+    file = tmp_path / "copy" / "sfumato.yaml"
+    said = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**said, "sampler": {"class_path": "evil_of_a_folder.Evil", "init_args": {}}}))
+    assert load(tmp_path / "copy").sampler == DPMSolverPP()  # what its scheduler says
