@@ -17,6 +17,9 @@ _EXTRAS = (
     ("sklearn", "scikit-learn", "quickstart", "the digits data set and `sfumato quickstart`"),
     ("matplotlib", "matplotlib", "plots", "loss plots and `sfumato inspect` figures"),
     ("tensorboard", "tensorboard", "tensorboard", "TensorBoard logs while training"),
+    ("transformers", "transformers", "text", "text encoders, and pipelines of diffusers that read texts"),
+    ("torchao", "torchao", "quantize", "`sfumato sample --quantize`"),
+    ("datasets", "datasets", "datasets", "data of Hugging Face's datasets"),
     ("xformers", "xformers", "xformers", "xformers attention (optional; PyTorch's own is the default)"),
 )
 
