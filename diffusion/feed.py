@@ -95,7 +95,12 @@ class Feed:
         return step, at, self._order(step * self._batch + at)
 
     def _begin(self, step: int) -> Iterator[Read | Exception]:
-        positions = (self._wanted(s, places) for s in range(step, self._steps) for places in self._micro_batches)
+        # as numbers: a tensor would be handed over as a file, which a reader that still asks for it when this process ends does not get
+        positions = (
+            (step, places.tolist(), samples.tolist())
+            for s in range(step, self._steps)
+            for step, places, samples in (self._wanted(s, places) for places in self._micro_batches)
+        )
         return iter(
             DataLoader(
                 _Reading(self._data, self._seed), batch_size=None, sampler=_Once(positions), num_workers=self._workers,
@@ -112,10 +117,10 @@ def _read(data: Source, seed: int, step: int, places: Tensor, samples: Tensor) -
 class _Once:
     """A sampler that is walked through once."""
 
-    def __init__(self, positions: Iterator[tuple[int, Tensor, Tensor]]) -> None:
+    def __init__(self, positions: Iterator[tuple[int, list[int], list[int]]]) -> None:
         self._positions = positions
 
-    def __iter__(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[int, list[int], list[int]]]:
         return self._positions
 
 
@@ -125,9 +130,10 @@ class _Reading(Dataset[Read | Exception]):
     def __init__(self, data: Source, seed: int) -> None:
         self._data, self._seed = data, seed
 
-    def __getitem__(self, wanted: tuple[int, Tensor, Tensor]) -> Read | Exception:
+    def __getitem__(self, wanted: tuple[int, list[int], list[int]]) -> Read | Exception:
+        step, places, samples = wanted
         try:
-            return _read(self._data, self._seed, *wanted)
+            return _read(self._data, self._seed, step, torch.tensor(places), torch.tensor(samples))
         except (
             Exception
         ) as error:  # raised again by who asked, as it was, without the worker's traceback in its message

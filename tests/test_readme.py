@@ -151,6 +151,7 @@ def test_the_pipeline_of_the_readme_samples_as_we_do(tmp_path, monkeypatch, caps
     code = block('save_pretrained("better")')
     assert 6 <= len([line for line in code.splitlines() if line.strip()]) <= 10
     blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "block_out_channels": (8,)}
+    torch.manual_seed(1)  # some networks of random weights take rounding to another picture
     unet = UNet2DModel(sample_size=8, in_channels=1, out_channels=1, norm_num_groups=4, layers_per_block=1, **blocks)
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path / "my-pipeline")
     monkeypatch.chdir(tmp_path)

@@ -50,12 +50,12 @@ def test_what_is_seen_is_what_is_there():
     monitor, outs, logits = Monitor(net, samples=2), {}, {}
     for i, layer in enumerate(net.layers):
 
-        def attention(q, k, v, i=i, own=layer.attend.forward):
+        def attention(q, k, v, *, i=i, own=layer.attend.forward):
             logits[f"layers.{i}.attend"] = float((q[:2] @ k[:2].transpose(2, 3)).abs().max() / math.sqrt(q.shape[3]))
             return own(q, k, v)
 
-        def block(h, condition, i=i, own=layer.forward):
-            outs[f"layers.{i}"] = own(h, condition)
+        def block(*given, i=i, own=layer.forward):
+            outs[f"layers.{i}"] = own(*given)
             return outs[f"layers.{i}"]
 
         layer.attend.forward, layer.forward = attention, block

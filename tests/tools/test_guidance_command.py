@@ -218,7 +218,7 @@ def test_mistakes_of_sample(a_run, words, said, capsys, tmp_path):
         ("--guidance CFG --guidance.scale [1,2]", "a recipe's guidance serves any number of pictures"),
         ("--guidance APG --guidance.scale [1.5]", "a recipe's guidance serves any number of pictures"),
         ("--guidance Adaptive --label_dropout 0", "label_dropout is 0, but Adaptive"),
-        ("--guidance Rescale --backbone.num_classes 0", "this model is trained without classes; set guidance: Plain"),
+        ("--guidance Rescale --backbone.num_classes 0", "this model is trained without classes or texts; set guidance: Plain"),
         ("--guidance Rescale --guidance.space Eps --row V --grid Trailing", "Rescale.space is Eps()"),
     ],
 )  # fmt: skip
