@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +106,34 @@ def _weights(cls: Any, folder: Path, library: str, dtype: torch.dtype, variant: 
     if lacks:  # they would be left at random
         more = f" and {len(lacks) - 1} more" * (len(lacks) > 1)
         raise ValueError(f"{folder}: its weights lack {lacks[0]}{more}")
+    if strange := list(found["unexpected_keys"]):
+        more = f" and {len(strange) - 1} more" * (len(strange) > 1)
+        warnings.warn(f"{folder}: its weights have {strange[0]}{more}, which a {cls.__name__} does not use", stacklevel=4)
     return module.eval()
 
 
 def _read(cls: Any, folder: Path, **said: Any) -> Any:
     try:
-        return cls.from_pretrained(str(folder), local_files_only=True, **said)
+        with quietly(), _no_bars(cls):
+            return cls.from_pretrained(str(folder), local_files_only=True, **said)
     except Exception as error:  # a folder may be wrong in any way
         raise ValueError(f"{folder} can't be loaded as {cls.__name__}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _no_bars(cls: Any) -> Iterator[None]:
+    """Without the bar that transformers shows while it copies weights."""
+    shows = None
+    if cls.__module__.startswith("transformers."):
+        from transformers.utils import logging as shows
+    if shows is None or not shows.is_progress_bar_enabled():
+        yield
+        return
+    shows.disable_progress_bar()
+    try:
+        yield
+    finally:
+        shows.enable_progress_bar()
 
 
 def _variant(folder: Path, ema: bool) -> str | None:
