@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +13,13 @@ from ..backbones import DiT, UNet
 from ..backbones.adm import ADM
 from ..loading import load
 from ..model import Model
-from ..publish import room
-from ..whole_file import sync
 from .adm import adm_native
 from .card import card
 from .dit import dit_native
 from .parity import Parity, compare
 from .process import Process, process_of
 from .resnets import Native
+from .stage import check_free, staged
 from .told import Told
 from .unet import unet_native
 from .whole import whole_process
@@ -89,38 +86,11 @@ def to_diffusers(
     weights = {True: native.weights, False: native_of(raw, process.told, process.variance).weights}
     plain = variant == "non_ema"
     native.weights = weights[plain]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    room(out.parent, 2 * sum(value.nbytes for value in native.weights.values()))
-    stage = out.parent / f".{out.name}-{uuid.uuid4().hex}.part"
-    try:
-        stage.mkdir()
+    with staged(out, 2 * sum(value.nbytes for value in native.weights.values())) as stage:
         done = _fill(
             stage, out, averaged, raw, native, process, {"": weights[plain], variant: weights[not plain]}, variant
         )
-        for path in (*stage.rglob("*"), stage):
-            if path.is_file():
-                path.chmod(stage.stat().st_mode & 0o666)  # safetensors makes what it writes the owner's alone
-            sync(path)
-        if out.is_dir():
-            out.rmdir()
-        stage.rename(out)
-        sync(out.parent)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
     return done
-
-
-def check_free(folder: Path) -> None:
-    """Refuse a place where there is something.
-
-    Raises:
-        ValueError: saying what to do.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(
-            f"out is {str(folder)!r}, which is there and not an empty folder; give another, or move it away"
-        )
 
 
 def native_of(model: Model, told: Told, variance: bool = False) -> Native:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from ..denoiser import Denoiser
 from ..loading import load
-from ..whole_file import sync
+from ..whole_file import PART, sync
 
 __all__ = ["Program", "to_program"]
 
@@ -84,7 +83,7 @@ def to_program(
         raise ValueError(f"out is {str(out)!r}, which is there; give another name, or move it away")
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if kind == "onnx" and find_spec(name) is None]
     if missing:
-        raise ValueError(f"to is onnx, but {', '.join(missing)} is not installed: pip install {' '.join(missing)}")
+        raise ValueError(f"to is onnx, but {', '.join(missing)} is not installed: pip install 'sfumato[onnx]'")
     model = load(run, ema=ema, step=step, allow=allow)
     if model.text is not None:
         raise ValueError("the run knows texts; a program takes x, log-SNR and labels only")
@@ -101,7 +100,8 @@ def to_program(
             f"this network or schedule can't be exported by torch: {type(error).__name__}: {line}"
         ) from error
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.stem}-{uuid.uuid4().hex}{'.pt2' if kind == 'torch' else '.onnx'}")
+    # what a killed process left is written over
+    temporary = out.with_name(f".{out.stem}{PART}{'.pt2' if kind == 'torch' else '.onnx'}")
     try:
         _save(program, temporary, kind, given)
         apart = max(_apart(asked, temporary, kind, _inputs(model.shape, model.num_classes, n)) for n in BATCHES)
