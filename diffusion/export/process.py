@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...samplers import Sampler
+from ...samplers import DDIM, Euler, Sampler
 from ...schedules import Grid, Level
 from ...schedules.parts import in_short
 from ..model import Model
@@ -61,6 +61,9 @@ def process_of(model: Model) -> Process:
     for make in (edm_process, table_process, flow_process):
         found = make(model)
         if found is not None:
+            if not _steps_alike(model.sampler, found.sampler):
+                found.notes.insert(0, f"the run's own sampler {in_short(model.sampler)} has no counterpart there: {found.kind} is "
+                    f"written, which steps as {in_short(found.sampler)}")  # fmt: skip
             return found
     denoiser = model.denoiser
     said = ", ".join(f"{key}: {in_short(getattr(denoiser, key))}" for key in ("schedule", "row", "clock"))
@@ -70,3 +73,10 @@ def process_of(model: Model) -> Process:
         "schedule with clock TimeClock or EntryClock; row Flow on schedule RectifiedFlow with clock TimeClock or SigmaClock (scale times "
         "time_scale a whole number, such as 1000)"
     )
+
+
+def _steps_alike(own: Sampler, written: Sampler) -> bool:
+    """Whether two samplers take the same steps; Euler without noise is DDIM on every path that is written."""
+    plain = (Euler, DDIM)
+    both = isinstance(own, plain) and isinstance(written, plain) and not own.draws and not written.draws
+    return own == written or both

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 from sfumato.diffusion import Digits, LogSNRClock, Recipe, UNet, load, train
 from sfumato.diffusion.export import folder as module
-from sfumato.diffusion.export import to_diffusers, to_program
+from sfumato.diffusion.export import program, to_diffusers, to_program
 from sfumato.diffusion.export.native import read_network, read_scheduler
 from sfumato.diffusion.export.parity import sample_native
 from sfumato.guidance import CFG
@@ -164,6 +165,27 @@ def test_what_the_run_has_not_is_refused_first(run, place):
     assert not (place / "never").exists()
 
 
+@pytest.mark.parametrize("how", ["none", "gone", "damaged"])
+def test_a_run_without_its_average_is_refused(run, tmp_path, how):
+    shutil.copytree(run, tmp_path / "run")
+    (step,) = (tmp_path / "run" / "checkpoints").iterdir()
+    average, manifest = step / "ema.safetensors", step / "manifest.json"
+    if how == "damaged":
+        average.write_bytes(average.read_bytes()[:-1] + b"!")
+    else:
+        average.unlink()
+    if how == "none":  # as of a checkpoint that never had one
+        said = json.loads(manifest.read_text())
+        del said["files"]["ema.safetensors"]
+        manifest.write_text(json.dumps(said))
+    says = "holds no 'ema'; it has" if how == "none" else "holds no valid checkpoint"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match=says):
+            to_diffusers(tmp_path / "run", tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_program(run, place):
     """Its answers are ours, at batches that were not traced."""
     made = to_program(run, place / "denoiser.pt2")
@@ -176,6 +198,14 @@ def test_a_program(run, place):
         ours = model.denoiser(x, model.denoiser.schedule.at_log_snr(log_snr.double()), {"labels": labels})
     assert torch.allclose(x0, ours.x0, atol=1e-5)
     assert torch.allclose(eps, ours.eps, atol=1e-5)
+
+
+def test_what_onnx_needs_is_named(run, place, monkeypatch):
+    monkeypatch.setattr(program, "find_spec", lambda name: None)
+    with pytest.raises(
+        ValueError, match=r"onnx, onnxscript, onnxruntime is not installed: pip install 'sfumato\[onnx\]'"
+    ):
+        to_program(run, place / "never.onnx", kind="onnx")
 
 
 def test_a_program_of_onnx(run, place):

@@ -32,6 +32,7 @@ from sfumato.schedules import (
     V,
     VarianceExploding,
 )  # fmt: skip
+from sfumato.schedules.parts import in_short
 
 EPS_LOG = LogSNRClock(-0.125)
 
@@ -76,6 +77,7 @@ def test_the_same_noise_becomes_the_same_picture(schedule, row, clock, sampler, 
     process, parity = measured(model(schedule, row, clock, sampler, grid))
     assert process.kind == kind
     assert process.same
+    assert not any("counterpart" in note for note in process.notes)
     assert parity.network < 1e-5
     assert parity.samples[0] < near
     assert parity.own == parity.samples
@@ -101,6 +103,9 @@ def test_time_scale_is_part_of_the_clock():
 def test_a_sampler_without_a_counterpart_is_said_not_to_have_one(sampler):
     process, parity = measured(model(LinearBeta(), Eps(), TimeClock(1000), sampler))
     assert not process.same
+    assert process.notes == [
+        f"the run's own sampler {in_short(sampler)} has no counterpart there: DDIMScheduler is written, which steps as DDIM(eta=0.0)"
+    ]
     assert parity.samples[0] < 2e-4
     assert (parity.own is None) == bool(sampler.draws)
     assert parity.own is None or parity.own[0] > parity.samples[0]
