@@ -36,6 +36,8 @@ class Export:
         step: the checkpoint of that optimizer step; null: the newest.
         threads: CPU threads; null: PyTorch's default.
         allow: packages beside Sfumato that the run needs.
+        vae: of a run on latents, the folder of the VAE that made them, which is copied into the folder of diffusers: a DiT becomes a
+            DiTPipeline, which makes pictures. null: network and scheduler are written by themselves.
     """
 
     run: str
@@ -46,6 +48,7 @@ class Export:
     step: int | None = None
     threads: int | None = None
     allow: list[str] = field(default_factory=list)
+    vae: str | None = None
 
     def __post_init__(self) -> None:
         if self.ema is False and self.to == "diffusers":
@@ -55,6 +58,10 @@ class Export:
         if self.variant != "ema" and self.to != "diffusers":
             raise ValueError(
                 f"variant is {self.variant}, and to is {self.to}; only a folder of diffusers holds two kinds of weights"
+            )
+        if self.vae is not None and self.to != "diffusers":
+            raise ValueError(
+                f"vae is {self.vae!r}, and to is {self.to}; only a folder of diffusers holds a VAE; leave vae out"
             )
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads is {self.threads}; allowed: >= 1, or null")
@@ -67,7 +74,8 @@ def _said(name: str, parity: Parity, done: Exported) -> list[str]:
     if parity.samples is not None:
         worst, rms = parity.samples
         what = f"{in_short(done.process.sampler)}, {in_short(done.process.grid)}, {parity.steps} steps"
-        lines.append(f"    pictures from the same noise, unguided, {what}: {worst:.1e} at most, {rms:.1e} RMS")
+        made = "latents" if done.latents else "pictures"
+        lines.append(f"    {made} from the same noise, unguided, {what}: {worst:.1e} at most, {rms:.1e} RMS")
     else:
         lines.append(f"    {in_short(done.process.sampler)} draws noise of its own there: pictures were not compared")
     if parity.begun is not None:
@@ -76,6 +84,13 @@ def _said(name: str, parity: Parity, done: Exported) -> list[str]:
     if parity.own is not None and not done.process.same:
         worst, rms = parity.own
         lines.append(f"    from the run's own sampler and grid: {worst:.1e} at most, {rms:.1e} RMS")
+    if parity.pictures is not None and parity.guided is not None:
+        worst, rms = parity.pictures
+        lines.append(
+            f"    pictures of {done.pipeline} from the same noise, unguided: {worst:.1e} at most, {rms:.1e} RMS"
+        )
+        worst, rms = parity.guided
+        lines.append(f"    and at guidance_scale {parity.scale:g}: {worst:.1e} at most, {rms:.1e} RMS")
     return lines
 
 
@@ -116,8 +131,9 @@ def run(argv: Sequence[str]) -> int:
     out = folder / name if options.out is None else Path(options.out)
     if options.to == "diffusers":
         done = to_diffusers(
-            folder, out, ema=options.ema, variant=options.variant, step=options.step, allow=options.allow
-        )
+            folder, out, ema=options.ema, variant=options.variant, step=options.step, allow=options.allow,
+            vae=options.vae,
+        )  # fmt: skip
         print(_report(done))
         return 0
     program = to_program(folder, out, kind=options.to, ema=options.ema, step=options.step, allow=options.allow)

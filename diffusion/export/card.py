@@ -38,9 +38,15 @@ def loading_lines(done: Exported, variant: str | None = None) -> list[str]:
 
 
 def pipeline_lines(model: Model, done: Exported) -> list[str]:
-    """Python that samples by the pipeline, without guidance."""
+    """Python that samples by the pipeline; without guidance, where it does not guide itself."""
     count = min(model.num_classes, 10) or 4
     labels = f"class_labels=list(range({count})), " if model.num_classes else ""
+    if done.pipeline == "DiTPipeline":
+        told = f"class_labels={f'list(range({count}))' if model.num_classes else [0] * count}"
+        return [
+            f"images = pipe({told}, guidance_scale={_scale(model):g}, num_inference_steps={model.steps}, "
+            "generator=torch.manual_seed(0)).images"
+        ]
     return [
         f"images = pipe(batch_size={count}, {labels}num_inference_steps={model.steps}, generator=torch.manual_seed(0)).images"
     ]
@@ -109,8 +115,11 @@ def card(model: Model, done: Exported) -> str:
         if model.num_classes
         else f"sample(torch.randn(4, {shape}))"
     )
-    what = "latents" if model.latents else "pictures in [-1, 1]"
-    ours = [] if done.pipeline is None else ["network, scheduler = pipe.unet, pipe.scheduler"]
+    if model.latents:
+        what = "pictures, of latents" if done.pipeline else "latents"
+    else:
+        what = "pictures in [-1, 1]"
+    ours = [] if done.pipeline is None else [f"network, scheduler = pipe.{done.native.folder}, pipe.scheduler"]
     average = 'variant="ema" is the averaged weights, the plain files are the raw ones'
     if done.variant == "non_ema":
         average = 'the plain files are the averaged weights, variant="non_ema" the raw ones'
@@ -123,6 +132,11 @@ def card(model: Model, done: Exported) -> str:
     ]  # fmt: skip
     if done.pipeline is None:
         parts += ["No pipeline of diffusers runs this network by itself. The loop:", ""]
+    elif done.pipeline == "DiTPipeline":
+        parts += [
+            f"The pipeline guides itself (the run's own is {model.guidance}). As a loop, which leaves latents:",
+            "",
+        ]
     elif model.num_classes and model.null_class:
         parts += [f"The pipeline samples without guidance. With it (the run's own is {model.guidance}):", ""]
     else:
@@ -142,6 +156,9 @@ def card(model: Model, done: Exported) -> str:
     for name, p in done.parity.items():
         parts.append(f"* {name or 'plain'}: network {p.network:.1e} of its largest output, at {p.levels} noise levels" + (
             f"; {p.steps} steps from the same noise: {p.samples[0]:.1e} at most from {in_short(done.process.sampler)}" if p.samples else ""
+        ) + (
+            f"; the pipeline's pictures: {p.pictures[0]:.1e} at most, and {p.guided[0]:.1e} at guidance_scale {p.scale:g}"
+            if p.pictures and p.guided else ""
         ) + (f", {p.own[0]:.1e} from the run's own sampling" if p.own and not done.process.same else "") + ".")  # fmt: skip
     parts += [f"* {note[0].upper()}{note[1:]}." for note in done.notes]
     parts += ["", "`sfumato.yaml` holds the whole process: schedule, row, clock, sampler, grid, guidance.", ""]

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from torch import Tensor
 
 from ..backbones import DiT, UNet
 from ..backbones.adm import ADM
 from ..loading import load
 from ..model import Model
+from ..vae import Vae
 from .adm import adm_native
 from .card import card
 from .dit import dit_native
+from .dit_pipeline import CLASSES, compare_pictures, in_pipeline, vae_of_run
 from .parity import Parity, compare
 from .process import Process, process_of
 from .resnets import Native
@@ -42,6 +45,7 @@ class Exported:
         parity: by variant ("": the plain weights), as measured on what was loaded back.
         variant: "ema" or "non_ema".
         notes: what is worth saying.
+        latents: whether the network makes latents.
     """
 
     folder: Path
@@ -51,11 +55,12 @@ class Exported:
     parity: dict[str, Parity]
     variant: str
     notes: list[str]
+    latents: bool = False
 
 
 def to_diffusers(
     run: str | Path, folder: str | Path, *, ema: bool | float = True, variant: Literal["ema", "non_ema"] = "ema",
-    step: int | None = None, allow: Sequence[str] = (),
+    step: int | None = None, allow: Sequence[str] = (), vae: str | Path | None = None,
 ) -> Exported:  # fmt: skip
     """Write a run as networks and schedulers of diffusers, load them again, and compare; the folder appears whole or not at all.
 
@@ -67,6 +72,8 @@ def to_diffusers(
             name and the raw ones under variant="non_ema".
         step: the checkpoint of that optimizer step; None: the newest.
         allow: packages whose classes the run's config may name, beside Sfumato's.
+        vae: of a run on latents: the folder of the VAE that made them, which is copied; with a DiT it becomes a DiTPipeline. None: network
+            and scheduler of such a run are written by themselves.
 
     Raises:
         ValueError: for a folder that is in use, a run that diffusers has no words for, and a network that is not equal to ours.
@@ -80,26 +87,42 @@ def to_diffusers(
         )
     if variant not in ("ema", "non_ema"):
         raise ValueError(f"variant is {variant!r}; allowed: 'ema', 'non_ema'")
-    averaged, raw = load(run, ema=ema, step=step, allow=allow), load(run, ema=False, step=step, allow=allow)
-    process = process_of(averaged)
-    native = native_of(averaged, process.told, process.variance)
-    weights = {True: native.weights, False: native_of(raw, process.told, process.variance).weights}
+    decoder, said = (None, []) if vae is None else vae_of_run(run, vae)
+    averaged, raw = (load(run, ema=each, step=step, allow=allow, vae=decoder) for each in (ema, False))
+    process, piped = process_of(averaged), False
+    if decoder is not None and isinstance(averaged.denoiser.backbone, DiT):
+        process, piped = in_pipeline(averaged, process, decoder), True
+    process.notes += said
+    native = native_of(averaged, process.told, process.variance, piped)
+    weights = {True: native.weights, False: native_of(raw, process.told, process.variance, piped).weights}
     plain = variant == "non_ema"
     native.weights = weights[plain]
-    with staged(out, 2 * sum(value.nbytes for value in native.weights.values())) as stage:
+    if decoder is not None and not piped:
+        native.notes.append(
+            f"vae/ is the VAE of these latents; no pipeline of diffusers runs a {native.kind} with it. Pictures are "
+            f"vae.decode(x / {_number(decoder.scaling)} + {_number(decoder.shift)}).sample of the latents x"
+        )
+    files = [] if decoder is None or decoder.folder is None else decoder.folder.glob("*.safetensors")
+    needed = 2 * sum(value.nbytes for value in native.weights.values()) + sum(path.stat().st_size for path in files)
+    with staged(out, needed) as stage:
         done = _fill(
             stage, out, averaged, raw, native, process, {"": weights[plain], variant: weights[not plain]}, variant
         )
     return done
 
 
-def native_of(model: Model, told: Told, variance: bool = False) -> Native:
+def _number(value: Tensor) -> str:
+    return f"{float(value):.9g}" if value.numel() == 1 else f"torch.tensor({value.tolist()}).view(-1, 1, 1)"
+
+
+def native_of(model: Model, told: Told, variance: bool = False, piped: bool = False) -> Native:
     """The network of a model in the words of diffusers.
 
     Args:
         model: ours.
         told: how the number that it is told follows from a timestep.
         variance: whether a learned variance goes along.
+        piped: whether a DiT is for DiTPipeline, which knows 1000 classes and takes a learned variance off by itself.
 
     Raises:
         ValueError: for a network that none of diffusers equals.
@@ -108,13 +131,13 @@ def native_of(model: Model, told: Told, variance: bool = False) -> Native:
     given = net.config.get("out_channels") if isinstance(getattr(net, "config", None), dict) else None
     channels = int(model.shape[0])
     out = channels if given is None else int(given)
-    keep = out if variance else min(out, channels)
+    keep = out if variance or (piped and out == 2 * channels) else min(out, channels)
     if isinstance(net, UNet):
         native = unet_native(net, told, keep)
     elif isinstance(net, ADM):
         native = adm_native(net, told, keep)
     elif isinstance(net, DiT):
-        native = dit_native(net, told, keep)
+        native = dit_native(net, told, keep, CLASSES if piped else None)
     else:
         raise ValueError(
             f"backbone is {type(net).__name__}; allowed: UNet, ADM (a UNet2DModel of diffusers), DiT (a DiTTransformer2DModel)"
@@ -130,9 +153,12 @@ def _fill(
     stage: Path, out: Path, averaged: Model, raw: Model, native: Native, process: Process, variants: dict[str, Any], variant: str,
 ) -> Exported:  # fmt: skip
     """Write the stage, load it again and compare."""
-    from .native import pipeline_of, read_network, read_scheduler, write
+    from .native import pipeline_of, read_network, read_pipeline, read_scheduler, write
 
-    write(stage, native, process, variants)
+    vae = averaged.vae.folder if isinstance(averaged.vae, Vae) else None
+    pipeline = pipeline_of(native, process, averaged.latents, vae is not None)
+    names = {label: str(label) for label in range(averaged.num_classes)} if pipeline == "DiTPipeline" else None
+    write(stage, native, process, variants, pipeline, vae, names)
     scheduler = read_scheduler(stage / "scheduler", process.kind)
     parity: dict[str, Parity] = {}
     for name in variants:
@@ -143,9 +169,10 @@ def _fill(
                 f"the {native.kind} that was made differs from the run's network by {parity[name].network:.2g} of its largest output; "
                 f"allowed: {FAR:g}; nothing was written. This is a mistake of Sfumato: please report it with the run's config"
             )
-    pipeline = pipeline_of(native, process)
+        if pipeline == "DiTPipeline":
+            parity[name] = compare_pictures(ours, read_pipeline(stage, name), process, parity[name])
     notes = [*native.notes, *process.notes]
-    done = Exported(out, native, process, pipeline, parity, variant, notes)
+    done = Exported(out, native, process, pipeline, parity, variant, notes, averaged.latents)
     (stage / "sfumato.yaml").write_text(yaml.safe_dump(whole_process(averaged, done), sort_keys=False))
     (stage / "README.md").write_text(card(averaged, done))
     return done

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...guidance import CFG, Branch, Field, Plain
 from ...samplers import Sampler, on_path, trajectory
 from ...samplers.refill import addressed
 from ...schedules import Grid, Level, gaussian
 from ..model import Model
 from .process import Process
 
-__all__ = ["Parity", "compare", "sample_native", "sample_ours"]
+__all__ = ["Parity", "apart", "compare", "sample_native", "sample_ours"]
 
 LEVELS = 6
 PICTURES = 4
@@ -27,11 +28,13 @@ class Parity:
     Args:
         network: largest difference of the outputs, relative to the largest output.
         levels: at how many noise levels.
-        samples: largest and root mean square difference of pictures in [-1, 1] (latents: as they are) that begin with the same noise and
-            take the same steps; None for a sampler that draws noise of its own.
+        samples: largest and root mean square difference of pictures, cut to [-1, 1] (latents: as they are), that begin with the same
+            noise and take the same steps; None for a sampler that draws noise of its own.
         own: likewise, from pictures of the model's own sampler and grid.
         begun: likewise, where the scheduler begins with noise of its own standard deviation; None where that is ours.
         steps: of the sampler.
+        pictures: likewise, of what a pipeline with a VAE makes of latents, unguided. guided: by guidance_scale `scale`. None: there is no
+            such pipeline, or its sampler draws.
     """
 
     network: float
@@ -40,6 +43,9 @@ class Parity:
     own: tuple[float, float] | None
     begun: tuple[float, float] | None
     steps: int
+    pictures: tuple[float, float] | None = None
+    guided: tuple[float, float] | None = None
+    scale: float | None = None
 
 
 @torch.no_grad()
@@ -81,9 +87,9 @@ def compare(model: Model, network: Any, scheduler: Any, process: Process) -> Par
     return Parity(
         found,
         len(levels),
-        _apart(expected, made),
-        None if drawn else _apart(ours(model.sampler, model.grid), made),
-        None if begins == process.start else _apart(expected, theirs(begins)),
+        apart(expected, made, model.latents),
+        None if drawn else apart(ours(model.sampler, model.grid), made, model.latents),
+        None if begins == process.start else apart(expected, theirs(begins), model.latents),
         model.steps,
     )
 
@@ -136,14 +142,17 @@ def sample_native(
 
 
 @torch.no_grad()
-def sample_ours(model: Model, sampler: Sampler, grid: Grid, noise: Tensor, labels: Tensor | None) -> Tensor:
-    """Our own loop without guidance, from unit noise (B, C, H, W), to data (B, C, H, W) without the path's alpha.
+def sample_ours(
+    model: Model, sampler: Sampler, grid: Grid, noise: Tensor, labels: Tensor | None, scale: float = 1.0
+) -> Tensor:
+    """Our own loop, from unit noise (B, C, H, W), to data (B, C, H, W) without the path's alpha.
 
     Args:
         model: ours.
         sampler, grid: of ours.
         noise: unit normals.
         labels: int64 (B,), or None.
+        scale: of guidance away from the null class.
     """
     levels = grid(model.denoiser.schedule, model.steps)
     condition = _told(labels, "labels")
@@ -151,9 +160,12 @@ def sample_ours(model: Model, sampler: Sampler, grid: Grid, noise: Tensor, label
         levels[0].sigma * noise,
         addressed(torch.arange(len(noise)), torch.zeros(len(noise), dtype=torch.int64), noise.shape[1:]),
     )
+    branches = {"cond": Branch(model.denoiser, condition or None)}
+    if labels is not None and scale != 1:
+        branches["ref"] = Branch(model.denoiser, {"labels": torch.full_like(labels, model.num_classes)})
     for step in trajectory(
         on_path(sampler, model.denoiser.schedule),
-        lambda x, level: model.denoiser(x, level, condition or None),
+        Field(branches, CFG(scale) if "ref" in branches else Plain(), len(noise)),
         levels,
         x,
         source,
@@ -162,7 +174,7 @@ def sample_ours(model: Model, sampler: Sampler, grid: Grid, noise: Tensor, label
     return x / levels[-1].alpha
 
 
-def _apart(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
-    """Largest and root mean square difference of pictures."""
-    gap = ours.clamp(-1, 1) - theirs.clamp(-1, 1)
+def apart(ours: Tensor, theirs: Tensor, latents: bool = False) -> tuple[float, float]:
+    """Largest and root mean square difference of pictures, cut to [-1, 1], or of latents as they are."""
+    gap = ours - theirs if latents else ours.clamp(-1, 1) - theirs.clamp(-1, 1)
     return float(gap.abs().max()), float(gap.square().mean().sqrt())

@@ -34,7 +34,9 @@ def whole_process(model: Model, done: Exported) -> dict[str, Any]:
         "latents": model.latents,
         "num_classes": model.num_classes,
         "null_class": model.null_class if model.num_classes else False,
-        "null_label": model.num_classes or None,  # the number that a network here is told for no class
+        "null_label": (done.native.config.get("num_embeds_ada_norm") or model.num_classes)
+        if model.num_classes
+        else None,  # the number that a network here is told for no class
         "backbone": describe(denoiser.backbone),
         "schedule": describe(denoiser.schedule),
         "row": describe(denoiser.row),

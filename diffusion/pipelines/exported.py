@@ -19,10 +19,11 @@ NAME = "sfumato.yaml"
 
 
 class Exported(NamedTuple):
-    """classes: of the network; 0: none. latents: whether it makes latents. sampler, grid, steps, guidance: the run's own; None: a class of
-    somebody's own, which a folder can't ask to be imported."""
+    """classes: of the network; 0: none. null: whether the null class was trained. latents: whether it makes latents. sampler, grid, steps,
+    guidance: the run's own; None: a class of somebody's own, which a folder can't ask to be imported."""
 
     classes: int
+    null: bool
     latents: bool
     steps: int
     sampler: Sampler | None
@@ -51,7 +52,7 @@ def read_exported(folder: Path) -> Exported | None:
     if not isinstance(said, Mapping) or said.get("format") != 1:
         raise ValueError(f"{file} is not what `sfumato export` of this version writes; export again, or remove it")
     try:
-        numbers = int(said["num_classes"]), bool(said["latents"]), int(said["sampling_steps"])
+        numbers = int(said["num_classes"]), bool(said["null_class"]), bool(said["latents"]), int(said["sampling_steps"])
         parts = [_part(said[key]) for key in ("sampler", "grid", "guidance")]
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is not what `sfumato export` writes ({error}); export again, or remove it") from error

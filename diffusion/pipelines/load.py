@@ -97,6 +97,8 @@ def load_pipeline(
     if own is not None and kind == "UNet2DModel" and classes is None:
         classes = own.classes
     backbone: Any = UNet2D(network, classes) if kind == "UNet2DModel" else family.adapter(network)
+    if own is not None and kind == "DiTTransformer2DModel":
+        backbone = DiTTransformer(network, own.classes)
     for name, given, serves in (
         ("classes", classes, UNet2D),
         ("embedded_guidance", embedded_guidance, FluxTransformer),
@@ -121,11 +123,13 @@ def load_pipeline(
     encoder = text
     if encoder is None and parts.pipeline is not None and family.text is not None:
         encoder = PipelineText(parts.pipeline, family.text, pixels, text_tokens)
-    null = bool(getattr(backbone, "null_class", True))
+    null = bool(getattr(backbone, "null_class", True)) and (own is None or own.null or not own.classes)
     if own is None or scheduler is not None or None in own:
         sampler, grid = sampling_of(like, kind == "FluxTransformer2DModel")
         steps = 1000 if parts.name == "DDPMPipeline" else family.steps
-        guidance = _guidance(family, encoder is not None or (kind == "DiTTransformer2DModel"))
+        guidance = _guidance(
+            family, encoder is not None or (kind == "DiTTransformer2DModel" and backbone.num_classes > 0)
+        )
     else:
         sampler, grid, steps, guidance = own.sampler, own.grid, own.steps, own.guidance
         assert sampler is not None

@@ -101,13 +101,16 @@ def read_folder(folder: Path, dtype: torch.dtype, ema: bool, vae: bool = True, t
         ValueError: for a class of nobody knows whom, pickled weights, weights that lack a key, and files that can't be read.
     """
     if not (folder / "model_index.json").is_file():
-        if (
-            not (folder / "config.json").is_file() and (folder / "transformer").is_dir()
-        ):  # exported, where no pipeline runs it
-            folder = folder / "transformer"
+        found = None
+        if not (folder / "config.json").is_file():  # exported, where no pipeline runs it
+            inside = [folder / name for name in ("transformer", "unet") if (folder / name).is_dir()]
+            if vae and inside and (folder / "vae").is_dir():
+                name = read_json(folder / "vae" / "config.json").get("_class_name")
+                found = read_part(folder / "vae", "diffusers", name, dtype)
+            folder = inside[0] if inside else folder
         network = _network(folder, "diffusers", read_json(folder / "config.json").get("_class_name"), dtype, ema)
         beside = [p for p in (folder, folder.parent / "scheduler") if (p / "scheduler_config.json").is_file()]
-        return Parts(type(network).__name__, network, beside[0] if beside else None)
+        return Parts(type(network).__name__, network, beside[0] if beside else None, found)
     index = read_json(folder / "model_index.json")
     name = index.get("_class_name")
     _check_pipeline(name)

@@ -20,7 +20,7 @@ def test_what_a_killed_export_left_is_swept(tmp_path):
     assert [p.suffix for p in tmp_path.iterdir()] == [".part"]
     with staged(out, 0) as stage:
         (stage / "whole.txt").write_text("whole")
-        assert [p for p in tmp_path.iterdir()] == [stage]
+        assert list(tmp_path.iterdir()) == [stage]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert [p.name for p in out.iterdir()] == ["whole.txt"]
 
