@@ -117,7 +117,7 @@ def test_plain_diffusers_makes_our_pictures(run, place, done, scale, variant):
     theirs = pipe(pipe.get_label_ids(["1", "7", "9"]), generator=torch.manual_seed(5), **given).images * 2 - 1
     with torch.no_grad():
         wanted, other = (ours(run, place, each, ema=variant == "ema") for each in (scale, scale + 1))
-    assert float((theirs - wanted).abs().max()) < 2e-4  # its table is a product of float32
+    assert float((theirs - wanted).abs().max()) < 1e-5  # this VAE makes little of a difference in latents
     assert float((theirs - other).abs().max()) > 1e-2  # guidance is seen
 
 
@@ -135,7 +135,7 @@ def test_what_lies_there(run, place, done):
     assert (told["num_classes"], told["null_label"], told["diffusers"]["pipeline"]) == (10, 1000, "DiTPipeline")
     for parity in done.parity.values():
         assert parity.network < 1e-5
-        assert max(*parity.pictures, *parity.guided) < 2e-4
+        assert max(*parity.pictures, *parity.guided) < 1e-5
         assert parity.scale == 2.0
     known = {}
     for block in re.findall(r"```python\n(.*?)```", (done.folder / "README.md").read_text(), re.DOTALL):
@@ -151,7 +151,7 @@ def test_it_comes_back_as_it_was(run, place, done):
     assert (back.sampler, back.grid, back.steps, back.guidance) == (own.sampler, own.grid, 5, CFG(2.0))
     told = {"seeds": [3, 4], "labels": [7, None]}
     wanted = own.sample(**told).images
-    torch.testing.assert_close(back.sample(**told).images, wanted, atol=2e-4, rtol=0)
+    torch.testing.assert_close(back.sample(**told).images, wanted, atol=1e-5, rtol=0)
     assert float((own.sample(seeds=[3, 4], labels=[8, 1]).images - wanted).abs().max()) > 1e-2
 
 
@@ -175,7 +175,7 @@ def test_a_learned_variance_goes_along(place):
     own, back = load(run, vae=place / "vae"), load(done.folder)
     assert back.sampler == own.sampler == DDPM("learned")
     told = {"seeds": [3, 4], "labels": [7, 2]}
-    torch.testing.assert_close(back.sample(**told).images, own.sample(**told).images, atol=5e-4, rtol=0)
+    torch.testing.assert_close(back.sample(**told).images, own.sample(**told).images, atol=1e-5, rtol=0)
 
 
 def test_a_network_without_classes_can_be_asked_any(place):
@@ -183,11 +183,11 @@ def test_a_network_without_classes_can_be_asked_any(place):
     net = DiT(2, 4, 0, 2, 16, 1, 2, frequencies="diffusers")
     run = trained(place, "none", net, guidance=Plain(), row=V(), clock=TimeClock(1000.0))
     done = to_diffusers(run, place / "none-out", vae=place / "vae")
-    assert done.parity["ema"].pictures[0] < 2e-4
-    assert done.parity["ema"].guided[0] < 2e-4
+    assert done.parity["ema"].pictures[0] < 1e-5
+    assert done.parity["ema"].guided[0] < 1e-5
     own, back = load(run, vae=place / "vae"), load(done.folder)
     assert (back.num_classes, back.guidance) == (0, Plain())
-    torch.testing.assert_close(back.sample([3]).images, own.sample([3]).images, atol=2e-4, rtol=0)
+    torch.testing.assert_close(back.sample([3]).images, own.sample([3]).images, atol=1e-5, rtol=0)
 
 
 def test_a_unet_has_its_vae_beside_it(place):
@@ -205,8 +205,8 @@ def test_a_unet_has_its_vae_beside_it(place):
     pictures = vae.decode(known["sample"](noise, torch.tensor([7])) / 0.5 + 0).sample.detach().clamp(-1, 1)
     own, back = load(run, vae=place / "vae"), load(done.folder)
     wanted = own.sample([3], [7]).images
-    torch.testing.assert_close(pictures, wanted, atol=2e-3, rtol=0)
-    torch.testing.assert_close(back.sample([3], [7]).images, wanted, atol=2e-4, rtol=0)
+    torch.testing.assert_close(pictures, wanted, atol=2e-4, rtol=0)
+    torch.testing.assert_close(back.sample([3], [7]).images, wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("what", ["another", "none there", "pictures", "program"])
