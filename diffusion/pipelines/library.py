@@ -108,7 +108,9 @@ def _weights(cls: Any, folder: Path, library: str, dtype: torch.dtype, variant: 
         raise ValueError(f"{folder}: its weights lack {lacks[0]}{more}")
     if strange := list(found["unexpected_keys"]):
         more = f" and {len(strange) - 1} more" * (len(strange) > 1)
-        warnings.warn(f"{folder}: its weights have {strange[0]}{more}, which a {cls.__name__} does not use", stacklevel=4)
+        warnings.warn(
+            f"{folder}: its weights have {strange[0]}{more}, which a {cls.__name__} does not use", stacklevel=4
+        )
     return module.eval()
 
 
