@@ -28,6 +28,10 @@ KEEP = (
 """Names of layers that stay in full precision, as patterns of fnmatch. They are a small part of the work, and what they say reaches every
 pixel."""
 
+_WITHIN = (
+    "network."  # where adapters hold a network of diffusers; its layers are kept by the names that they have there
+)
+
 LEAST = 32  # features in or out below which int8 saves nothing
 
 
@@ -46,7 +50,7 @@ def quantisable(network: nn.Module, keep: Sequence[str] = KEEP) -> list[str]:
         and type(layer).forward is nn.Linear.forward
         and min(layer.in_features, layer.out_features) >= LEAST
         and layer.in_features % 8 == 0 and layer.out_features % 8 == 0
-        and not any(fnmatchcase(name, pattern) for pattern in keep)
+        and not any(fnmatchcase(name.removeprefix(_WITHIN), pattern) for pattern in keep)
     ]  # fmt: skip
 
 

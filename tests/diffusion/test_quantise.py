@@ -15,6 +15,7 @@ from sfumato.diffusion.distance import bytes_of, measured_distance
 from sfumato.diffusion.evaluated import evaluated
 from sfumato.diffusion.int8_linear import Range, check_kind, scale_and_zero, to_int8
 from sfumato.diffusion.own_inputs import Fed, RangeSearch, own_inputs
+from sfumato.diffusion.pipelines.flux import FluxTransformer
 from sfumato.diffusion.quantise import quantisable, quantise, quantised
 from sfumato.diffusion.rounding import best_range, squared_error
 from sfumato.diffusion.static_ranges import ranges_of
@@ -125,6 +126,7 @@ def test_diffusers_networks_keep_their_ends_and_what_tells_them_something():
     attention = [f"attn1.to_{n}" for n in "qkv"] + ["attn1.to_out.0", "ff.net.0.proj", "ff.net.2"]
     assert quantisable(old) == [f"transformer_blocks.0.{n}" for n in attention]
     names = quantisable(flux)
+    assert quantisable(FluxTransformer(flux)) == [f"network.{name}" for name in names]
     assert {"single_transformer_blocks.0.proj_out", "transformer_blocks.0.attn.add_q_proj"} <= set(names)
     assert not [n for n in names if "embed" in n or "norm" in n or n in ("proj_out", "x_embedder")]
     with torch.device("meta"):
