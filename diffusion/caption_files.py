@@ -30,7 +30,7 @@ def read_captions(root: Path, where: str, names: Sequence[str]) -> list[tuple[st
     if path.suffix not in (".json", ".jsonl"):
         raise ValueError(f"captions is {where!r}; allowed: txt, or a file that ends in .json or .jsonl")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         pairs = _pairs(json.loads(text)) if path.suffix == ".json" else _lines(text)
     except OSError as error:
         raise ValueError(f"captions {str(path)!r} can't be read: {error.strerror or error}") from error
@@ -51,7 +51,7 @@ def read_captions(root: Path, where: str, names: Sequence[str]) -> list[tuple[st
 def _beside(root: Path, name: str) -> tuple[str, ...]:
     path = root / f"{os.path.splitext(name)[0]}.txt"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"the caption of {name!r} can't be read: {error}; put it into {path.name}, as UTF-8"
@@ -69,14 +69,18 @@ def _pairs(known: Any) -> Iterable[tuple[str, str]]:
 
 
 def _lines(text: str) -> Iterable[tuple[str, str]]:
-    each = [json.loads(line) for line in text.splitlines() if line.strip()]
+    each = [
+        json.loads(line) for line in text.split("\n") if line.strip()
+    ]  # splitlines would part at signs within a text
     return [
         (_plain(line["file_name"]), caption) for line in each for caption in _texts(line["file_name"], line["text"])
     ]
 
 
-def _plain(name: str) -> str:
+def _plain(name: Any) -> str:
     """A path as it is written: "./a.png" and Windows' "a\\\\b.png" mean the same."""
+    if not isinstance(name, str):
+        raise ValueError(f"file_name is {json.dumps(name)[:80]}; allowed: a path")
     return "/".join(part for part in name.replace("\\", "/").split("/") if part != ".")
 
 

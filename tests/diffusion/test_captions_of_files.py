@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from sfumato.diffusion import HuggingFace, ImageFolder
+from sfumato.diffusion.caption_files import read_captions
 from sfumato.diffusion.texts import captioned, texts_of
 
 NAMES = {"a.png": ["a cat"], "deep/b.png": ["a dog", "some dog"], "deep/c.png": ["nothing"]}
@@ -90,3 +91,15 @@ def test_captions_of_a_table(tmp_path):
     assert len({data(caption=c).fingerprint for c in (None, "one", "many")}) == 3
     with pytest.raises(ValueError, match="caption is 'lost', which is no column"):
         texts_of(data(caption="lost"), ALL)
+
+
+def test_signs_within_a_text_part_no_lines_and_a_mark_at_the_beginning_is_none(tmp_path):
+    text = "a\u2028b\x85c"
+    line = json.dumps({"file_name": "a.png", "text": text}, ensure_ascii=False)
+    (tmp_path / "lines.jsonl").write_text(f"{line}\r\n", encoding="utf-8-sig", newline="")
+    assert read_captions(tmp_path, "lines.jsonl", ["a.png"]) == [(text,)]
+    (tmp_path / "a.txt").write_text("a cat", encoding="utf-8-sig")
+    assert read_captions(tmp_path, "txt", ["a.png"]) == [("a cat",)]
+    (tmp_path / "lines.jsonl").write_text('{"file_name": 5, "text": "a"}')
+    with pytest.raises(ValueError, match="file_name is 5; allowed: a path"):
+        read_captions(tmp_path, "lines.jsonl", ["a.png"])
