@@ -26,7 +26,7 @@ from .pictures import choose, write
 from .quantised import quantised_as_asked
 from .stopping import Stopped, stopping
 
-__all__ = ["Sample", "numbers", "own_parts", "prompts_of", "run", "strengths"]
+__all__ = ["Sample", "also_of", "numbers", "own_parts", "prompts_of", "run", "strengths"]
 
 MOST = 1_000_000
 
@@ -157,7 +157,7 @@ def prompts_of(given: str, count: int) -> list[str]:
     if not given.endswith(".txt"):
         return [given] * count
     try:
-        lines = [line.strip() for line in Path(given).read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in Path(given).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"prompts is {given!r}, which can't be read: {error}; give a text, or a file with a text per line"
@@ -167,16 +167,35 @@ def prompts_of(given: str, count: int) -> list[str]:
     return [lines[i % len(lines)] for i in range(count)]
 
 
-def _also(given: Mapping[str, Any], count: int, texts: bool) -> dict[str, Any]:
-    """The labels, or texts, of further branches; None: no class."""
+def also_of(given: Mapping[str, Any], count: int, texts: bool) -> dict[str, Any]:
+    """The labels, or texts, of further branches; None: no class.
+
+    Args:
+        given: as on the command line.
+        count: of seeds.
+        texts: whether the model knows texts.
+
+    Raises:
+        ValueError: for what says neither.
+    """
     found: dict[str, Any] = {}
     for name, value in given.items():
         if texts:
-            found[name] = prompts_of(str(value), count)
+            found[name] = _texts(value, f"also.{name}", count)
             continue
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         found[name] = _in_turn(text, f"also.{name}", count)
     return found
+
+
+def _texts(value: Any, name: str, count: int) -> list[str]:
+    """Texts as YAML has them: one, a list of them in turn, or a file."""
+    listed = value if isinstance(value, list) else [value]
+    if not listed or not all(isinstance(text, str | int | float) for text in listed):
+        raise ValueError(f'{name} is {value!r}; allowed: a text, a list of texts, or a file (.txt); "" is no text')
+    if isinstance(value, list):
+        return [str(listed[i % len(listed)]) for i in range(count)]
+    return prompts_of(str(value), count)
 
 
 def own_parts(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -280,7 +299,7 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
             raise ValueError(f"weak: {error}") from error
     labels = None if options.labels is None else _in_turn(options.labels, "labels", len(seeds))
     prompts = None if options.prompts is None else prompts_of(options.prompts, len(seeds))
-    also = None if options.also is None else _also(options.also, len(seeds), model.text is not None)
+    also = None if options.also is None else also_of(options.also, len(seeds), model.text is not None)
     if options.quantize is not None:
         model, distance = quantised_as_asked(options, model, seeds, labels, also, weak, prompts)
         print(distance)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from sfumato.diffusion import LatentArray, StoredText, Vae, load
 from sfumato.tools.cli import main
+from sfumato.tools.sample import also_of
 
 CAPTIONS = [
     "--data.source",
@@ -64,7 +65,7 @@ def test_the_whole_road(trained, capsys):
     assert f'--prompts "..." --vae {vae}' in capsys.readouterr().out
     with Image.open(next(iter((folder / "samples").glob("*.png")))) as sheet:
         assert '"prompt": "b"' in json.dumps(sheet.info).replace('\\"', '"')
-    (root / "words.txt").write_text("three\n\na seven\n")
+    (root / "words.txt").write_text("three\r\n\r\na seven\r\n", encoding="utf-8-sig", newline="")
     assert run(
         "sample", folder, "--vae", vae, "--prompts", root / "words.txt", "--seeds", "0-2", "--out", root / "out", "--guidance", "CFG",
         "--guidance.scale", 2, "--guidance.against", "negative", "--also.negative", "eight",
@@ -108,3 +109,12 @@ def test_texts_alone_are_encoded(tmp_path, capsys):
     assert run("encode", "Digits", "--out", tmp_path / "none") != 0
     assert "nothing to encode with" in capsys.readouterr().err
     assert run("sample", tmp_path, "--prompts", tmp_path / "lost.txt") != 0
+
+
+def test_texts_of_further_branches_are_one_several_or_none():
+    assert also_of({"negative": ["a", "b"], "second": 7, "third": ""}, 3, texts=True) == {
+        "negative": ["a", "b", "a"], "second": ["7"] * 3, "third": [""] * 3,
+    }  # fmt: skip
+    for value in (None, [], [None]):
+        with pytest.raises(ValueError, match=r"also\.negative is .*; allowed: a text, a list of texts"):
+            also_of({"negative": value}, 2, texts=True)
