@@ -23,6 +23,10 @@ def check_guided(model: Model, scale: float, batch: int) -> None:
     Raises:
         ValueError: with the reason.
     """
+    if model.text is not None:
+        raise ValueError(
+            "this model knows texts, and what guidance saves is measured for models of classes; give one of these"
+        )
     if model.num_classes == 0 or not model.null_class:
         why = "was trained without classes" if model.num_classes == 0 else "was trained with label_dropout 0"
         raise ValueError(f"this model {why}, so it knows no null class that guidance could steer away from")
