@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .npy import sampled_hash
+from .strange_keys import strange_keys
 from .vae import Precision
 
 __all__ = ["HuggingFaceText"]
@@ -95,17 +96,20 @@ class HuggingFaceText:
             )
         words = [
             p
-            for p in sorted(tokenizer.iterdir())
+            for p in sorted(tokenizer.glob("*"))
             if p.suffix in (".json", ".txt", ".model") and p.name != "config.json"
         ]
         if not words:
             raise ValueError(f"{self._says}, and {tokenizer} holds no tokenizer; save it there by its save_pretrained")
-        config = json.loads((encoder / "config.json").read_text())
-        strange = {"auto_map", "quantization_config"} & set(config)
+        try:
+            config = json.loads((encoder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ValueError(f"{self._says}, whose config.json can't be read as JSON: {error}") from error
+        if not isinstance(config, dict):
+            raise ValueError(f"{self._says}, whose config.json holds no config")
+        strange = strange_keys(config)
         if strange:
-            raise ValueError(
-                f"{self._says}, whose config.json has {', '.join(sorted(strange))}; give the plain weights"
-            )
+            raise ValueError(f"{self._says}, whose config.json has {', '.join(strange)}; give the plain weights")
         # what says where and by which version it was saved is no difference
         plain = {
             k: v

@@ -141,7 +141,7 @@ def _kind(source: object) -> str:
 def _names_class(path: Path) -> bool:
     try:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and isinstance(config.get("_class_name"), str)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .latent_scale import latent_scale
 from .quiet import quietly
+from .strange_keys import strange_keys
 from .whole_file import file_hash
 
 __all__ = ["Posterior", "Precision", "Vae"]
@@ -100,14 +101,14 @@ class Vae:
             raise ValueError(
                 f"{self.says}, which holds no config.json; give a folder that save_pretrained of diffusers wrote"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.says}, whose config.json is not JSON: {error}") from error
         name = config.get("_class_name") if isinstance(config, dict) else None
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"{self.says}, whose config.json names no class of diffusers (_class_name)")
-        strange = {"auto_map", "quantization_config"} & set(config)
+        strange = strange_keys(config)
         if strange:
-            raise ValueError(f"{self.says}, whose config.json has {', '.join(sorted(strange))}; give the plain weights")
+            raise ValueError(f"{self.says}, whose config.json has {', '.join(strange)}; give the plain weights")
         return config
 
     def _load(self, folder: Path) -> Any:

@@ -90,7 +90,7 @@ def read_config(source: Mapping[str, Any] | str | Path | object) -> tuple[str, M
             raise ValueError(f"{source} is no file, and no folder that holds a scheduler_config.json; {_SOURCES}")
         try:
             config = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file} is not JSON ({error}); {_SOURCES}") from None
         if not isinstance(config, dict) or "_class_name" not in config:
             raise ValueError(f"{file} is no scheduler config: it names no _class_name; {_SOURCES}")

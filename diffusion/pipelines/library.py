@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..quiet import quietly
+from ..strange_keys import strange_keys
 
 __all__ = ["class_of", "read_json", "read_part"]
 
@@ -28,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} can't be read as JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no config")
@@ -86,7 +87,7 @@ def read_part(folder: Path, library: str, name: object, dtype: torch.dtype, ema:
     config = read_json(folder / "config.json")
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} holds an adapter (adapter_config.json); merge it into the weights, or remove it")
-    strange = sorted({"auto_map", "quantization_config"} & set(config))
+    strange = strange_keys(config)
     if strange:
         raise ValueError(f"{folder}: its config.json has {', '.join(strange)}; give the plain weights")
     if (

@@ -8,7 +8,7 @@ import torch
 from diffusers import DDPMScheduler, EDMEulerScheduler, ScoreSdeVeScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from sfumato.diffusion import Vae, load
+from sfumato.diffusion import HuggingFaceText, Vae, load
 from sfumato.diffusion.clocks import LogSNRClock
 from sfumato.diffusion.pipelines import load_pipeline
 from sfumato.diffusion.pipelines.flow_grid import FlowLinspace
@@ -290,6 +290,29 @@ def test_code_in_a_folder_is_not_run(folder):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoModel": "net.Net"}}))
     (folder / "unet" / "net.py").write_text("raise SystemExit('it ran')")
     with pytest.raises(ValueError, match="has auto_map; give the plain weights"):
+        load(folder)
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "vae", "unet", "scheduler", "model_index.json"])
+def test_configs_that_name_kernels_or_nest_without_end_are_refused(tmp_path, part):
+    folder = tmp_path / "pipe"
+    tiny.sd().save_pretrained(folder)
+    path = folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    path = folder / part if part.endswith("json") else path
+    if part in ("text_encoder", "unet"):
+        own = json.loads(path.read_text())
+        for told in (
+            {"attn_implementation": "kernels-community/flash-attn3"},
+            {"deep": [{"_attn_implementation": "x/y"}]},
+        ):
+            path.write_text(json.dumps(own | told))
+            with pytest.raises(ValueError, match="attn_implementation; give the plain weights"):
+                load(folder)
+            if part == "text_encoder":
+                with pytest.raises(ValueError, match="attn_implementation; give the plain weights"):
+                    HuggingFaceText(str(folder), length=16)
+    path.write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(ValueError, match="JSON"):
         load(folder)
 
 
