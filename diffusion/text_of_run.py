@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..schedules.parts import build
+from ..schedules.parts import build, describe
 from .prompts import TextEncoder
 from .stored_text import TEXTS
 
 __all__ = ["text_of"]
+
+_ELSEWHERE = ("folder", "device", "precision", "fingerprint")
+"""Arguments that do not say what an encoder makes of a text."""
 
 
 def text_of(described: Any, given: TextEncoder | str | Path | None, allow: Sequence[str] = ()) -> TextEncoder | None:
@@ -36,7 +39,32 @@ def text_of(described: Any, given: TextEncoder | str | Path | None, allow: Seque
     )
     if known is not None and own is not None and known != own:
         raise ValueError(f"text is the encoder {own}, and this run was trained with {known}; give the same encoder")
+    _check_arguments(_innermost(described), given)
     return given
+
+
+def _innermost(described: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The encoder itself, of stored texts."""
+    inner = _arguments(described).get("encoder")
+    return _innermost(inner) if isinstance(inner, Mapping) else described
+
+
+def _check_arguments(described: Mapping[str, Any], given: TextEncoder) -> None:
+    """Refuse an encoder of the run's class that makes something else of a text."""
+    told = getattr(given, "encoder", None) or given
+    try:
+        made = describe(told)
+    except (ValueError, TypeError):  # of somebody's own, which nobody has to describe
+        return
+    if not isinstance(made, Mapping) or made.get("class_path") != described.get("class_path"):
+        return  # of another class nothing is known
+    own = _arguments(made)
+    other = [
+        f"{key} is {own[key]!r}, was {value!r}" for key, value in _arguments(described).items()
+        if key not in _ELSEWHERE and key in own and own[key] != value
+    ]  # fmt: skip
+    if other:
+        raise ValueError(f"text is another encoder than the run was trained with: {'; '.join(other)}; give the same")
 
 
 def _arguments(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -123,6 +123,11 @@ def test_a_run_refuses_another_encoder(tiny, tmp_path):
         text_of(kept, other).encode(["cat"])
     with pytest.raises(ValueError, match="this run was trained with"):
         text_of(kept, HuggingFaceText(str(other)))
+    with pytest.raises(ValueError, match="length is 9, was 8; give the same"):
+        text_of(kept, HuggingFaceText(str(moved), length=9))
+    assert text_of(kept, mine := HuggingFaceText(str(moved), length=8)) is mine
+    with pytest.raises(ValueError, match="seed is 5, was 0; give the same"):
+        text_of(describe(HashedWords()), HashedWords(seed=5))
     with pytest.raises(ValueError, match="trained without texts"):
         text_of(None, folder)
     with pytest.raises(ValueError, match="has no folder"):
