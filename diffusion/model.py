@@ -274,6 +274,12 @@ class Model:
                 attempts[done.slots] = done.attempts
                 kept[done.slots] = done.keep
                 made = self._pictures(done.x / scale, any(done is one for one in stored))
+                if not bool(torch.isfinite(made).all()):
+                    bad = seed[done.slots[~torch.isfinite(made).flatten(1).all(1).cpu()]].tolist()
+                    raise FloatingPointError(
+                        f"the VAE makes pictures that are not finite of the latents of seed(s) {bad[:8]}: its numbers overflow, or its "
+                        "scaling is 0; give it in fp32"
+                    )
                 shown = done.keep | mark
                 images[done.slots[shown].to(device)] = made[shown.to(device)]
                 record.add(done, made)

@@ -135,6 +135,15 @@ def test_latents_are_not_cut_and_pictures_are_what_the_decoder_makes():
     assert vae.given[:2] == [1, 1]  # so that no picture depends on those beside it
 
 
+def test_a_decoder_that_overflows_is_said():
+    class Overflowing(Doubling):
+        def decode(self, x):
+            return super().decode(x) + torch.where(x.mean() > 0.35, torch.nan, 0.0)
+
+    with pytest.raises(FloatingPointError, match=r"not finite of the latents of seed\(s\) \[4\]"):
+        prompted(latents=True, vae=Overflowing()).sample([3, 4], prompts=["a", "abcdefgh"])
+
+
 def test_a_job_on_latents_goes_on_where_it_was(tmp_path):
     vae = Doubling()
     model = prompted(latents=True, vae=vae)
