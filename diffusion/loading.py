@@ -90,6 +90,8 @@ def _load(
     if not isinstance(ema, bool):
         raise ValueError(f"ema is {ema}, but only a run has averages of several lengths; allowed: true, false")
     if kind == "file":
+        if text is not None:
+            raise ValueError(f"text is {text!r}, which says nothing about {_WORDS[kind]}; leave it out")
         from .published import load_published
 
         return load_published(Path(str(source)), device=device, vae=vae, size=_one(only["size"]))

@@ -87,6 +87,11 @@ class Vae:
         made._learn()
         return made
 
+    @property
+    def overflows(self) -> bool:
+        """Whether it says that it needs more than the float16 that it is in, as SDXL's does."""
+        return self.dtype == torch.float16 and bool(self._config.get("force_upcast", False))
+
     def _learn(self) -> None:
         """What the config says of the latents."""
         config: dict[str, Any] = dict(self._module.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,7 +139,7 @@ def load_pipeline(
     latents = decoder is not None or (kind != "UNet2DModel" if own is None else own.latents)
     return Model(
         denoiser, shape, backbone.num_classes if encoder is None else 0, sampler, grid, steps, guidance,
-        _source(parts, place, backbone), null, text=encoder, vae=decoder, latents=latents,
+        _source(parts, place, backbone, ema, vae), null, text=encoder, vae=decoder, latents=latents,
     )  # fmt: skip
 
 
@@ -146,11 +147,13 @@ def _guidance(family: _Family, conditioned: bool) -> Guidance:
     return CFG(family.scale) if family.scale is not None and conditioned else Plain()
 
 
-def _source(parts: Parts, place: Path | None, backbone: Any) -> dict[str, Any]:
-    """What pictures say of the model."""
-    named = {} if place is None else {"folder": place.resolve().name}
+def _source(parts: Parts, place: Path | None, backbone: Any, ema: bool, vae: object) -> dict[str, Any]:
+    """What pictures say of the model: what makes others of them, so that a job is not gone on with by another model."""
+    named = {} if place is None else {"folder": place.resolve().name, "ema": ema}
+    dtype = str(next(parts.network.parameters()).dtype).removeprefix("torch.")
+    decoder = {"vae": Path(vae).resolve().name} if isinstance(vae, str | Path) else {}
     distilled = {"embedded_guidance": backbone.guidance} if getattr(backbone, "distilled", False) else {}
-    return {"diffusers": parts.name, **named, **distilled}
+    return {"diffusers": parts.name, **named, "dtype": dtype, **decoder, **distilled}
 
 
 def _move(parts: Parts, fresh: bool, device: str, precision: Precision) -> None:
@@ -168,14 +171,18 @@ def _move(parts: Parts, fresh: bool, device: str, precision: Precision) -> None:
 
 def _decoder(vae: str | Path | Decoder | None, parts: Parts, device: str, precision: Precision) -> Decoder | None:
     if isinstance(vae, str | Path):
-        return Vae(vae, device, precision)
-    if isinstance(vae, nn.Module):
-        return Vae.of(vae)
-    if vae is not None:
-        return vae
-    if parts.vae is None:
-        return None
-    return Vae.of(parts.vae.to(device) if device != "cpu" else parts.vae)
+        found = Vae(vae, device, precision)
+        return Vae(vae, device, "fp32") if found.overflows else found
+    given = parts.vae if vae is None else vae
+    if isinstance(given, nn.Module):
+        found = Vae.of(given.to(device) if device != "cpu" else given)
+        # the caller's stays as it is
+        return Vae.of(copy.deepcopy(given).float()) if found.overflows else found
+    if given is not None and not isinstance(given, Decoder):
+        raise ValueError(
+            f"vae is {given!r}; allowed: a folder of diffusers, its object, or an object with decode and picture_shape"
+        )
+    return given
 
 
 def _shapes(

@@ -8,7 +8,7 @@ import torch
 from diffusers import DDPMScheduler, EDMEulerScheduler, ScoreSdeVeScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from sfumato.diffusion import HuggingFaceText, Vae, load
+from sfumato.diffusion import HuggingFaceText, PictureFolder, Vae, load
 from sfumato.diffusion.clocks import LogSNRClock
 from sfumato.diffusion.pipelines import load_pipeline
 from sfumato.diffusion.pipelines.flow_grid import FlowLinspace
@@ -204,6 +204,26 @@ def test_half_precision_keeps_a_vae_that_needs_more(tmp_path):
     path = tmp_path / "pipe" / "vae" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"force_upcast": False}))
     assert next(read_folder(tmp_path / "pipe", torch.float16, True).vae.parameters()).dtype == torch.float16
+
+
+def test_a_half_object_keeps_its_vae_and_is_decoded_by_a_copy_that_does_not_overflow(tmp_path):
+    pipe = tiny.dit().to(torch.float16)
+    pipe.vae.save_pretrained(tmp_path / "vae")
+    assert load(pipe).vae.dtype == torch.float32
+    assert (pipe.vae.dtype, pipe.transformer.dtype) == (torch.float16, torch.float16)
+    assert load(tiny.dit(), vae=tmp_path / "vae", precision="fp16").vae.dtype == torch.float32
+    pipe.vae.register_to_config(force_upcast=False)
+    assert load(pipe).vae.dtype == torch.float16
+    with pytest.raises(ValueError, match="vae is 5; allowed: a folder of diffusers, its object"):
+        load(pipe, vae=5)
+
+
+def test_a_job_is_not_gone_on_with_in_another_precision(tmp_path):
+    tiny.dit().save_pretrained(tmp_path / "pipe")
+    model, other = load(tmp_path / "pipe"), load(tmp_path / "pipe", precision="bf16")
+    model.sample([0], [1], steps=1, folder=PictureFolder(tmp_path / "out"))
+    with pytest.raises(ValueError, match='dtype was "float32", is "bfloat16"'):
+        other.sample([0, 1], [1, 1], steps=1, folder=PictureFolder(tmp_path / "out", resume=True))
 
 
 def test_the_variant_ema_is_preferred_and_a_lone_one_is_read(tmp_path):

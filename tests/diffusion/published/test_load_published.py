@@ -78,3 +78,8 @@ def test_files_that_are_no_safetensors_are_refused(tmp_path):
     (tmp_path / "DiT-XL-2.pt").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"Weights in a pickle \(.pt, .bin\) are converted first"):
         load(tmp_path / "DiT-XL-2.pt")
+
+
+def test_a_text_encoder_says_nothing_about_it(file):
+    with pytest.raises(ValueError, match="which says nothing about a published checkpoint; leave it out"):
+        load(file, text="clip")
