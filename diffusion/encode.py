@@ -35,7 +35,7 @@ __all__ = ["TEXT", "encode"]
 
 TEXT = "text"
 """The folder of encoded captions within one of latents."""
-_PROGRESS, _PAUSE, _ROUND = "progress.json", 5.0, 4096
+_PROGRESS, _PAUSE = "progress.json", 5.0
 
 
 def encode(
@@ -230,8 +230,8 @@ class _Job:
         if not captioned(self.source):
             return
         captions = [
-            each for first in range(0, len(self.source), _ROUND)
-            for each in texts_of(self.source, torch.arange(first, min(first + _ROUND, len(self.source)))) or []
+            each for first in range(0, len(self.source), self.batch)  # a source may read its pictures to say them
+            for each in texts_of(self.source, torch.arange(first, min(first + self.batch, len(self.source)))) or []
         ]  # fmt: skip
         replace_text(self.stage / CAPTIONS, json.dumps(captions, ensure_ascii=False))
         if self.text is not None and not (self.stage / TEXT / TEXTS).is_file():

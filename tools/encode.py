@@ -16,7 +16,7 @@ from ..diffusion.encode import TEXT, encode
 from ..diffusion.latents import LatentArray
 from ..diffusion.prompts import TextEncoder
 from ..diffusion.stored_text import TEXTS, StoredText, store_texts
-from ..diffusion.texts import texts_of
+from ..diffusion.texts import captioned, texts_of
 from ..diffusion.vae import Precision, Vae
 from .command import help_text, parse
 
@@ -105,12 +105,16 @@ def _use_texts(folder: str) -> str:
 def _encode_texts(options: Encode) -> str:
     """Encode the captions alone; what to tell at the end."""
     assert options.text is not None
-    found = texts_of(options.data, torch.arange(len(options.data)))
-    if found is None:
+    if not captioned(options.data):
         raise ValueError(
             "the data have no captions, so there is nothing to encode without a VAE; give --vae, or data.captions"
         )
-    store_texts([text for each in found for text in each], options.text, options.out, progress=True)
+    count, each = len(options.data), options.batch
+    found = [
+        text for first in range(0, count, each)  # a source may read its pictures to say them
+        for texts in texts_of(options.data, torch.arange(first, min(first + each, count))) or [] for text in texts
+    ]  # fmt: skip
+    store_texts(found, options.text, options.out, progress=True)
     return _use_texts(options.out)
 
 

@@ -45,6 +45,7 @@ class _Asked:
 def quantised_as_asked(
     options: Any, model: Model, seeds: Sequence[int], labels: Sequence[int | None] | None,
     also: Mapping[str, Sequence[int | None] | None] | None, weak: Model | None, prompts: Sequence[str] | None = None,
+    ranged: Sequence[str] | None = None,
 ) -> tuple[Model, str]:  # fmt: skip
     """The quantised model, and a line that says how far it is from the model on the first pictures that were asked for.
 
@@ -52,12 +53,17 @@ def quantised_as_asked(
         options: of `sfumato sample`.
         model: in full precision.
         seeds, labels, also, weak, prompts: as asked for.
+        ranged: under which texts the ranges of int8_static are found.
 
     Raises:
         ValueError: for a kind that can't be used here.
     """
     static = options.quantize == "int8_static"
-    found = quantised(model, options.quantize, prompts=prompts if static else None)
+    if static and model.text is not None and ranged is None:
+        raise ValueError(
+            "quantize is int8_static, and this model knows texts, under which ranges are found; give --prompts, or take int8"
+        )
+    found = quantised(model, options.quantize, prompts=list(dict.fromkeys(ranged)) if static and ranged else None)
     distance: Distance = measured_distance(model, found, seeds[:MOST], _Asked(options, labels, also, weak, prompts))
     layers = found.source["quantize"]["layers"]
     return found, f"quantised ({options.quantize}, {layers} linear layers): {distance}"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..diffusion import load
 from ..diffusion.backbones.attention import Backend
+from ..diffusion.own_inputs import RangeSearch
 from ..diffusion.picture_folder import PictureFolder
 from ..diffusion.plan import is_picture
 from ..diffusion.vae import Precision
@@ -301,7 +302,9 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
     prompts = None if options.prompts is None else prompts_of(options.prompts, len(seeds))
     also = None if options.also is None else also_of(options.also, len(seeds), model.text is not None)
     if options.quantize is not None:
-        model, distance = quantised_as_asked(options, model, seeds, labels, also, weak, prompts)
+        # ranges must not depend on how many pictures are asked for
+        ranged = None if options.prompts is None else prompts_of(options.prompts, RangeSearch().count)
+        model, distance = quantised_as_asked(options, model, seeds, labels, also, weak, prompts, ranged)
         print(distance)
     # found out before the work, not after it; what was not there is taken away again if nothing is made
     out = folder.folder

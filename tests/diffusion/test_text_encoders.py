@@ -91,6 +91,13 @@ def test_dropped_captions_are_the_empty_text_to_the_bit():
     found = caption_condition(text, captions, dropped, torch.device("cpu"))
     assert same(found, text.encode(["", "cat", "", ""]))
 
+    class Lengths:  # whose empty text is not zero
+        def encode(self, prompts):
+            return {"text": torch.tensor([[[1.0 + len(p)]] for p in prompts])}
+
+    found = caption_condition(Lengths(), captions, dropped, torch.device("cpu"))
+    assert found["text"].flatten().tolist() == [1.0, 4.0, 1.0, 1.0]
+
 
 def test_clip_is_what_transformers_says(tiny):
     folder, model = tiny

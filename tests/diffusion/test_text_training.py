@@ -33,6 +33,7 @@ from sfumato.diffusion.scan import checkable
 from sfumato.diffusion.split import held_out, shared
 from sfumato.diffusion.texts import captioned, texts_of
 from sfumato.diffusion.training_text import drawn_captions
+from sfumato.diffusion.validation import Validation
 from sfumato.guidance import CFG, Plain
 from sfumato.schedules import EDM, LogNormal, RectifiedFlow, Stream, gaussian, karras  # fmt: skip
 
@@ -206,6 +207,22 @@ def test_what_does_not_fit_is_refused(tmp_path):
         texts_of(replace(CAPTIONED, names=("a", "b")), torch.tensor([0]))
     with pytest.raises(ValueError, match="names has 0 names"):
         texts_of(Captions(Digits()), torch.tensor([0]))
+
+
+def test_validation_tells_the_first_caption_of_each_sample():
+    heard = []
+
+    class Heard:
+        def encode(self, prompts):
+            heard.extend(prompts)
+            return TEXT.encode(prompts)
+
+    own = recipe()
+    check = Validation(
+        CAPTIONED, own.schedule, own.density, own.weighting, own.objective, 0, 0.6, count=240, batch=50, text=Heard()
+    )  # fmt: skip
+    check.partial(own.denoiser())
+    assert set(heard) == {"", "dark", "grey", "bright"}
 
 
 def test_validation_previews_and_the_rehearsal_know_texts(tmp_path):

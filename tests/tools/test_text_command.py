@@ -7,7 +7,9 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from sfumato.diffusion import LatentArray, StoredText, Vae, load
+from sfumato.diffusion import Captions, Digits, LatentArray, Split, StoredText, Vae, load
+from sfumato.diffusion.encode import encode
+from sfumato.diffusion.texts import texts_of
 from sfumato.tools.cli import main
 from sfumato.tools.sample import also_of
 
@@ -118,3 +120,11 @@ def test_texts_of_further_branches_are_one_several_or_none():
     for value in (None, [], [None]):
         with pytest.raises(ValueError, match=r"also\.negative is .*; allowed: a text, a list of texts"):
             also_of({"negative": value}, 2, texts=True)
+
+
+def test_mirrored_latents_have_the_captions_of_what_was_mirrored(trained, tmp_path):
+    pictures = Captions(Split(Digits("even")), names=[*"0123456789"])
+    data = encode(pictures, Vae(trained[1]), tmp_path / "latents", batch=500, mirror=True)
+    index = torch.arange(len(data))
+    assert len(data) == 2 * len(pictures)
+    assert data.texts(index) == texts_of(pictures, index % len(pictures))
