@@ -50,3 +50,25 @@ def test_the_distance_is_told_and_pictures_say_that_they_are_quantised(run, caps
 def test_a_kind_that_is_none_is_refused(run, capsys):
     assert main(["sample", str(run), "--seeds", "0", "--quantize", "int4"]) == 2
     assert "int8_static" in capsys.readouterr().err
+
+
+def test_static_ranges_do_not_depend_on_how_many_pictures_are_asked_for(tmp_path, capsys):
+    folder, words = tmp_path / "run", tmp_path / "words.txt"
+    small = "--steps 2 --warmup 1 --batch 4 --backbone.width 32 --backbone.depth 1 --backbone.heads 2 --sampling_steps 2 --sample_every 0"
+    assert main(["train", "digits-text", *shlex.split(small), "--tracker", "null", "--out", str(folder)]) == 0
+    words.write_text("zero\none\ntwo\n")
+    asked = ["sample", str(folder), "--quantize", "int8_static"]
+    assert main([*asked, "--seeds", "0", "--out", str(tmp_path / "no")]) == 2
+    assert "give --prompts" in capsys.readouterr().err
+    for seeds in ("0", "0-3"):
+        assert (
+            main(
+                [*asked, "--prompts", str(words), "--strict", "true", "--seeds", seeds, "--out", str(tmp_path / seeds)]
+            )
+            == 0
+        )
+    one, four = (read_settings(tmp_path / seeds / "seed-00000000.png") for seeds in ("0", "0-3"))
+    assert one["quantize"] == four["quantize"]
+    assert one["quantize"]["ranges"]["prompts"] == ["zero", "one", "two"]
+    pixels = [Image.open(tmp_path / seeds / "seed-00000000.png").tobytes() for seeds in ("0", "0-3")]
+    assert pixels[0] == pixels[1]

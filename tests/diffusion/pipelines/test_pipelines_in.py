@@ -119,7 +119,7 @@ def test_so_they_are_with_other_schedulers(name, scheduler, sampler):
 
 
 def test_negative_prompts_and_sizes_are_the_pipelines():
-    for name, more in (("sd", {}), ("sd3", {"use_dynamic_shifting": True, "shift": 1.0}), ("flux", {})):
+    for name, more in (("sd", {}), ("sdxl", {}), ("sd3", {"use_dynamic_shifting": True, "shift": 1.0}), ("flux", {})):
         pipe = getattr(tiny, name)(**more)
         pipe.set_progress_bar_config(disable=True)
         model = load_pipeline(pipe, size=(24, 16))
@@ -135,6 +135,18 @@ def test_negative_prompts_and_sizes_are_the_pipelines():
             SEEDS, prompts=PROMPTS, also={"negative": ["dim", "red"]}, guidance=CFG(scale, against="negative"), steps=4
         )
         assert far(out.images, torch.from_numpy(wanted).permute(0, 3, 1, 2) * 2 - 1) < 1e-4
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_the_empty_text_of_sdxl_is_what_its_pipeline_says(zeros, tmp_path):
+    pipe = tiny.sdxl()
+    pipe.register_to_config(force_zeros_for_empty_prompt=zeros)
+    pipe.set_progress_bar_config(disable=True)
+    model = load_pipeline(pipe, size=16)
+    wanted = its_pictures("sdxl", pipe, model, 4)
+    assert far(model.sample(SEEDS, steps=4, prompts=PROMPTS).images, wanted) < 1e-4
+    pipe.save_pretrained(tmp_path / "pipe")
+    assert far(load(tmp_path / "pipe", size=16).sample(SEEDS, steps=4, prompts=PROMPTS).images, wanted) < 1e-4
 
 
 def test_our_methods_run_and_every_evaluation_is_counted(made):
