@@ -142,6 +142,9 @@ def native_of(model: Model, told: Told, variance: bool = False, piped: bool = Fa
         raise ValueError(
             f"backbone is {type(net).__name__}; allowed: UNet, ADM (a UNet2DModel of diffusers), DiT (a DiTTransformer2DModel)"
         )
+    height, width = model.shape[1:]
+    if height != width:
+        native.config["sample_size"] = [height, width]
     if keep < out:
         native.notes.append("the learned variance is left out, since this scheduler reads none")
     if getattr(net, "augment_features", 0):

@@ -67,7 +67,11 @@ def pipeline_of(native: Native, process: Process, latents: bool = False, vae: bo
         return "DiTPipeline" if vae and native.kind == "DiTTransformer2DModel" else None
     # the one pipeline that tells a UNet2DModel classes, and the one that scales its input and the starting noise
     classes = native.config["num_class_embeds"] is not None
-    return "ConsistencyModelPipeline" if classes or process.scaled else "DDPMPipeline"
+    if not classes and not process.scaled:
+        return "DDPMPipeline"
+    # it makes square pictures only, and asks the scheduler to scale the network's input, which that of flows can't
+    fits = isinstance(native.config["sample_size"], int) and hasattr(_class(process.kind), "scale_model_input")
+    return "ConsistencyModelPipeline" if fits else None
 
 
 def write(
