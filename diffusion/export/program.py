@@ -62,7 +62,7 @@ def to_program(
     """Write a run's denoiser as a program, load it again, and compare at other batch sizes; the file appears whole or not at all.
 
     It takes x, float32 (B, C, H, W) as on the run's path, log_snr, float32 (B,), and, of a model with classes, labels, int64 (B,), whose
-    null class is num_classes; it returns x0 and eps, float32 (B, C, H, W).
+    null class, if it has one, is num_classes; it returns x0 and eps, float32 (B, C, H, W).
 
     Args:
         run: the run folder.
@@ -88,7 +88,8 @@ def to_program(
     if model.text is not None:
         raise ValueError("the run knows texts; a program takes x, log-SNR and labels only")
     asked = _Asked(model.denoiser).eval()
-    given = _inputs(model.shape, model.num_classes, 2)
+    rows = model.num_classes and model.num_classes + int(getattr(model.denoiser.backbone, "null_class", True))
+    given = _inputs(model.shape, rows, 2)
     batch = torch.export.Dim("batch", min=1, max=4096)
     try:
         with torch.no_grad(), warnings.catch_warnings():
@@ -104,7 +105,7 @@ def to_program(
     temporary = out.with_name(f".{out.stem}{PART}{'.pt2' if kind == 'torch' else '.onnx'}")
     try:
         _save(program, temporary, kind, given)
-        apart = max(_apart(asked, temporary, kind, _inputs(model.shape, model.num_classes, n)) for n in BATCHES)
+        apart = max(_apart(asked, temporary, kind, _inputs(model.shape, rows, n)) for n in BATCHES)
         if not apart < FAR:
             raise ValueError(
                 f"the program differs from the run's network by {apart:.2g} of its largest answer; allowed: {FAR:g}; not written"
@@ -117,10 +118,11 @@ def to_program(
     return Program(out, tuple(model.shape), bool(model.num_classes), BATCHES, apart)
 
 
-def _inputs(shape: Sequence[int], classes: int, count: int) -> tuple[Tensor, ...]:
+def _inputs(shape: Sequence[int], rows: int, count: int) -> tuple[Tensor, ...]:
+    """What to ask; rows: of the table of classes, with that of the null class where there is one."""
     x = torch.randn(count, *shape, generator=torch.Generator().manual_seed(count))
     log_snr = torch.linspace(-6.0, 6.0, count)
-    return (x, log_snr, torch.arange(count) % (classes + 1)) if classes else (x, log_snr)
+    return (x, log_snr, torch.arange(count) % rows) if rows else (x, log_snr)
 
 
 def _save(program: Any, path: Path, kind: str, given: tuple[Tensor, ...]) -> None:

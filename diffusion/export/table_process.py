@@ -36,7 +36,7 @@ def table_process(model: Model) -> Process | None:
     levels = [denoiser.schedule((i + 1) / count) for i in range(count)]
     if any(abs(level.alpha**2 + level.sigma**2 - 1.0) > 1e-9 for level in levels):
         return None
-    sampler, name, more = _sampler(model.sampler)
+    sampler, name, more = _sampler(model.sampler, even=count % model.steps == 0)
     config = {
         "num_train_timesteps": count, "trained_betas": betas_of(levels), "prediction_type": kind, "timestep_spacing": "trailing", **more,
     }  # fmt: skip
@@ -54,6 +54,11 @@ def table_process(model: Model) -> Process | None:
 
     same = (sampler == model.sampler or type(model.sampler) is Euler) and isinstance(model.grid, Trailing)
     variance = isinstance(sampler, DDPM) and sampler.variance == "learned"
+    if variance and model.steps < count:
+        notes.append(
+            f"it draws noise in the last step, too, of the learned variance, where ours draws none: at fewer than {count} steps pictures "
+            "differ by that"
+        )
     start = float(levels[-1].sigma)
     return Process(name, config, told, timestep, False, sampler, Trailing(), start, same, variance, notes)
 
@@ -90,8 +95,13 @@ def _entries(denoiser: Denoiser) -> tuple[int, Told]:
     return round(entries), Told(1.0, 1.0)  # entry i is at t = (i + 1) / T
 
 
-def _sampler(own: Sampler) -> tuple[Sampler, str, dict[str, Any]]:
-    """Ours that equals the scheduler, its class, and further arguments of it."""
+def _sampler(own: Sampler, even: bool) -> tuple[Sampler, str, dict[str, Any]]:
+    """Ours that equals the scheduler, its class, and further arguments of it.
+
+    Args:
+        own: the model's.
+        even: whether the steps divide the entries.
+    """
     if isinstance(own, DDPM):
         # its "fixed_large" draws noise in the last step, too, where that step begins above entry 0
         kind, ours = ("learned_range", own) if own.variance == "learned" else ("fixed_small", DDPM("small"))
@@ -100,4 +110,8 @@ def _sampler(own: Sampler) -> tuple[Sampler, str, dict[str, Any]]:
         kind = "sde-dpmsolver++" if own.eta else "dpmsolver++"
         more = {"solver_order": own.order, "algorithm_type": kind, "final_sigmas_type": "zero"}
         return own, "DPMSolverMultistepScheduler", {**more, "lower_order_final": False}
+    if not even:
+        # DDIMScheduler steps down by whole entries, rounded, wherever its next timestep is; the same steps, to where they should go:
+        more = {"solver_order": 1, "algorithm_type": "dpmsolver++", "final_sigmas_type": "zero"}
+        return DDIM(), "DPMSolverMultistepScheduler", {**more, "lower_order_final": False}
     return DDIM(), "DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": True}
