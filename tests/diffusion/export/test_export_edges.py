@@ -82,7 +82,7 @@ def test_a_flow_of_classes_has_a_loop_that_makes_our_pictures(tmp_path):
 def test_a_pipeline_is_named_where_it_makes_the_same_samples(parts, classes, rest, pipeline):
     made = model(parts, unet(classes), **rest)
     native, process, network, scheduler = written(made)
-    assert pipeline_of(native, process, not made.latents) == pipeline
+    assert pipeline_of(native, process, made.latents) == pipeline
     if pipeline is None:
         return
     # diffusers fails here, where it can't run them
