@@ -40,6 +40,8 @@ def compile_forward(
     Raises:
         ValueError: for a network without blocks; when called, for what can't be compiled, with the reason.
     """
+    if what not in ("blocks", "whole"):
+        raise ValueError(f"compile is {what!r}; allowed: 'blocks', 'whole', or None")
     found = blocks(backbone) if what == "blocks" else [backbone]
     if not found:
         raise ValueError(

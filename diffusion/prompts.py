@@ -104,5 +104,8 @@ def prompt_conditions(
     made: dict[tuple[str, ...], Tree] = {}
     for prompts in wanted.values():
         if tuple(prompts) not in made:
-            made[tuple(prompts)] = take(encoded, torch.tensor([place[p] for p in prompts]))
+            index = torch.tensor([place[p] for p in prompts])
+            # one text for all, as the empty one is, stays one row in memory
+            same = {key: v[index[:1]].expand(len(prompts), *v.shape[1:]) for key, v in encoded.items()}
+            made[tuple(prompts)] = same if len(set(prompts)) == 1 else take(encoded, index)
     return {name: made[tuple(prompts)] for name, prompts in wanted.items()}

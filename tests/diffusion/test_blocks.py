@@ -220,6 +220,8 @@ class Talking(nn.Module):
 
 
 def test_what_cannot_be_compiled_or_has_no_blocks_is_an_error():
+    with pytest.raises(ValueError, match="compile is 'all'; allowed: 'blocks', 'whole', or None"):
+        compile_forward(nn.Linear(1, 1), "all")
     torch._dynamo.reset()
     net = nn.ModuleList([Talking()])
     compile_forward(net, "blocks", CompileCounter())

@@ -66,6 +66,15 @@ def test_one_prompt_is_for_all_and_is_encoded_once():
     assert model.text.seen == ["abc", "", "abc", ""]
 
 
+def test_one_text_for_all_is_one_row_in_memory():
+    told = prompted().conditions(None, 10**6, prompts="abc")
+    for name, value in (("cond", 0.3), ("ref", 0.0)):
+        text = told[name]["text"]
+        assert text.shape == (10**6, 1)
+        assert text.untyped_storage().nbytes() <= 8
+        assert float(text[-1]) == pytest.approx(value)
+
+
 def test_guidance_steers_away_from_the_empty_text_or_a_negative_one():
     """On Gaussians of one width, guidance of the means is the Gaussian of the guided mean."""
     model = prompted()
