@@ -23,7 +23,8 @@ __all__ = ["Export", "run"]
 class Export:
     """Write a run as a folder that diffusers loads without Sfumato, or as one program of torch.export or ONNX.
 
-    What is written is loaded again and compared with the run, and the differences are printed; nothing approximate is written.
+    What is written is loaded again and compared with the run, and the differences are printed; a network that is not
+    the same is not written, and what of the sampling is only near is said.
 
     Args:
         run: the run folder.

@@ -26,7 +26,7 @@ def table_process(model: Model) -> Process | None:
         model: ours.
 
     Raises:
-        ValueError: for a time that is not told in whole numbers.
+        ValueError: for a time that is not told in whole numbers, and fewer of them than steps.
     """
     denoiser = model.denoiser
     kind = _TYPES.get(type(denoiser.row))
@@ -36,6 +36,11 @@ def table_process(model: Model) -> Process | None:
     levels = [denoiser.schedule((i + 1) / count) for i in range(count)]
     if any(abs(level.alpha**2 + level.sigma**2 - 1.0) > 1e-9 for level in levels):
         return None
+    if model.steps > count:
+        raise ValueError(
+            f"sampling_steps is {model.steps}, and diffusers has one timestep for each of the {count} numbers of the clock; allowed: at "
+            f"most {count}: train on with sampling_steps: {count}, or fewer"
+        )
     sampler, name, more = _sampler(model.sampler, even=count % model.steps == 0)
     config = {
         "num_train_timesteps": count, "trained_betas": betas_of(levels), "prediction_type": kind, "timestep_spacing": "trailing", **more,

@@ -160,3 +160,9 @@ def test_a_program_is_asked_for_classes_that_there_are(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="can't be exported"):
         program.to_program("run", tmp_path / "net.pt2")
     assert asked[0].tolist() == [0, 0]
+
+
+def test_more_steps_than_the_clock_has_numbers_are_refused():
+    made = model((LinearBeta(), V(), TimeClock(100)), unet(0), steps=120)
+    with pytest.raises(ValueError, match=r"sampling_steps is 120, .* each of the 100 numbers of the clock"):
+        process_of(made)
