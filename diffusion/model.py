@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..guidance import Field, Guidance, Plain
 from ..guidance.tree import Tree
 from ..samplers import DPMSolverPP, Sampler, on_path, tabulate
-from ..samplers.filters import Filter, Sampling
+from ..samplers.filters import Filter, Judged, Sampling
 from ..samplers.filters.pictures import check_for
 from ..samplers.refill import Finished, fill
 from ..schedules import Grid, Trailing, check_seeds
@@ -30,7 +30,7 @@ from .filtered import Record, filter_names
 from .fingerprint import fingerprint
 from .picture_folder import Job, PictureFolder
 from .progress import progress_bar
-from .prompts import Decoder, Prompts, TextEncoder, prompt_conditions, prompt_lists
+from .prompts import Decoded, Decoder, Prompts, TextEncoder, prompt_conditions, prompt_lists
 from .samples import Samples, empty, own_settings
 
 __all__ = ["Model"]
@@ -206,7 +206,7 @@ class Model:
             guidance, names, walker, sampler, levels, self.shape, len(seed), self.denoiser, None if other is None else other.denoiser,
             self._why_no_ref, by_branch.get("ref", 0) is by_branch["cond"],
         )  # fmt: skip
-        watching = on_path(tuple(filters), self.denoiser.schedule)
+        watching = on_path(tuple(self._showing(f) for f in filters), self.denoiser.schedule)
         check_for(watching, Sampling(
             repr(sampler), repr(guidance), levels, lambda: fingerprint(self.denoiser), _told(lists),
         ))  # fmt: skip
@@ -304,6 +304,10 @@ class Model:
             0 if mark else int((~kept).sum()), len(seed), retries, stacklevel=3
         )  # who called, through no_grad
         return Samples(images, seed, used, attempts, kept, spent, names, scores, settings, own, filtered, words)
+
+    def _showing(self, f: Filter) -> Filter:
+        """A filter, of which a judge of pictures is shown what the decoder makes of latents."""
+        return replace(f, judge=Decoded(f.judge, self.vae)) if isinstance(f, Judged) and self.vae is not None else f
 
     def _pictures(self, x: Tensor, stored: bool) -> Tensor:
         """What is handed out for samples; `stored`: they were read from files, as pictures."""

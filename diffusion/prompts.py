@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ..guidance.tree import Tree, take
+from ..samplers.filters import Judge
 from .conditions import check_names
 
-__all__ = ["Decoder", "Prompts", "TextEncoder", "prompt_conditions", "prompt_lists"]
+__all__ = ["Decoded", "Decoder", "Prompts", "TextEncoder", "prompt_conditions", "prompt_lists"]
 
 Prompts: TypeAlias = "str | Sequence[str]"
 
@@ -39,6 +41,21 @@ class Decoder(Protocol):
     def picture_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """(C, H, W) of the pictures that latents of a shape (c, h, w) become."""
         ...
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A judge of pictures that is given latents: it rates what the decoder makes of them, one by one.
+
+    judge: of pictures. vae: the decoder.
+    """
+
+    judge: Judge
+    vae: Decoder
+
+    def rate(self, x0: Tensor) -> Tensor:
+        """One number per picture."""
+        return self.judge.rate(torch.cat([self.vae.decode(one) for one in x0.split(1)]))
 
 
 def prompt_lists(prompts: Prompts | None, also: Mapping[str, Prompts] | None, count: int) -> dict[str, list[str]]:

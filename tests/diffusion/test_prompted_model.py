@@ -1,5 +1,7 @@
 """A model of texts, and of latents: prompts decide the picture by a closed form, and pictures are what the decoder makes."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from sfumato.diffusion import Denoiser, Model, PictureFolder, TimeClock
 from sfumato.guidance import CFG
 from sfumato.samplers import Heun
-from sfumato.samplers.filters import RenoiseProbe
+from sfumato.samplers.filters import Judged, RenoiseProbe
 from sfumato.schedules import X0, Cosine, trailing
 
 S = 0.1  # of the data around their mean
@@ -176,3 +178,22 @@ def test_filters_look_at_latents_and_rejected_ones_are_decoded():
 def test_a_decoder_of_pictures_is_refused():
     with pytest.raises(ValueError, match="vae is given, but latents is False"):
         prompted(vae=Doubling())
+
+
+SEEN = []
+
+
+@dataclass(frozen=True)
+class Brightness:
+    def rate(self, x0):
+        SEEN.append(x0)
+        return x0.flatten(1).mean(1)
+
+
+def test_a_judge_of_pictures_is_shown_pictures():
+    SEEN.clear()
+    out = prompted(latents=True, vae=Doubling()).sample(
+        [3, 4], prompts=["abcdef", "a"], filters=[Judged(Brightness(), 0.2)], mark=True
+    )
+    assert torch.equal(torch.cat(SEEN), out.images)
+    assert out.kept.tolist() == [False, True]  # means 0.3 and 0.05, of which Doubling makes half
