@@ -65,14 +65,14 @@ def class_of(library: str, name: object, folder: Path) -> Any:
     return found
 
 
-def read_part(folder: Path, library: str, name: object, dtype: torch.dtype, ema: bool = False) -> Any:
+def read_part(folder: Path, library: str, name: object, dtype: torch.dtype, ema: bool | None = None) -> Any:
     """A network, VAE, text encoder or tokenizer: safetensors only, nothing downloaded, no code of the folder run.
 
     Args:
         folder: that save_pretrained wrote.
         library, name: of its class.
         dtype: of its weights, but for a VAE that needs more than float16.
-        ema: whether to prefer the variant "ema".
+        ema: whether to prefer the variant "ema" (True) or "non_ema" (False); None: neither.
 
     Raises:
         ValueError: for other classes, pickled weights, weights that lack a key, and files that can't be read.
@@ -139,8 +139,8 @@ def _no_bars(cls: Any) -> Iterator[None]:
         shows.enable_progress_bar()
 
 
-def _variant(folder: Path, ema: bool) -> str | None:
-    """Which files: "ema" where it is wanted and there, the plain ones, or a variant that is the only one.
+def _variant(folder: Path, ema: bool | None) -> str | None:
+    """Which files: "ema" or "non_ema" as wanted, where it is there; else the plain ones, or a variant that is the only one.
 
     Raises:
         ValueError: where there are no safetensors.
@@ -154,8 +154,11 @@ def _variant(folder: Path, ema: bool) -> str | None:
         )
     # name.variant.safetensors, or name.variant-00001-of-00002.safetensors
     variants = {name.split(".")[1].split("-")[0] if name.count(".") == 2 else None for name in names}
-    if ema and "ema" in variants:
-        return "ema"
+    asked = {True: "ema", False: "non_ema", None: ""}[
+        ema
+    ]  # as SD 1.5 names the raw weights, where the plain ones are the average
+    if asked in variants:
+        return asked
     plain = sorted(str(v) for v in variants - {None, "ema"})
     return None if None in variants or not plain else plain[0]
 

@@ -198,7 +198,7 @@ def _shapes(
     if size is None:
         height, width = _own_size(backbone, side)
     else:
-        wanted = (size, size) if isinstance(size, int) else tuple(size)
+        wanted = tuple(size) if isinstance(size, tuple | list) else (size, size)
         step = factor * unit
         if len(wanted) != 2 or any(not isinstance(v, int) or v < step or v % step for v in wanted):
             raise ValueError(f"size is {size!r}; allowed: height and width in pixels, whole multiples of {step}")

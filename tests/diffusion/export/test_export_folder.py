@@ -256,3 +256,11 @@ def test_a_folder_imports_no_class_of_somebody(done, tmp_path, monkeypatch):
     said = yaml.safe_load(file.read_text())
     file.write_text(yaml.safe_dump({**said, "sampler": {"class_path": "evil_of_a_folder.Evil", "init_args": {}}}))
     assert load(tmp_path / "copy").sampler == DPMSolverPP()  # what its scheduler says
+
+
+def test_raw_weights_come_back_from_under_either_name(run, tmp_path):
+    done = to_diffusers(run, tmp_path / "out", variant="non_ema")
+    told = {"seeds": [3], "labels": [7]}
+    for ema in (True, False):
+        made = load(done.folder, ema=ema).sample(**told).images
+        torch.testing.assert_close(made, load(run, ema=ema).sample(**told).images, atol=1e-5, rtol=0)
