@@ -15,7 +15,7 @@ from torch import Tensor
 from sfumato.diffusion import Denoiser
 from sfumato.diffusion.backbones import ADM
 from sfumato.diffusion.published.adm import is_adm, read_adm
-from sfumato.diffusion.published.adm_facts import ADMFacts
+from sfumato.diffusion.published.adm_facts import ADMFacts, ADMShape, adm_facts
 from sfumato.schedules import Eps
 
 SMALL = Shape(32, (1, 2), 2, (False, True), 5)
@@ -91,6 +91,30 @@ def test_what_was_published_is_told_by_its_weights(size: int) -> None:
         assert float(level.alpha) ** 2 == pytest.approx(float(expected[i]), rel=2e-4)
         assert published.clock(level) == i
     assert isinstance(published.row, Eps)
+
+
+@pytest.mark.parametrize(
+    ("updown", "multipliers", "classes", "scale_shift", "size", "head_width", "heads", "interleaved", "noise", "steps", "rescaled", "dropout"),
+    [
+        ("block", (1, 2, 3, 4), True, True, 64, 64, None, False, "cosine", 1000, False, 0.1),
+        ("block", (1, 1, 2, 3, 4), True, True, 128, None, 4, True, "linear", 1000, False, 0.0),
+        ("block", (1, 1, 2, 2, 4, 4), True, True, 256, 64, None, True, "linear", 1000, False, 0.0),
+        ("block", (1, 1, 2, 2, 4, 4), False, True, 256, 64, None, True, "linear", 1000, False, 0.0),
+        ("block", (0.5, 1, 1, 2, 2, 4, 4), True, True, 512, 64, None, True, "linear", 1000, False, 0.0),
+        ("conv", (1, 2, 3, 4), False, True, 64, None, 4, True, "cosine", 4000, True, 0.0),
+        ("conv", (1, 2, 3, 4), True, True, 64, None, 4, True, "cosine", 4000, False, 0.0),
+        ("conv", (1, 2, 2, 2), False, True, 32, None, 4, True, "cosine", 4000, True, 0.3),
+        ("conv", (1, 1, 2, 2, 4, 4), False, False, 256, None, 1, True, "linear", 1000, False, 0.0),
+    ],
+)  # fmt: skip
+def test_what_weights_do_not_say_is_what_the_authors_ran_with(
+    updown: Any, multipliers: tuple[float, ...], classes: bool, scale_shift: bool, size: int, head_width: int | None, heads: int | None,
+    interleaved: bool, noise: Any, steps: int, rescaled: bool, dropout: float,
+) -> None:  # fmt: skip
+    """By their flags: use_new_attention_order is ImageNet-64's alone, num_heads 4 that of 128 and of improved DDPM, whose LSUN has 1."""
+    known = adm_facts(ADMShape(updown, multipliers, classes, scale_shift))
+    assert known is not None
+    assert known[1:] == (size, head_width, heads, interleaved, noise, steps, rescaled, dropout)
 
 
 def test_improved_ddpm_is_told_thousandths_of_four_thousand_steps() -> None:

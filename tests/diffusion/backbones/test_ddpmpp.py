@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sfumato.diffusion.backbones import DDPMPP
 from sfumato.diffusion.backbones.resample import BOX, halve, twice
-from sfumato.diffusion.backbones.song_blocks import BINOMIAL, Pyramid, Residual, Waves
+from sfumato.diffusion.backbones.song_blocks import BINOMIAL, OneHead, Pyramid, Residual, Waves
 from sfumato.diffusion.recompute import recompute_blocks
 
 KINDS = ["ddpmpp", "ncsnpp"]
@@ -267,3 +267,23 @@ def test_wrong_inputs_are_refused():
             net(*arguments)
     with pytest.raises(ValueError, match="num_classes is 0"):
         build(num_classes=0)(x, time, labels)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_norms_divide_by_no_more_than_edms(kind):
+    """A GroupNorm of white noise with variance 1e-6, its epsilon, halves the variance."""
+    norms = [module for module in build(kind).modules() if isinstance(module, nn.GroupNorm)]
+    assert len(norms) > 10
+    x = torch.randn(1, 1, 64, 64, generator=torch.manual_seed(0))
+    x = 1e-3 * (x - x.mean()) / x.std(correction=0)
+    for module in norms:
+        out = module(x.expand(1, module.num_channels, 64, 64))
+        assert float(out.detach().var(correction=0)) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_queries_keys_and_values_begin_with_a_fifth_of_glorots_variance():
+    torch.manual_seed(0)
+    block = OneHead(64)
+    bound = math.sqrt(0.2 * 6 / (64 + 3 * 64))
+    assert 0.999 * bound < float(block.qkv.weight.detach().abs().max()) <= bound
+    assert float(block.qkv.weight.detach().var()) == pytest.approx(bound**2 / 3, rel=0.05)

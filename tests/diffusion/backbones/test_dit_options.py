@@ -139,6 +139,33 @@ def test_normed_queries_do_not_care_how_long_they_are() -> None:
     torch.testing.assert_close(net(*given), out, atol=1e-4, rtol=1e-3)
 
 
+def test_queries_and_keys_have_gains_of_their_own() -> None:
+    net, (given, _), seen = awake(qk_norm=True), inputs(), {}
+    layer = net.layers[0]
+    gains = torch.randn(2, 16, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        layer.norm_q.weight.copy_(gains[0])
+        layer.norm_k.weight.copy_(gains[1])
+    layer.qkv.register_forward_hook(lambda _, given, out: seen.update(qkv=out))
+    layer.attend.register_forward_pre_hook(lambda _, given: seen.update(attend=given))
+    net(*given)
+    for i in range(2):
+        heads = seen["qkv"][..., 32 * i : 32 * (i + 1)].unflatten(2, (2, 16)).transpose(1, 2)
+        normed = heads / (heads.square().mean(3, keepdim=True) + 1e-6).sqrt()
+        torch.testing.assert_close(seen["attend"][i], normed * gains[i])
+    torch.testing.assert_close(seen["attend"][2], seen["qkv"][..., 64:].unflatten(2, (2, 16)).transpose(1, 2))
+
+
+def test_the_first_half_is_the_gate() -> None:
+    net, (given, _), seen = awake(swiglu=True), inputs(), {}
+    layer = net.layers[0]
+    layer.mlp_in.register_forward_hook(lambda _, given, out: seen.update(halves=out))
+    layer.mlp_out.register_forward_pre_hook(lambda _, given: seen.update(gated=given[0]))
+    net(*given)
+    a, b = seen["halves"][..., :85], seen["halves"][..., 85:]  # two thirds of 4 times 32
+    torch.testing.assert_close(seen["gated"], a / (1 + torch.exp(-a)) * b)
+
+
 def test_registers_are_a_set_that_every_token_hears() -> None:
     net, (given, _) = awake(registers=3, rope=True), inputs()
     out = net(*given)

@@ -311,6 +311,14 @@ def test_time_and_class_are_heard_and_no_label_is_the_null_class():
         torch.testing.assert_close(net(x[i : i + 1], time[i : i + 1], labels[i : i + 1])[0], out[i], atol=1e-5, rtol=0)
 
 
+def test_a_class_is_told_with_magnitude_one_and_the_null_class_with_none():
+    net, (x, time, _), seen = awake(), inputs(), []
+    net.ends["label"].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    net(x, time, torch.tensor([2, 0, 3, 1]))
+    torch.testing.assert_close(seen[0], math.sqrt(3) * torch.eye(4)[[2, 0, 3, 1], :3])
+    torch.testing.assert_close(rms(seen[0], 1), torch.tensor([1.0, 1, 0, 1], dtype=torch.float64))
+
+
 def test_half_precision_and_double_agree_with_single():
     net, (x, time, labels) = awake(), inputs()
     single = net(x, time, labels).detach()

@@ -56,3 +56,15 @@ def test_a_network_without_text_is_what_it_was():
         UNet(**ARGS, text_width=4)(torch.zeros(1, 1, 8, 8), torch.zeros(1))
     with pytest.raises(ValueError, match="text_width is -1"):
         UNet(**ARGS, text_width=-1)
+
+
+def test_the_mean_of_a_text_is_added_to_the_conditioning():
+    """What a network without blocks that attend hears of a text could as well stand in the bias of its time."""
+    net, plain = shaken(text_width=4, attention=()), shaken(attention=())
+    x, time, text = torch.randn(1, 1, 8, 8), torch.rand(1), torch.tensor([[[1.0, 2, 3, 4], [3.0, 0, -5, 2]]])
+    weights = net.state_dict()
+    pooled = weights.pop("text_pool.proj.weight") @ torch.tensor([2.0, 1, -1, 3]) + weights.pop("text_pool.proj.bias")
+    assert float(pooled.abs().max()) > 0.1
+    weights["condition.time_out.bias"] = weights["condition.time_out.bias"] + pooled
+    plain.load_state_dict(weights)
+    torch.testing.assert_close(net(x, time, text=text), plain(x, time), atol=1e-5, rtol=1e-5)

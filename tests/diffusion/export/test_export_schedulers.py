@@ -132,6 +132,36 @@ def test_ancestral_steps_are_the_same():
         assert torch.allclose(state.x, theirs, atol=3e-4)
 
 
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(
+    ("schedule", "row", "clock", "grid", "kind"),
+    [
+        (LinearBeta(), Eps(), TimeClock(1000), Trailing(), "DPMSolverMultistepScheduler"),
+        (VarianceExploding(0.002, 80.0), EDM(0.5), EPS_LOG, KARRAS, "EDMDPMSolverMultistepScheduler"),
+    ],
+)
+def test_steps_of_the_sde_are_the_same(schedule, row, clock, grid, kind, order):
+    """With the same outputs and the same normals, from where ours were: the first of order 1, and the last, which draws none."""
+    made = model(schedule, row, clock, DPMSolverPP(order, 1.0), grid)
+    process = process_of(made)
+    assert (process.kind, process.config["algorithm_type"], process.same) == (kind, "sde-dpmsolver++", True)
+    assert process.config["solver_order"] == order
+    scheduler = getattr(diffusers, kind)(**process.config)
+    scheduler.set_timesteps(made.steps)
+    levels = process.grid(schedule, made.steps)
+    drawn = torch.Generator().manual_seed(7)
+    state = State(float(levels[0].sigma) * torch.randn(2, 1, 4, 4, generator=drawn))
+    for i in range(made.steps):
+        out = torch.randn(state.x.shape, generator=drawn)
+        z = torch.randn(out.shape, generator=torch.manual_seed(i))
+        x = state.x
+        state, _ = process.sampler.step(
+            state, lambda x, level, out=out: Prediction(x, level, out, row), levels[max(0, i - 1) : i + 2], (z,)
+        )
+        theirs = scheduler.step(out, scheduler.timesteps[i], x, generator=torch.manual_seed(i)).prev_sample
+        torch.testing.assert_close(state.x, theirs, atol=1e-4, rtol=1e-4)
+
+
 def test_betas_multiply_to_the_path():
     for schedule in (LinearBeta(), Cosine()):
         levels = [schedule((i + 1) / 1000) for i in range(1000)]
