@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from .optimizers import AdamW, Group, Optimizer
 
-__all__ = ["MuP"]
+__all__ = ["MuP", "check_base_width"]
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,32 @@ class MuP:
                     "set one that keeps groups apart, such as AdamW"
                 )
         return optimizer
+
+
+def check_base_width(optimizer: Optimizer, backbone: nn.Module) -> None:
+    """Refuse rates of one base width with initial weights of another, or only one of the two.
+
+    A network without `base_width` begins as its author chose, so nothing is asked of it.
+
+    Args:
+        optimizer: of a recipe.
+        backbone: of the same.
+
+    Raises:
+        ValueError: naming both keys and the fix.
+    """
+    starts = getattr(backbone, "base_width", None)
+    if starts is None:
+        return
+    if isinstance(optimizer, MuP):
+        if optimizer.base_width != starts:
+            either = f", or optimizer.base_width: {starts}" if starts else ", or another optimizer than MuP"
+            raise ValueError(
+                f"optimizer.base_width is {optimizer.base_width} and backbone.base_width {starts}, but MuP's rates are right for initial "
+                f"weights of the same base width only; set backbone.base_width: {optimizer.base_width}{either}"
+            )
+    elif starts:
+        raise ValueError(
+            f"backbone.base_width is {starts}, and optimizer is {type(optimizer).__name__}, which has no base_width and moves all widths "
+            f"at one rate; set optimizer: MuP with optimizer.base_width: {starts}, or backbone.base_width: 0"
+        )

@@ -17,6 +17,7 @@ from .data import Source
 from .forward_check import check_forward
 from .latents import latents_of
 from .learned_variance import check_steps
+from .mup import check_base_width
 from .objective import Noised
 from .optimizers import Group
 from .probe import probe
@@ -199,6 +200,7 @@ def _check_training(recipe: Recipe) -> None:
     if warmup >= recipe.steps:
         key = "warmup" if recipe.rate is None else "rate.warmup"
         warnings.warn(f"{key} is {warmup} and steps {recipe.steps}: the rate never reaches lr", stacklevel=3)
+    check_base_width(recipe.optimizer, recipe.backbone)
     recipe.optimizer([Group.of(recipe.backbone)])  # one that this network is nothing for says so
     told = recipe.augment.told if recipe.augment is not None else 0
     takes = int(getattr(recipe.backbone, "augment_features", 0))

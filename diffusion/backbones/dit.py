@@ -110,6 +110,7 @@ class DiT(nn.Module):
         self.augment_features = augment_features
         self.patch = patch
         self.text_width = text_width
+        self.base_width = base_width
         self.head_width = width // heads if rope else 0
         self.condition = Conditioning(
             num_classes, TIME_FEATURES, width, time_scale, reach_lowest=frequencies == "diffusers"

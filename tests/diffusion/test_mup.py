@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+from faulted import tiny
 from torch import Tensor, nn
 
-from sfumato.diffusion import AdamW, DiT, Group, Library, MuP
+from sfumato.diffusion import AdamW, DiT, Group, Library, MuP, Recipe
 from sfumato.diffusion.backbones import features
+from sfumato.diffusion.plan import check_recipe
 
 HEAD_WIDTH = 16
 
@@ -148,6 +151,31 @@ def test_what_can_not_be_scaled_is_refused() -> None:
 
     with pytest.raises(ValueError, match="moves in one group what muP moves at different rates"):
         MuP(8, together)([Group.of(network(16))])  # pyright: ignore[reportArgumentType]
+
+
+def test_a_recipe_has_one_base_width() -> None:
+    def recipe(base: int, **changes: Any) -> Recipe:
+        return tiny(backbone=DiT(1, 2, 3, patch=2, width=16, depth=1, heads=1, base_width=base), **changes)
+
+    check_recipe(recipe(8, optimizer=MuP(8)))
+    check_recipe(recipe(0))
+    check_recipe(tiny())  # a network that knows of none
+    for wrong, said in [
+        (
+            recipe(8, optimizer=MuP(4)),
+            "optimizer.base_width is 4 and backbone.base_width 8.*set backbone.base_width: 4, or optimizer.base_width: 8",
+        ),
+        (
+            recipe(0, optimizer=MuP(4)),
+            "optimizer.base_width is 4 and backbone.base_width 0.*set backbone.base_width: 4, or another optimizer",
+        ),
+        (
+            recipe(8),
+            "backbone.base_width is 8, and optimizer is AdamW.*MuP with optimizer.base_width: 8, or backbone.base_width: 0",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            check_recipe(wrong)
 
 
 @pytest.mark.slow

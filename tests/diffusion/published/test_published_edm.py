@@ -12,6 +12,7 @@ from torch import nn
 from sfumato.diffusion import Denoiser, Model, load
 from sfumato.diffusion.published import edm
 from sfumato.diffusion.published.edm import is_edm, read_edm
+from sfumato.diffusion.published.edm_weights import split_heads
 from sfumato.samplers import Heun
 from sfumato.schedules import EDM, Karras, Level, VarianceExploding
 
@@ -267,6 +268,18 @@ class Precond(nn.Module):
 
     def state_dict(self, *args, **kwargs):
         return self.held
+
+
+def test_rows_of_qkv_are_sorted_by_head_and_channel():
+    """Theirs: head, then channel, then which of q, k and v. Ours: which, then head, then channel."""
+    heads, width = 2, 3
+    theirs = torch.randn(heads * width * 3, 5, generator=torch.Generator().manual_seed(0))
+    ours = split_heads(theirs, heads)
+    for which in range(3):
+        for head in range(heads):
+            for channel in range(width):
+                row = theirs[(head * width + channel) * 3 + which]
+                assert torch.equal(ours[(which * heads + head) * width + channel], row)
 
 
 def test_the_documented_line_makes_what_load_reads(tmp_path, monkeypatch):
