@@ -94,7 +94,10 @@ def test_what_was_published_is_told_by_its_weights(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("updown", "multipliers", "classes", "scale_shift", "size", "head_width", "heads", "interleaved", "noise", "steps", "rescaled", "dropout"),
+    (
+        "updown", "multipliers", "classes", "scale_shift", "size", "head_width", "heads", "interleaved", "noise", "steps", "rescaled",
+        "dropout",
+    ),
     [
         ("block", (1, 2, 3, 4), True, True, 64, 64, None, False, "cosine", 1000, False, 0.1),
         ("block", (1, 1, 2, 3, 4), True, True, 128, None, 4, True, "linear", 1000, False, 0.0),
