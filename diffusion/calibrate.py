@@ -84,6 +84,11 @@ def calibrate(
     Raises:
         ValueError: for values out of range, data of another shape, and a filter that can't be calibrated; NoLevel where no level will do.
     """
+    if model.text is not None:
+        raise ValueError(
+            "this model knows texts, under which real samples can't be judged here yet; give the filter its threshold yourself, by the "
+            "scores of samples: sfumato sample RUN --filters NAME writes scores.csv"
+        )
     condition = ("labels" if model.num_classes else "none") if condition is None else condition
     _check(model, judge, data, sides, count, condition, batch, seed, sampler, grid, guidance)
     if not 1.0 <= margin < math.inf:

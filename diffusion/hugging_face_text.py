@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .npy import sampled_hash
+from .quiet import quietly
 from .strange_keys import strange_keys
 from .vae import Precision
 
@@ -124,7 +125,8 @@ class HuggingFaceText:
     @cached_property
     def _loaded(self) -> _Loaded:
         try:
-            import transformers
+            with quietly():
+                import transformers
         except ImportError as error:
             raise ValueError("text HuggingFaceText needs transformers: pip install 'sfumato[text]'") from error
         found = self._found()

@@ -68,6 +68,8 @@ class Observer:
         self._vae = None
         if recipe.sample_every and recipe.vae is not None and (processes.main or processes.split):
             self._vae = vae_of_latents(recipe.vae, recipe.data, str(processes.device))
+        elif recipe.vae is not None:  # another one is refused by every process, previews or not
+            vae_of_latents(recipe.vae, recipe.data)
         self._prompts = list(recipe.prompts)
         if recipe.sample_every and recipe.text is not None and not self._prompts:
             self._prompts = first_captions(recipe.data, torch.arange(min(16, len(recipe.data))))

@@ -6,6 +6,7 @@ import math
 
 from ...samplers import DDIM, DPMSolverPP, Euler, Sampler
 from ...schedules import EDM, Exponential, Grid, Karras, Level, LogSNRUniform, Negative, Row, V
+from ...schedules.schedule import entries
 from ..clocks import EDGE, LogSNRClock
 from ..denoiser import Denoiser
 from ..model import Model
@@ -89,8 +90,10 @@ def _grid(model: Model) -> tuple[Karras | Exponential, float, float, list[str]]:
         made = model.grid if isinstance(model.grid, Karras | Exponential) else Exponential(bottom, top)
         # the ends as they were said, where they were: not through a logarithm and back
         return made, top if made.high is None else made.high, bottom if made.low is None else made.low, []
+    schedule = model.denoiser.schedule
+    count = entries(schedule)  # a table knows no noise between its first entry and data
     top = min(top, 80.0)
-    bottom = max(0.002, float(model.denoiser.schedule(0.0).ratio))
+    bottom = max(0.002, float(schedule(1.0 / count if count else 0.0).ratio))
     return Karras(bottom, top), top, bottom, [
         f"the grid {model.grid} has no counterpart there: Karras(low={bottom:g}, high={top:g}, rho=7) is written"
     ]  # fmt: skip

@@ -58,6 +58,10 @@ def process_of(model: Model) -> Process:
     from .flow_process import flow_process
     from .table_process import table_process
 
+    if model.text is not None:
+        raise ValueError(
+            "the run knows texts, and no network that is written here hears any; allowed: runs of classes, or without"
+        )
     for make in (edm_process, table_process, flow_process):
         found = make(model)
         if found is not None:

@@ -94,6 +94,7 @@ def to_program(
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            asked(*given)  # what a schedule makes once, the tensors of a table, is made before it is traced
             program = torch.export.export(asked, given, dynamic_shapes=tuple({0: batch} for _ in given), strict=True)
     except Exception as error:  # tracing fails in many ways
         line = str(error).strip().splitlines()[0] if str(error).strip() else ""

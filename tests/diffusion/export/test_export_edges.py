@@ -8,13 +8,24 @@ import torch
 
 from sfumato.diffusion import Denoiser, Digits, LogSNRClock, Model, Recipe, TimeClock, UNet, train
 from sfumato.diffusion.backbones.adm import ADM
-from sfumato.diffusion.export import program, to_diffusers
+from sfumato.diffusion.export import program, to_diffusers, to_program
 from sfumato.diffusion.export.folder import native_of
 from sfumato.diffusion.export.native import make_network, pipeline_of
 from sfumato.diffusion.export.parity import compare
 from sfumato.diffusion.export.process import process_of
 from sfumato.samplers import DDIM, DDPM, Euler
-from sfumato.schedules import EDM, Flow, Karras, LinearBeta, RectifiedFlow, V, gaussian
+from sfumato.schedules import (
+    EDM,
+    BetaTable,
+    Flow,
+    Karras,
+    LinearBeta,
+    RectifiedFlow,
+    Trailing,
+    V,
+    ZeroTerminalSNR,
+    gaussian,
+)
 
 FLOW = (RectifiedFlow(), Flow(), TimeClock(1000))
 EXPLODING = (RectifiedFlow(), EDM(0.75), LogSNRClock(-0.125))
@@ -165,4 +176,31 @@ def test_a_program_is_asked_for_classes_that_there_are(monkeypatch, tmp_path):
 def test_more_steps_than_the_clock_has_numbers_are_refused():
     made = model((LinearBeta(), V(), TimeClock(100)), unet(0), steps=120)
     with pytest.raises(ValueError, match=r"sampling_steps is 120, .* each of the 100 numbers of the clock"):
+        process_of(made)
+
+
+def test_a_table_leaves_as_a_program(tmp_path):
+    recipe = Recipe(
+        Digits(), unet(0), ZeroTerminalSNR(BetaTable("linear")), V(), clock=TimeClock(1000), steps=2, batch=8, warmup=1,
+        sampling_steps=5, save_every=0,
+    )  # fmt: skip
+    train(recipe, tmp_path / "run", progress=False)
+    assert to_program(tmp_path / "run", tmp_path / "out.pt2").apart < 1e-5
+
+
+def test_v_on_a_table_of_zero_snr_leaves_under_edms_clock():
+    made = model((ZeroTerminalSNR(BetaTable("linear")), V(), LogSNRClock(-0.125)), unet(0), grid=Trailing())
+    _, process, network, scheduler = written(made)
+    assert compare(made, network, scheduler, process).network < 1e-5
+    assert any("has no counterpart there: Karras" in note for note in process.notes)
+
+
+class Heard:
+    def encode(self, prompts):
+        return {"text": torch.zeros(len(prompts), 1, 4)}
+
+
+def test_what_hears_texts_is_refused_before_anything_else():
+    made = Model(Denoiser(unet(0), LinearBeta(), V(), LogSNRClock(0.3)), (1, 8, 8), text=Heard())
+    with pytest.raises(ValueError, match="the run knows texts"):
         process_of(made)
