@@ -76,7 +76,13 @@ def test_the_recipes_of_a_recorded_result_build_and_are_those_of_the_code(name):
         assert recipe.describe() == claim.recipe(variant, 1, False).describe()
 
 
-@pytest.mark.parametrize("name", list(CLAIMS))
+# of those that train networks of pictures even the quick version takes five seconds and more
+LONG = {"recursive-training", "simple-shapes", "mode-interpolation", "renoise-probe"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in CLAIMS]
+)
 def test_the_quick_version_runs_and_goes_on_from_finished_runs(name, capsys, tmp_path, monkeypatch):
     argv = ["claims", name, "--quick", "--seeds", "2", "--out", str(tmp_path)]
     assert main(argv) == 0
