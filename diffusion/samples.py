@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
@@ -96,9 +95,12 @@ class Samples:
         """The pictures (of the first 1,024 slots) in rows of `columns`, each with its seed and class, or the given captions, below."""
         groups: list[tuple[str, int]] = []
         if captions is None:
-            captions = self._captions()
-            told = " · prompt" if self.prompts is not None else "" if self.labels is None else " · class"
-            groups = [(f"below each: seed{told}", columns)]
+            one = self.prompts is not None and len(set(self.prompts)) == 1
+            tile = max(tile, 128) if self.prompts is not None and not one else tile  # a prompt is wider than a class
+            captions = self._captions(tile)
+            told = " · prompt" if self.prompts is not None and not one else "" if self.labels is None else " · class"
+            said = f"; all: {_cut(self.prompts[0], columns * tile - 140)}" if one and self.prompts else ""
+            groups = [(f"below each: seed{told}{said}", columns)]
         count = min(len(self), SHEET)
         cut = [slice(i, min(i + columns, count)) for i in range(0, count, columns)]
         return contact_sheet(
@@ -158,10 +160,12 @@ class Samples:
                 temporary, self.seeds.tolist(), None if self.labels is None else self.labels.tolist()
             )
 
-    def _captions(self) -> list[str]:
+    def _captions(self, tile: int) -> list[str]:
         seeds = [str(s) for s in self.seeds.tolist()]
         if self.prompts is not None:
-            return [f"{s} · {shorten(p, 24, placeholder=' …')}" for s, p in zip(seeds, self.prompts, strict=True)]
+            if len(set(self.prompts)) == 1:
+                return seeds
+            return [_cut(f"{s} · {p}", tile) for s, p in zip(seeds, self.prompts, strict=True)]
         if self.labels is None:
             return seeds
         named = ["none" if v == self.settings.get("null_class") else str(v) for v in self.labels.tolist()]
@@ -171,6 +175,12 @@ class Samples:
         """The sheet as a PNG with the settings of its pictures in its metadata."""
         settings = {**self.settings, "pictures": [self.settings_of(i) for i in range(min(len(self), SHEET))]}
         save_png(Path(path), self.sheet(columns), settings)
+
+
+def _cut(text: str, pixels: int) -> str:
+    """A text in one line of so many pixels, as the captions' letters are wide."""
+    line, most = " ".join(text.split()), max(pixels // 6, 4)
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def own_settings(

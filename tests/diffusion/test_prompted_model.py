@@ -197,3 +197,12 @@ def test_a_judge_of_pictures_is_shown_pictures():
     )
     assert torch.equal(torch.cat(SEEN), out.images)
     assert out.kept.tolist() == [False, True]  # means 0.3 and 0.05, of which Doubling makes half
+
+
+def test_prompts_on_a_sheet_stay_below_their_pictures():
+    """Prompts that differ are cut to the width of a wider tile; one for all stands above."""
+    long = "a prompt of many more words than fit below one small picture"
+    many, one = prompted().sample([3, 4], prompts=[long, "a"]), prompted().sample([3, 4], prompts=long)
+    assert many._captions(128) == ["3 · a prompt of many…", "4 · a"]
+    assert one._captions(64) == ["3", "4"]
+    assert many.sheet().width > 2 * 128 >= one.sheet(columns=2).width
