@@ -263,7 +263,7 @@ def model(**rest):
     )
     return SimpleNamespace(
         num_classes=given["classes"], null_class=given["null"], denoiser=denoiser, sampler=DDIM(), grid=Trailing(), steps=5,
-        guidance=given.get("guidance", Plain()),
+        guidance=given.get("guidance", Plain()), text=None,
     )  # fmt: skip
 
 
