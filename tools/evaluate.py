@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from ..diffusion import Source, load
-from ..diffusion.likelihood import bound_grid, likelihood
+from ..diffusion.measuring.likelihood import bound_grid, likelihood
 from ..diffusion.prepared import trained_on
 from ..schedules import Grid
 from ..schedules.parts import build, describe

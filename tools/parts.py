@@ -17,7 +17,7 @@ from .spelling import did_you_mean
 __all__ = ["choices", "part_of", "part_type", "resolve_class"]
 
 _ABSENT = object()
-_PACKAGES = ("schedules", "samplers", "samplers.filters", "guidance", "diffusion")
+_PACKAGES = ("schedules", "samplers", "samplers.filters", "guidance", "diffusion", "diffusion.measuring")
 
 
 def part_type(hint: Any) -> type | None:

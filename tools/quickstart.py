@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..diffusion import Digits, Interrupted, Model, train
 from ..diffusion.images import contact_sheet, save_png
-from ..diffusion.judge import Judge, measure, references, train_judge
+from ..diffusion.measuring.judge import Judge, measure, references, train_judge
 from ..guidance import Plain
 from .command import help_text, parse
 from .folders import free_folder

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sfumato.diffusion import Digits, Source, train
-from sfumato.diffusion.judge import measure, train_judge
+from sfumato.diffusion.measuring.judge import measure, train_judge
 from sfumato.samplers.filters import TrajectoryVariance
 from sfumato.tools.claims import generations as loop
 from sfumato.tools.claims.claim import FAILED, HELD

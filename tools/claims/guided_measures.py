@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ...diffusion import Digits
-from ...diffusion.frechet import frechet, moments
-from ...diffusion.judge import Judge, train_judge
+from ...diffusion.measuring.frechet import frechet, moments
+from ...diffusion.measuring.judge import Judge, train_judge
 from .mixture2d import ARMS, COMPONENTS, drawn, nearest, squared_lengths
 
 __all__ = ["BEYOND", "apart", "energy", "measured", "recall", "spread"]

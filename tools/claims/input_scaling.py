@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...diffusion import Batch, Digits, LogSNRClock, Recipe, UNet, load
-from ...diffusion.judge import Judge, measure, train_judge
+from ...diffusion.measuring.judge import Judge, measure, train_judge
 from ...guidance import Plain
 from ...schedules import Constant, Cosine, Eps, InputScaled, Trailing, V
 from .claim import Cells, Claim, Finding, plus_minus, verdict

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from ...diffusion import Digits, LogSNRClock, Recipe, UNet
-from ...diffusion.frechet import frechet, moments
-from ...diffusion.judge import Judge, train_judge
+from ...diffusion.measuring.frechet import frechet, moments
+from ...diffusion.measuring.judge import Judge, train_judge
 from ...guidance import Plain
 from ...samplers import DDPM
 from ...schedules import Cosine, Debiased, Trailing, V

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...diffusion import Digits, LogSNRClock, Recipe, UNet, load
-from ...diffusion.judge import Judge, measure, train_judge
+from ...diffusion.measuring.judge import Judge, measure, train_judge
 from ...diffusion.progress import progress_bar
 from ...guidance import Plain
 from ...schedules import (

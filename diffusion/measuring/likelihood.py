@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..schedules import Grid, Level, LogSNRUniform, Schedule, Stream, Trailing, check_seeds, gaussian, uniform
-from ..schedules.schedule import entries
-from .bound import end_term, step_term
-from .data import Source
-from .model import Model
-from .progress import progress_bar
+from ...schedules import Grid, Level, LogSNRUniform, Schedule, Stream, Trailing, check_seeds, gaussian, uniform
+from ...schedules.schedule import entries
+from ..bound import end_term, step_term
+from ..data import Source
+from ..model import Model
+from ..progress import progress_bar
 
 __all__ = ["Likelihood", "bound_grid", "likelihood"]
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from sfumato.diffusion import Batch, Denoiser, Model, TimeClock
 from sfumato.diffusion.bound import end_term, posterior, step_term
-from sfumato.diffusion.likelihood import bound_grid, likelihood
+from sfumato.diffusion.measuring.likelihood import bound_grid, likelihood
 from sfumato.schedules import (
     X0,
     BetaTable,

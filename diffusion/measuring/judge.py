@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..schedules.noise import Stream, check_seeds, gaussian, permutation, uniform
-from .data import Digits
+from ...schedules.noise import Stream, check_seeds, gaussian, permutation, uniform
+from ..data import Digits
 from .frechet import frechet, moments
 
 __all__ = ["Judge", "measure", "references", "train_judge"]

@@ -11,7 +11,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from sfumato.diffusion.frechet import Moments, frechet, moments
+from sfumato.diffusion.measuring.frechet import Moments, frechet, moments
 
 
 def normals(*shape: int, seed: int = 0) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sfumato.diffusion import Digits
-from sfumato.diffusion import judge as judging
-from sfumato.diffusion.judge import Judge, measure, references, train_judge
+from sfumato.diffusion.measuring import judge as judging
+from sfumato.diffusion.measuring.judge import Judge, measure, references, train_judge
 
 DIGITS = Digits()
 
