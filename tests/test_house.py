@@ -76,7 +76,14 @@ def test_imports_run_one_way(path):
             },
         ),
         ("torchao", {"diffusion/int8_linear.py"}),
-        ("transformers", {"diffusion/hugging_face_text.py", "diffusion/pipelines/library.py"}),
+        (
+            "transformers",
+            {
+                "diffusion/hugging_face_text.py",
+                "diffusion/pipelines/library.py",
+                "diffusion/measuring/transformers_extractor.py",
+            },
+        ),
         ("k_diffusion", set()),
         ("gradio", set()),
         ("torchvision", set()),
