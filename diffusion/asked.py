@@ -13,6 +13,7 @@ from ..samplers import Sampler
 from ..schedules import Level
 from .fingerprint import fingerprint
 from .probe import probe
+from .warned import Foreseen
 
 __all__ = ["all_or_none", "ask_first"]
 
@@ -76,7 +77,7 @@ def all_or_none(labels: Sequence[int | None] | None) -> bool | None:
 
 
 def _warn(words: str) -> None:
-    warnings.warn(words, stacklevel=5)  # who called Model.sample, through its no_grad
+    warnings.warn(words, Foreseen, stacklevel=5)  # who called Model.sample, through its no_grad
 
 
 def _equal(a: nn.Module, b: nn.Module) -> bool:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ..samplers.filters import Calibrated, Calibration, Filter, RenoiseProbe
 from ..samplers.refill import Finished
+from .warned import Rejected
 
-__all__ = ["MOST", "Filtered", "Record", "Try", "filter_names"]
+__all__ = ["MOST", "Filtered", "Record", "Try", "filter_names", "summed_up"]
 
 MOST = 64
 """Rejected pictures that are kept to be looked at: those of the first slots, so that they do not depend on the batch."""
@@ -128,7 +129,7 @@ class Filtered:
         fix = f"mend the model (more training, more steps, less guidance) rather than filter it, or {other}"
         if retries is not None:
             fix += "; mark=True shows what was rejected"
-        warnings.warn(f"{gone}{said}; {fix}", stacklevel=stacklevel + 1)
+        warnings.warn(f"{gone}{said}; {fix}", Rejected, stacklevel=stacklevel + 1)
 
     def save_csv(self, path: str | Path, seeds: Sequence[int], labels: Sequence[int] | None) -> None:
         """A line per attempt: slot, seed, label, attempt, kept, a score per filter, reason.
@@ -183,14 +184,26 @@ class Record:
 
     def result(self) -> Filtered:
         """All of it."""
-        tries = tuple(sorted(self._tries))
-        place = {(t.slot, t.attempt): i for i, t in enumerate(tries)}
-        pictures = torch.stack([p[2] for p in self._pictures]) if self._pictures else torch.zeros(0)
-        known = [f.calibration if isinstance(f, Calibrated) else None for f in self._filters]
-        # of pictures that the model was trained on alpha says nothing about new ones
-        alphas = tuple(c.alpha if isinstance(c, Calibration) and c.held_out else None for c in known)
-        shown = tuple(place[p[:2]] for p in self._pictures)
-        return Filtered(self._names, tries, alphas, pictures, shown, tuple(map(_bounds, self._filters)))
+        return summed_up(self._filters, self._tries, self._pictures)
+
+
+def summed_up(filters: Sequence[Filter], tries: Sequence[Try], pictures: Sequence[tuple[int, int, Tensor]]) -> Filtered:
+    """What filters did.
+
+    Args:
+        filters: their filters.
+        tries: every attempt, in any order.
+        pictures: the first rejected ones: slot, attempt, picture.
+    """
+    tries = tuple(sorted(tries))
+    place = {(t.slot, t.attempt): i for i, t in enumerate(tries)}
+    shown = torch.stack([p[2] for p in pictures]) if pictures else torch.zeros(0)
+    known = [f.calibration if isinstance(f, Calibrated) else None for f in filters]
+    # of pictures that the model was trained on alpha says nothing about new ones
+    alphas = tuple(c.alpha if isinstance(c, Calibration) and c.held_out else None for c in known)
+    return Filtered(
+        filter_names(filters), tries, alphas, shown, tuple(place[p[:2]] for p in pictures), tuple(map(_bounds, filters))
+    )
 
 
 def _bounds(judge: Filter) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..schedules.plain_json import from_json, to_json
 from .whole_file import whole_file
 
-__all__ = ["KEY", "contact_sheet", "read_picture", "read_settings", "save_png", "to_pixels"]
+__all__ = ["KEY", "check_whole", "contact_sheet", "read_picture", "read_settings", "save_png", "to_pixels"]
 
 KEY = "sfumato"
 """The PNG text chunk that holds the settings, as JSON."""
@@ -82,6 +82,16 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
+def check_whole(path: Path) -> None:
+    """Refuse a file that is damaged: each part of a PNG has a checksum.
+
+    Raises:
+        OSError, SyntaxError: for one that is.
+    """
+    with Image.open(path) as image:
+        image.verify()
+
+
 def read_picture(path: Path) -> tuple[Tensor, dict[str, Any]]:
     """A picture that `save_png` wrote, (C, H, W) in [-1, 1] in steps of 2 / 255, and its settings.
 
@@ -89,8 +99,7 @@ def read_picture(path: Path) -> tuple[Tensor, dict[str, Any]]:
         OSError, SyntaxError: for a file that is damaged: each part of a PNG has a checksum.
         ValueError: for a picture without settings.
     """
-    with Image.open(path) as image:
-        image.verify()
+    check_whole(path)
     with Image.open(path) as image:
         pixels = torch.from_numpy(np.array(image))
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]

@@ -32,6 +32,7 @@ from .picture_folder import Job, PictureFolder
 from .progress import progress_bar
 from .prompts import Decoded, Decoder, Prompts, TextEncoder, prompt_conditions, prompt_lists
 from .samples import Samples, empty, own_settings
+from .warned import Diverged
 
 __all__ = ["Model"]
 
@@ -295,11 +296,7 @@ class Model:
                 each.train(before)
         filtered = record.result()
         if far:
-            warnings.warn(
-                f"{len(far)} of {len(seed)} pictures diverged, and show nothing but where they were cut to their range, such as seed(s) "
-                f"{far[:8]}: {sampler} in {steps} steps under {guidance}; take more steps, less guidance, or another sampler",
-                stacklevel=3,
-            )
+            warnings.warn(Diverged(far, len(seed), f"{sampler} in {steps} steps under {guidance}"), stacklevel=3)
         filtered.warn(
             0 if mark else int((~kept).sum()), len(seed), retries, stacklevel=3
         )  # who called, through no_grad

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,13 +17,14 @@ from torch import Tensor
 from ..samplers.filters import Verdict
 from ..samplers.refill import Finished
 from ..schedules.plain_json import to_json
-from .images import read_picture, read_settings, save_png
+from .images import check_whole, read_picture, read_settings, save_png
 from .samples import file_names, picture_settings
 from .whole_file import PART
 
-__all__ = ["Job", "PictureFolder"]
+__all__ = ["Job", "PictureFolder", "rejected_attempts"]
 
-_REJECTED = ".rejected"
+_PICTURES, _REJECTED = "seed-*.png", ".rejected"
+_ATTEMPT = re.compile(r"(\d+)-(\d+)\.png")
 # what of a picture's settings is known only when it is finished
 _FOUND = ("attempt", "evaluations", "scores", "kept", "reason")
 
@@ -64,20 +66,28 @@ class PictureFolder:
 
     def __init__(self, folder: str | Path, resume: bool = False) -> None:
         self.folder, self._resume = Path(folder), resume
-        self._there: dict[tuple[int, int], Path] = {}
+        self._there: dict[tuple[int, int], _There] = {}
         self._known: Finished | None = None
 
     @property
     def found(self) -> int:
         """How many pictures were there when it began."""
-        return sum(path.parent == self.folder for path in self._there.values())
+        return sum(there.path.parent == self.folder for there in self._there.values())
 
     def count(self) -> int:
         """How many pictures are there now."""
         return sum(1 for _ in self.folder.glob("seed-*.png"))
 
-    def begin(self, job: Job) -> None:
+    def holds_pictures(self) -> bool:
+        """Whether there are pictures, or attempts that filters rejected."""
+        return any(True for mark in (_PICTURES, _REJECTED) for _ in self.folder.glob(mark))
+
+    def begin(self, job: Job, looks: Callable[[int], bool] = lambda slot: True) -> None:
         """Look at what is there.
+
+        Args:
+            job: what is about to be sampled.
+            looks: at the pictures of which slots; others look at the rest.
 
         Raises:
             ValueError: for pictures of another job, naming what differs.
@@ -87,21 +97,22 @@ class PictureFolder:
         if not self._resume:
             return
         places = {name: slot for slot, name in enumerate(self._names)}
-        for path in sorted(self.folder.glob("seed-*.png")):
+        for path in sorted(self.folder.glob(_PICTURES)):
             if path.name not in places:
                 raise ValueError(
                     f"{self.folder} holds {path.name}, which is none of the pictures asked for; give the seeds that it was begun with, "
                     "or another folder"
                 )
-            self._look(path, places[path.name])
-        for path in sorted((self.folder / _REJECTED).glob("*.png")):
-            slot = re.fullmatch(r"(\d+)-\d+\.png", path.name)
-            if slot and int(slot[1]) < len(self._names):
-                self._look(path, int(slot[1]))
+            if looks(places[path.name]):
+                self._look(path, places[path.name])
+        for (slot, _), path in rejected_attempts(self.folder).items():
+            if slot < len(self._names) and looks(slot):
+                self._look(path, slot)
 
     def _look(self, path: Path, slot: int) -> None:
         """Note a picture. One that is damaged counts as missing."""
         try:
+            check_whole(path)
             found = read_settings(path)
         except (OSError, SyntaxError):
             return
@@ -109,20 +120,36 @@ class PictureFolder:
         wrong = [
             f"{key} was {_text(found.get(key))}, is {_text(wanted.get(key))}"
             for key in dict.fromkeys([*wanted, *found])
-            if key not in _FOUND and (key in found, _text(found.get(key))) != (key in wanted, _text(wanted.get(key)))
+            if key not in _FOUND
+            and (key in found, _text(_kind(key, found))) != (key in wanted, _text(_kind(key, wanted)))
         ]
         if wrong:
             raise ValueError(
                 f"{path} was made by another command: {'; '.join(wrong)}. Repeat the command that it was begun with, or give another folder"
             )
-        if isinstance(found.get("attempt"), int):
-            self._there[slot, found["attempt"]] = path
+        with suppress(LookupError, TypeError, ValueError):
+            spent = [int(found["evaluations"][name]) for name in self._job.branches]
+            self._there[slot, int(found["attempt"])] = _There(path, bool(found["kept"]), spent)
+
+    def last(self, slot: int, retries: int) -> _There | None:
+        """The last attempt at a slot, where that and all before it are there; None: there is something to make.
+
+        Args:
+            slot: which picture.
+            retries: how often it is tried again.
+        """
+        there = None
+        for attempt in range(retries + 1):
+            there = self._there.get((slot, attempt))
+            if there is None or there.path.parent == self.folder:
+                break
+        return there
 
     def known(self, work: Sequence[tuple[int, int]]) -> Finished | None:
         """The batch of these slots and attempts, if all of it is there."""
         if not all(entry in self._there for entry in work):
             return None
-        found = [_stored(self._there[entry], self._job) for entry in work]
+        found = [_stored(self._there[entry].path, self._job) for entry in work]
         rows = [row for row in found if row is not None]
         if len(rows) < len(work):
             return None
@@ -162,8 +189,70 @@ class PictureFolder:
     def finish(self) -> None:
         """Remove what only a resume needs."""
         shutil.rmtree(self.folder / _REJECTED, ignore_errors=True)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what is half written; while nobody writes."""
         for left in self.folder.glob(f".*{PART}"):  # of a process that was killed
             left.unlink(missing_ok=True)
+        for left in (self.folder / _REJECTED).glob(f".*{PART}"):
+            left.unlink(missing_ok=True)
+
+    def part(self, slots: range, told: Callable[[int], object] = lambda pictures: None) -> PictureFolder:
+        """Some slots of the job that has begun, as a folder of their own, for a model that is asked for them alone.
+
+        Args:
+            slots: which; they are numbered from 0 there.
+            told: how many pictures were finished, whenever some were.
+        """
+        return _Part(self, slots, told)
+
+    def _starts(self, job: Job, first: int) -> None:
+        """Hold a part of the job against the whole."""
+        for slot in range(len(job.seeds)):
+            own, whole = ({**j.of(s), "device": ""} for j, s in ((job, slot), (self._job, first + slot)))
+            assert own == whole, (own, whole)
+
+
+class _Part(PictureFolder):
+    """Some slots of a folder that has begun."""
+
+    def __init__(self, whole: PictureFolder, slots: range, told: Callable[[int], object]) -> None:
+        super().__init__(whole.folder)
+        self._whole, self._first, self._told = whole, slots.start, told
+
+    def begin(self, job: Job, looks: Callable[[int], bool] = lambda slot: True) -> None:
+        self._whole._starts(job, self._first)
+
+    def known(self, work: Sequence[tuple[int, int]]) -> Finished | None:
+        found = self._whole.known([(slot + self._first, attempt) for slot, attempt in work])
+        self._known = None if found is None else found._replace(slots=found.slots - self._first)
+        return self._known
+
+    def add(self, done: Finished, images: Tensor, shown: Tensor) -> None:
+        known = self._whole._known
+        if known is None or done is not self._known:
+            known = done._replace(slots=done.slots + self._first)
+        self._whole.add(known, images, shown)
+        self._told(int(shown.sum()))
+
+
+def rejected_attempts(folder: Path) -> dict[tuple[int, int], Path]:
+    """Slot and attempt of what filters rejected, and where it lies.
+
+    Args:
+        folder: of the pictures.
+    """
+    named = [(_ATTEMPT.fullmatch(path.name), path) for path in (folder / _REJECTED).glob("*.png")]
+    return dict(sorted(((int(name[1]), int(name[2])), path) for name, path in named if name))
+
+
+class _There(NamedTuple):
+    """A picture that lies in the folder: where, whether filters keep it, and what its slot has cost so far, by branch."""
+
+    path: Path
+    kept: bool
+    evaluations: list[int]
 
 
 class _Stored(NamedTuple):
@@ -187,6 +276,12 @@ def _stored(path: Path, job: Job) -> _Stored | None:
     except (OSError, SyntaxError, LookupError, TypeError, ValueError):
         return None
     return row if picture.shape == job.shape else None
+
+
+def _kind(key: str, settings: Mapping[str, Any]) -> Any:
+    """A value of the settings; of a device its kind, since processes have one each."""
+    value = settings.get(key)
+    return value.partition(":")[0] if key == "device" and isinstance(value, str) else value
 
 
 def _text(value: Any) -> str:

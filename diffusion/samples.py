@@ -123,22 +123,22 @@ class Samples:
             raise ValueError("no filter was asked, so there is no score; give filters=[...]")
         seeds = self.seeds.tolist()
         good = [
-            (float(self.scores[0][i]), _who(seeds[i], int(self.attempts[i])), self.images[i].cpu())
+            (float(self.scores[0][i]), _who(seeds[i], int(self.attempts[i])), i)
             for i in self.kept.nonzero().flatten().tolist()
         ]
         bad = []
-        for place, picture in zip(self.filtered.shown, self.filtered.pictures, strict=True):
+        for i, place in enumerate(self.filtered.shown):
             t = self.filtered.tries[place]
-            bad.append((t.scores[0], _who(seeds[t.slot], t.attempt), picture))
+            bad.append((t.scores[0], _who(seeds[t.slot], t.attempt), i))
         rows: list[Tensor] = []
         titles: list[str] = []
         captions: list[list[str]] = []
-        for name, found in (("kept", good), ("rejected", bad)):
+        for name, found, pictures in (("kept", good, self.images), ("rejected", bad, self.filtered.pictures)):
             # nan is worse than any number, and can't be ordered
             worst = sorted(found, key=lambda f: -math.inf if math.isnan(f[0]) else -f[0])[:most]
             for i in range(0, len(worst), columns):
                 part = worst[i : i + columns]
-                rows.append(torch.stack([p for *_, p in part]))
+                rows.append(torch.stack([pictures[at].cpu() for *_, at in part]))
                 titles.append(name if i == 0 else "")
                 captions.append([f"{score:.2g}: {seed}" for score, seed, _ in part])
         shown = ", ".join(f"{min(len(f), most)} of {n}" for f, n in ((good, len(good)), (bad, self.filtered.rejected)))

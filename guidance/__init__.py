@@ -15,7 +15,7 @@ from .linear_adaptive import LinearAdaptive
 from .linear_plan import LinearPlan
 from .missing import MissingBranch, WrongCount
 from .mix import Mix
-from .nested import for_picture, rules_within
+from .nested import for_picture, for_pictures, rules_within
 from .rescale import Rescale
 from .rules import CFG, Plain
 from .threshold import Threshold
@@ -46,6 +46,7 @@ __all__ = [
     "cosine",
     "equivalent_scale",
     "for_picture",
+    "for_pictures",
     "rules_within",
 ]
 

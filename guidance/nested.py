@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-__all__ = ["for_picture", "rules_within"]
+__all__ = ["for_picture", "for_pictures", "rules_within"]
 
 T = TypeVar("T")
 
@@ -45,6 +45,20 @@ def for_picture(part: T, i: int) -> T:
         part: the same object comes back where nothing is per picture.
         i: which picture.
     """
+    return _with_own(part, lambda numbers: numbers[i])
+
+
+def for_pictures(part: T, index: Sequence[int]) -> T:
+    """A rule (or a sampler that holds one) as some of the pictures see it: of what is one number per picture, theirs.
+
+    Args:
+        part: the same object comes back where nothing is per picture.
+        index: which pictures; those that are left are numbered in this order.
+    """
+    return _with_own(part, lambda numbers: [numbers[i] for i in index])
+
+
+def _with_own(part: T, own_of: Callable[[Sequence[float]], float | Sequence[float]]) -> T:
     if not dataclasses.is_dataclass(part) or isinstance(part, type):
         return part
     try:
@@ -56,9 +70,9 @@ def for_picture(part: T, i: int) -> T:
         value = getattr(part, f.name)
         own = value
         if set(typing.get_args(hints.get(f.name))) - {type(None)} == PER_PICTURE:
-            own = value[i] if isinstance(value, Sequence) else value
+            own = own_of(value) if isinstance(value, Sequence) else value
         elif dataclasses.is_dataclass(value):
-            own = for_picture(value, i)
+            own = _with_own(value, own_of)
         if own is not value and f.init:
             changed[f.name] = own
     return dataclasses.replace(part, **changed) if changed else part
