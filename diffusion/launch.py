@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .sharding import clip_shards, set_exchange, shard
 
-__all__ = ["Processes", "usable"]
+__all__ = ["Processes", "launched", "usable"]
 
 # what `accelerate launch` sets for several processes
 _LAUNCHED = {"MASTER_ADDR", "MASTER_PORT", "ACCELERATE_MIXED_PRECISION"}
@@ -31,10 +31,12 @@ class Processes:
     Args:
         precision: "fp32", "bf16", "fp16" or "fp64".
         parallel: "ddp", every process holds whole modules, or "fsdp", each a part of them.
+        cpu: speak through the CPU, wherever the network is; for processes that tell each other a few numbers.
         tracker: to which to log, by Accelerate's name, such as "tensorboard"; None: to none.
         logs: folder for those that write files.
 
-    Attributes: count, rank, device; main: whether this is the process that writes; split: whether modules are held in parts.
+    Attributes: count, rank, device; place_here: number among the processes of this machine; main: whether this is the process that
+    writes; split: whether modules are held in parts.
 
     Raises:
         ValueError: for a tracker that Accelerate does not know or that is not installed, and where fewer processes run than were
@@ -42,8 +44,8 @@ class Processes:
     """
 
     def __init__(
-        self, precision: str, tracker: str | None = None, logs: Path | None = None, parallel: str = "ddp"
-    ) -> None:
+        self, precision: str, tracker: str | None = None, logs: Path | None = None, parallel: str = "ddp", cpu: bool = False
+    ) -> None:  # fmt: skip
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
         from accelerate.utils import ProjectConfiguration
@@ -59,10 +61,11 @@ class Processes:
             else None,
             step_scheduler_with_optimizer=False,
             # Accelerate starts several processes on CPUs only when told so; without it each would train alone
-            cpu=not torch.accelerator.is_available(),
+            cpu=cpu or not torch.accelerator.is_available(),
         )
         self.count, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self.device, self.main = self._accelerator.device, self._accelerator.is_main_process
+        self.place_here = self._accelerator.local_process_index
         self.split, self._half = parallel == "fsdp" and self.count > 1, precision == "bf16"
         # `accelerate launch --cpu --num_processes 2` starts one process, with an address at which to meet the others
         if self.count == 1 and os.environ.keys() >= _LAUNCHED and "WORLD_SIZE" not in os.environ:
@@ -78,6 +81,26 @@ class Processes:
             raise ValueError(
                 f"{wanted} processes were launched but Accelerate runs {self.count}; launch with torchrun or `accelerate launch`"
             )
+
+    def device_of(self, name: str) -> str:
+        """This process's device, of those of a kind: each has a GPU of its own, as far as there are as many.
+
+        Args:
+            name: as the user gave it: "cpu", "cuda", ...
+
+        Raises:
+            ValueError: for one GPU that all would share.
+        """
+        kind, colon, number = name.partition(":")
+        if self.count == 1 or kind == "cpu":
+            return name
+        if colon:
+            raise ValueError(
+                f"device is {name!r}, for {self.count} processes; allowed: {kind}, of which each takes its own, or one process with number "
+                f"{number}"
+            )
+        there = torch.accelerator.device_count()
+        return f"{kind}:{self.place_here % there}" if there else name
 
     def start_tracker(self) -> None:
         """Begin to log; makes the folder."""
@@ -228,6 +251,11 @@ class Processes:
         """After `clip`, in place of a step: fp16's scaler is told that this one is over, or it would refuse the next."""
         if self._accelerator.scaler is not None:
             self._accelerator.scaler.update()
+
+
+def launched() -> bool:
+    """Whether this process was started as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 or os.environ.keys() >= _LAUNCHED
 
 
 def _leave() -> None:

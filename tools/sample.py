@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,9 @@ from typing import Any, Literal
 
 from ..diffusion import load
 from ..diffusion.backbones.attention import Backend
+from ..diffusion.generate import generate
+from ..diffusion.in_turns import InTurns
+from ..diffusion.launch import Processes, launched
 from ..diffusion.own_inputs import RangeSearch
 from ..diffusion.picture_folder import PictureFolder
 from ..diffusion.plan import is_picture
@@ -34,7 +38,7 @@ MOST = 1_000_000
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw pictures from a model: one PNG per seed, and a sheet of all.
+    """Draw pictures from a model: one PNG per seed, and a sheet of all; under torchrun by several processes.
 
     Args:
         run: a run folder, a folder of diffusers (a pipeline's or a network's), or a .safetensors file of DiT, ADM or EDM in its authors'
@@ -251,37 +255,47 @@ def run(argv: Sequence[str]) -> int:
         )
         return 0
     options, _ = parse(argv, Sample, ("run",), base=own_parts)
-    out = choose(options.run, options.out, options.resume)
-    seeds = numbers(options.seeds, "seeds")
-    folder = PictureFolder(out, options.resume)
+    processes = Processes("fp32", cpu=True) if launched() else None
+    turns, chosen = InTurns(processes), Path()
+    with turns.together():
+        seeds = numbers(options.seeds, "seeds")
+        if turns.main:  # the others might see what it has begun to write
+            chosen = choose(options.run, options.out, options.resume)
+    out = chosen if processes is None else Path(processes.tell(str(chosen)))
     try:
         with stopping():
-            return _sample(options, seeds, folder)
+            return _sample(options, seeds, out, processes)
     except Stopped as stopped:
-        print(f"sfumato sample: {stopped}{_way_on(argv, options, folder, len(seeds))}", file=sys.stderr)
+        if turns.main:
+            print(f"sfumato sample: {stopped}{_way_on(argv, options, out, len(seeds))}", file=sys.stderr)
         return stopped.code
     except OSError as error:
-        raise OSError(f"{error}{_way_on(argv, options, folder, len(seeds))}") from error
+        raise OSError(f"{error}{_way_on(argv, options, out, len(seeds))}") from error
 
 
-def _way_on(argv: Sequence[str], options: Sample, folder: PictureFolder, count: int) -> str:
+def _way_on(argv: Sequence[str], options: Sample, out: Path, count: int) -> str:
     """What is there of a job that ended before its time, and the command that goes on with it."""
-    there = folder.count()
+    there = PictureFolder(out).count()
     if not there:
         return "; no picture was finished yet"
-    more = [] if options.out is not None else ["--out", str(folder.folder)]
-    command = shlex.join(["sfumato", "sample", *argv, *more, *([] if options.resume else ["--resume"])])
-    return f"; {there} of {count} pictures are in {folder.folder}\ngo on with: {command}"
+    more = [] if options.out is not None else ["--out", str(out)]
+    here = os.environ.get("LOCAL_WORLD_SIZE", "1") if launched() else "1"
+    start = ["sfumato"] if here == "1" else ["torchrun", "--nproc_per_node", here, "-m", "sfumato.tools.cli"]
+    command = shlex.join([*start, "sample", *argv, *more, *([] if options.resume else ["--resume"])])
+    return f"; {there} of {count} pictures are in {out}\ngo on with: {command}"
 
 
-def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int:
+def _sample(options: Sample, seeds: Sequence[int], out: Path, processes: Processes | None) -> int:
     """Make the pictures and say what was made."""
     import torch
+
+    main = processes is None or processes.main
+    device = options.device if processes is None else processes.device_of(options.device)
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     model = load(
-        options.run, ema=options.ema, device=options.device, allow=options.allow, vae=options.vae, text=options.text,
+        options.run, ema=options.ema, device=device, allow=options.allow, vae=options.vae, text=options.text,
         scheduler=options.scheduler, size=options.size, precision=options.precision, attention=options.attention,
         compile=options.compile,
     )  # fmt: skip
@@ -293,9 +307,7 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
     weak = None
     if options.weak is not None:
         try:
-            weak = load(
-                options.weak, ema=options.ema, device=options.device, allow=options.allow, step=options.weak_step
-            )
+            weak = load(options.weak, ema=options.ema, device=device, allow=options.allow, step=options.weak_step)
         except ValueError as error:
             raise ValueError(f"weak: {error}") from error
     labels = None if options.labels is None else _in_turn(options.labels, "labels", len(seeds))
@@ -305,26 +317,29 @@ def _sample(options: Sample, seeds: Sequence[int], folder: PictureFolder) -> int
         # ranges must not depend on how many pictures are asked for
         ranged = None if options.prompts is None else prompts_of(options.prompts, RangeSearch().count)
         model, distance = quantised_as_asked(options, model, seeds, labels, also, weak, prompts, ranged)
-        print(distance)
+        if main:
+            print(distance)
     # found out before the work, not after it; what was not there is taken away again if nothing is made
-    out = folder.folder
-    made = ready_folder(out, "out")
+    with InTurns(processes).together():
+        made = ready_folder(out, "out") if main else []
     try:
-        samples = model.sample(
-            seeds, labels, prompts=prompts, also=also, weak=weak, steps=options.steps, sampler=options.sampler,
+        generated = generate(
+            model, out, seeds, labels, prompts=prompts, also=also, weak=weak, steps=options.steps, sampler=options.sampler,
             grid=options.grid, guidance=options.guidance, filters=options.filters, retries=options.retries, batch=options.batch,
-            strict=options.strict,
-            brownian=options.brownian, progress=True, mark=options.mark, folder=folder,
+            strict=options.strict, brownian=options.brownian, mark=options.mark, resume=options.resume, processes=processes, progress=True,
         )  # fmt: skip
     except BaseException:
         with suppress(OSError):  # those that hold pictures by now stay
             for each in made:
                 each.rmdir()
         raise
+    count = generated.pictures
+    if not main:
+        return 0 if count else 1
+    samples = generated.samples
     said = write(samples, out, options.columns)
-    folder.finish()
-    count = int(samples.pictured.sum())
-    there = f" ({folder.found} of them were there already)" if options.resume else ""
+    generated.finish()
+    there = f" ({generated.found} of them were there already)" if options.resume else ""
     print(f"{count} pictures in {out}{there}, all of them in {out / 'sheet.png'}")
     for line in said:
         print(line)
