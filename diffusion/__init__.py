@@ -24,6 +24,7 @@ from .latents import LatentArray
 from .learned_variance import Hybrid, VariationalBound
 from .learning_rates import Constant, InverseSqrt, Linear, Rate, Stable, WarmupCosine
 from .loading import load
+from .measuring.evaluating import evaluate
 from .model import Model
 from .mup import MuP
 from .objective import Losses, Noised, Objective, Regression
@@ -110,6 +111,7 @@ __all__ = [
     "WarmupCosine",
     "calibrate",
     "encode",
+    "evaluate",
     "features",
     "fingerprint",
     "fit_linear",

@@ -1,49 +1,75 @@
-"""`sfumato evaluate`: how good a model is, in numbers."""
+"""`sfumato evaluate`: how good a model, or a folder of pictures, is, in numbers."""
 
 from __future__ import annotations
 
-import json
-import math
-import time
+import os
+import shlex
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from ..diffusion import Source, load
-from ..diffusion.measuring.likelihood import bound_grid, likelihood
-from ..diffusion.prepared import trained_on
+from ..diffusion import Source
+from ..diffusion.backbones.attention import Backend
+from ..diffusion.measuring import Extractor
+from ..diffusion.vae import Precision
+from ..guidance import Guidance
+from ..samplers import Sampler
+from ..samplers.filters import Filter
 from ..schedules import Grid
-from ..schedules.parts import build, describe
-from .arguments import read_config
-from .command import help_text, parse
+from .arguments import split
+from .command import flags_of, help_text, parse
+from .parts import choices
 from .sample import own_parts
 from .spelling import UsageError
+from .stopping import Stopped, stopping
 
 __all__ = ["Evaluate", "run"]
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a run.
+    """Measure how near pictures are to real ones: those of a model, which are made first, or of a folder.
 
     Args:
-        run: the run folder.
-        nll: bits per dimension of the data, by the variational bound of the ancestral sampler.
-        data: of which; null: those that the run was trained on.
-        count: how many samples, from the first; null: all.
-        steps: of the bound, >= 2; more are tighter.
-        grid: levels of the bound; null: a table's entries, or uniform in log-SNR down to noise of a sixth of a bin.
-        terms: steps of the bound that are evaluated per sample, at random and unbiased; null: all.
-        bins: values that a number of the data can take, over [-1, 1]; 0: continuous data; null: as the data say (8-bit images 256).
-        fixed: variance of a network that learns none: "large" or "small".
-        seed: of the noise.
-        batch: samples at a time, >= 1.
-        out: JSON file; null: RUN/nll.json.
-        ema: the averaged weights.
+        run: a run folder, a folder of diffusers or a published checkpoint; or a folder of pictures.
+        nll: bits per dimension of a run's data instead; --nll --help lists its own options.
+        reference: real pictures: a data set, its arguments dotted (--reference ImageFolder --reference.root photos), the path of a folder
+            of pictures, or of an .npz of statistics; null: the data that the run was trained on.
+        reference_path: the folder, where --reference has another meaning.
+        stats: the .npz of the reference's statistics, of which only the Frechet distance can be had.
+        save_stats: .npz to write the statistics of the pictures to, which pytorch-fid reads too; then no reference is needed.
+        extractor: who looks; may be given several times; none: the digits classifier for the digits, else the pixels.
+        classifier: who tells classes; null: the extractor, if it does.
+        measures: which, as kid,precision; null: all that can be had.
+        count: pictures per set that are made; of a folder those that are taken, from the first; null: 10,000, or all.
+        seeds: sets of pictures, each of other seeds: every number then has a mean and a spread.
+        first_seed: of the first set; each has the next `count`.
+        labels: classes, as seeds (0-9), in turn; none: no class; null: as often as in the reference, or in turn.
+        prompts: of a network that knows texts: one text, or a file (.txt) with a text per line, in turn.
+        steps: how many; null: the run's own.
+        sampler: the method; null: the run's own.
+        grid: the levels; null: the run's own.
+        guidance: the rule; null: the run's own.
+        filters: rejected pictures are tried again; may be given several times.
+        retries: how often a rejected picture is tried again.
+        strict: the same pictures to the last bit, whatever the batch and the number of processes.
+        pictures: folder to keep the pictures in; null: one in RUN/evaluation, which the same command finds again.
+        k: neighbours of precision, recall, density and coverage.
+        seed: of measures that draw.
+        size: pixels to which the pictures of folders are cropped and resized; of networks that take any, what they make; null: their own.
+        channels: of the pictures of folders, 1 (grey) or 3; null: their own.
+        batch: pictures at a time, >= 1.
+        out: folder of the report; null: RUN/evaluation, or evaluation/NAME of a folder.
+        ema: the averaged weights: true, false, or the length of an average, see `sfumato sample`.
+        vae: folder of the VAE that makes pictures of latents.
+        text: folder where the run's text encoder is, when it is no longer where it was.
+        scheduler: folder of the scheduler that a network of diffusers was trained with.
+        precision: of a network of diffusers: fp32, bf16, fp16.
+        attention: by which back-end a network of ours attends.
+        compile: compile the network's blocks, or the whole.
         device: cpu, cuda, ...
         threads: CPU threads; null: PyTorch's default.
         allow: packages beside Sfumato whose classes may be named.
@@ -51,100 +77,95 @@ class Evaluate:
 
     run: str
     nll: bool = False
-    data: Source | None = None
+    reference: Source | None = None
+    reference_path: str | None = None
+    stats: str | None = None
+    save_stats: str | None = None
+    extractor: Sequence[Extractor] = ()
+    classifier: Extractor | None = None
+    measures: str | None = None
     count: int | None = None
-    steps: int = 1000
+    seeds: int = 1
+    first_seed: int = 0
+    labels: str | None = None
+    prompts: str | None = None
+    steps: int | None = None
+    sampler: Sampler | None = None
     grid: Grid | None = None
-    terms: int | None = None
-    bins: int | None = None
-    fixed: Literal["large", "small"] = "large"
+    guidance: Guidance | None = None
+    filters: Sequence[Filter] = ()
+    retries: int = 8
+    strict: bool = False
+    pictures: str | None = None
+    k: int = 5
     seed: int = 0
-    batch: int = 256
+    size: int | None = None
+    channels: int | None = None
+    batch: int = 64
     out: str | None = None
-    ema: bool = True
+    ema: bool | float = True
+    vae: str | None = None
+    text: str | None = None
+    scheduler: str | None = None
+    precision: Precision = "fp32"
+    attention: Backend = "auto"
+    compile: Literal["blocks", "whole"] | None = None
     device: str = "cpu"
     threads: int | None = None
     allow: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name, least in (("count", 1), ("threads", 1), ("bins", 0), ("batch", 1)):
+        for name, least in (("count", 2), ("seeds", 1), ("batch", 1), ("k", 1), ("threads", 1), ("first_seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise ValueError(f"{name} is {value}; allowed: >= {least}{'' if name == 'batch' else ', or null'}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^63 - 1")
-        if self.bins == 1:
-            raise ValueError("bins is 1; allowed: 0 (continuous data), or >= 2")
+                raise ValueError(f"{name} is {value}; allowed: >= {least}")
+        given = [n for n in ("reference", "reference_path", "stats") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are given; allowed: one reference")
+
+
+def _sorted_out(argv: Sequence[str]) -> list[str]:
+    """The words with --reference PATH said as what it is: a folder, or statistics."""
+    words, pairs = split(argv, flags_of(Evaluate))
+    found: list[tuple[str, Any]] = []
+    for key, value in pairs:
+        if key == "reference" and isinstance(value, str) and value not in choices(Source):
+            if value.endswith(".npz"):
+                key = "stats"
+            elif Path(value).is_dir():
+                key = "reference_path"
+            elif os.sep in value:
+                raise UsageError(
+                    [f"reference is {value!r}, where there is nothing; give a folder of pictures, or data"]
+                )
+        found.append((key, value))
+    return [*words, *(f"--{key}" if value is True else f"--{key}={value}" for key, value in found)]
 
 
 def run(argv: Sequence[str]) -> int:
     """The command."""
+    if any(word == "--nll" or word.startswith("--nll=") for word in argv) and "--nll=false" not in argv:
+        from .evaluate_nll import run as run_nll
+
+        return run_nll(argv)
     if "--help" in argv or "-h" in argv:
-        print(help_text("sfumato evaluate RUN --nll [--steps 1000] [--terms 50] ...", Evaluate, None, argv))
+        print(
+            help_text(
+                "sfumato evaluate RUN|FOLDER --reference DATA [--count 10000] [--seeds 3] ...", Evaluate, None, argv
+            )
+        )
         return 0
-    options, _ = parse(argv, Evaluate, ("run",), base=_own_data)
-    if not options.nll:
-        raise UsageError(["nothing to measure; say what: --nll (bits per dimension)"])
-    out = Path(options.run) / "nll.json" if options.out is None else Path(options.out)
-    if out.is_dir():
-        raise ValueError(f"out is {str(out)!r}, which is a folder; give the name of a JSON file")
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    model = load(options.run, ema=options.ema, device=options.device, allow=options.allow)
-    trained = options.data is None
-    source: Source = options.data or trained_on(
-        Path(options.run), build(read_config(str(Path(options.run) / "config.yaml"))["data"], options.allow, "data")
-    )
-    if tuple(source.shape) != tuple(model.shape):
-        raise ValueError(f"data are {source.shape}, the model was trained on {tuple(model.shape)}")
-    if options.count is not None and options.count > len(source):
-        raise ValueError(
-            f"count is {options.count}, the data have {len(source)}; allowed: at most that, or null for all"
-        )
-    count = options.count or len(source)
-    own = getattr(source, "bins", None)
-    if options.bins is None and own is None:
-        raise ValueError(
-            f"bins is null, and {type(source).__name__} does not say its own; give --bins 256, or 0 for continuous data"
-        )
-    bins = own if options.bins is None else options.bins or None
-    out.parent.mkdir(parents=True, exist_ok=True)  # found out before the work, not after it
-    schedule = model.denoiser.schedule
-    grid = options.grid or bound_grid(schedule, bins)
-    began = time.perf_counter()
-    found = likelihood(
-        model, source, torch.arange(count), steps=options.steps, grid=grid, terms=options.terms, bins=bins, fixed=options.fixed,
-        seed=options.seed, batch=options.batch, progress=True,
-    )  # fmt: skip
-    parts = {name: float(getattr(found, name).double().mean()) for name in ("prior", "middle", "decoder")}
-    error = found.error if math.isfinite(found.error) else None
-    result = {
-        "bits_per_dim": found.mean, "standard_error": error, **parts, "n": count, "bins": bins, "steps": options.steps,
-        "grid": describe(grid),
-        "terms": options.terms, "labels": bool(model.num_classes and source.num_classes),
-        "variance": "learned" if found.learned else options.fixed, "seed": options.seed,
-        "seconds": round(time.perf_counter() - began, 1), "data": describe(source), "trained_on": trained, **model.source,
-        "schedule": describe(schedule), "version": version("sfumato"),
-    }  # fmt: skip
-    out.write_text(json.dumps(result, indent=1))
-    spread = f" +- {error:.4f}" if error is not None else ""
-    kind = f"{bins} values per number" if bins else "continuous data, differential"
-    print(
-        f"{found.mean:.4f}{spread} bits per dimension at most, of {count} samples ({kind}); +- is the standard error over them"
-    )
-    drawn = "all" if options.terms is None else f"{options.terms} per sample, at random"
-    print(
-        f"of these {parts['prior']:.4f} for the noisiest level, {parts['middle']:.4f} for {options.steps - 1} steps ({drawn}), "
-        f"{parts['decoder']:.4f} for the last; the steps draw with the {result['variance']} variance, on {grid}"
-    )
-    if model.num_classes and not source.num_classes:
-        print("the data have no labels: the model was asked for its null class")
-    if trained:
-        print("these are the data that the model was trained on; give --data for others")
-    print(f"numbers: {out}")
-    return 0
+    options, _ = parse(_sorted_out(argv), Evaluate, ("run",), base=own_parts)
+    from .evaluate_work import work  # torchmetrics and more, which --help does not need
 
-
-def _own_data(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """The run's own data where only arguments of them are given, such as --data.part even."""
-    return own_parts([(key, value) for key, value in pairs if key == "run" or key.split(".")[0] == "data"])
+    try:
+        with stopping():
+            return work(options, shlex.join(["sfumato", "evaluate", *argv]))
+    except Stopped as stopped:
+        with suppress(OSError):
+            print(
+                f"sfumato evaluate: {stopped}; pictures that are finished are kept\n"
+                f"go on with: {shlex.join(['sfumato', 'evaluate', *argv])}",
+                file=sys.stderr,
+            )
+        return stopped.code

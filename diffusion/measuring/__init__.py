@@ -5,6 +5,7 @@ from .digits_features import DigitsFeatures
 from .extractor import Extractor, Seen, identity, look
 from .frechet import Moments, frechet, moments
 from .inception import Inception
+from .picture_files import OfFolder
 from .pictures import OfSource, OfTensor, Pictures, as_bytes, batches
 from .pixels import Pixels
 from .spread import Spread, leaders
@@ -18,6 +19,7 @@ __all__ = [
     "Extractor",
     "Inception",
     "Moments",
+    "OfFolder",
     "OfSource",
     "OfTensor",
     "Pictures",

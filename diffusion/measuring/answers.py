@@ -1,0 +1,108 @@
+"""Answers of the measures: each asks the function that knows; what is slow to import is imported when it is asked."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from .frechet import frechet
+from .question import Answer, Question
+
+__all__ = [
+    "ask_accuracy", "ask_brightness", "ask_frechet", "ask_inception_score", "ask_kid", "ask_memorised", "ask_prdc", "ask_sliced",
+]  # fmt: skip
+
+
+def ask_frechet(q: Question) -> dict[str, Answer]:
+    """The Frechet distance."""
+    assert q.moments is not None
+    assert q.fake.moments is not None
+    return {"frechet": Answer(frechet(q.fake.moments, q.moments))}
+
+
+def ask_kid(q: Question) -> dict[str, Answer]:
+    """The kernel distance, with its jackknife's error."""
+    from .kernel import kernel_distance
+
+    assert q.real is not None
+    found = kernel_distance(q.fake.features, q.real.features)
+    return {"kid": Answer(found.value, found.error, found.low, found.high)}
+
+
+def ask_prdc(q: Question) -> dict[str, Answer]:
+    """Precision, recall, density and coverage, which share their work."""
+    from .neighbours import prdc
+
+    assert q.real is not None
+    found = prdc(q.fake.features, q.real.features, q.k)
+    return {name: Answer(getattr(found, name)) for name in ("precision", "recall", "density", "coverage")}
+
+
+def ask_inception_score(q: Question) -> dict[str, Answer]:
+    """The Inception score, over ten splits."""
+    from .inception_score import inception_score
+
+    assert q.fake.logits is not None
+    mean, std = inception_score(q.fake.logits, min(10, len(q.fake)), q.seed)
+    return {"inception_score": Answer(mean, std if math.isfinite(std) else None)}
+
+
+def ask_sliced(q: Question) -> dict[str, Answer]:
+    """The sliced Wasserstein distance."""
+    from .sliced import sliced_wasserstein
+
+    assert q.real is not None
+    found = sliced_wasserstein(q.fake.features, q.real.features, seed=q.seed)
+    return {"sliced": Answer(found.value, found.error)}
+
+
+def ask_brightness(q: Question) -> dict[str, Answer]:
+    """How much brightness varies."""
+    from .brightness import brightness_of
+
+    assert q.real is not None
+    found = brightness_of(q.fake.brightness / 255, q.real.brightness / 255)
+    error = found.ratio_error
+    facts = {
+        name: getattr(found, name) for name in ("fake_mean", "real_mean", "fake_std", "real_std", "distance", "ks")
+    }
+    return {
+        "brightness": Answer(
+            found.ratio, error, found.ratio - 1.96 * error, found.ratio + 1.96 * error, {"brightness_facts": facts}
+        )
+    }
+
+
+def ask_memorised(q: Question) -> dict[str, Answer]:
+    """How many look like copies, and which."""
+    from .memorised import memorised
+
+    assert q.training is not None
+    found = memorised(q.fake.features, q.training, q.held_out)
+    beside = found.held_out
+    suspects = [
+        {"picture": i, "training": j, "ratio": float(found.ratios[i]), "distance": float(found.distances[i])}
+        for i, j in found.pairs.tolist()
+    ]
+    facts = {
+        "copies": found.copies, "near": found.near, "usual": found.usual,
+        "held_out": None if beside is None else {"memorised": beside.memorised, "z": beside.z, "p": beside.p},
+    }  # fmt: skip
+    n = len(q.fake)
+    error = (found.memorised * (1 - found.memorised) / n) ** 0.5
+    return {"memorised": Answer(found.memorised, error, details={"suspects": suspects, "memorisation": facts})}
+
+
+def ask_accuracy(q: Question) -> dict[str, Answer]:
+    """How often the classifier names the class that was asked for, and what it named instead."""
+    assert q.fake.logits is not None
+    assert q.fake.labels is not None
+    known = q.fake.labels >= 0
+    labels, told = q.fake.labels[known], q.fake.logits[known].argmax(1)
+    width = q.fake.logits.shape[1]
+    table = torch.bincount(labels * width + told, minlength=width * width).view(width, width)
+    share = float((labels == told).double().mean())
+    each = (table.diagonal().double() / table.sum(1).clamp(min=1)).tolist()
+    details = {"per_class": each, "asked": table.sum(1).tolist(), "confusion": table.tolist() if width <= 40 else None}
+    return {"accuracy": Answer(share, (share * (1 - share) / len(labels)) ** 0.5, details=details)}

@@ -1,0 +1,74 @@
+"""What must be said beside numbers, and what is drawn beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .pictures import Pictures
+from .question import Question
+
+__all__ = ["bins_of", "remarks_of"]
+
+_BINS = 32
+
+
+def bins_of(fake: Tensor, real: Tensor | None) -> dict[str, Any]:
+    """A histogram of the brightness of pictures: edges, and the share of each set between them.
+
+    Args:
+        fake, real: the mean of each picture's numbers, 0 to 255.
+    """
+    both = fake if real is None else torch.cat([fake, real])
+    low, high = float(both.min()), float(both.max())
+    edges = torch.linspace(low, max(high, low + 1.0), _BINS + 1, dtype=torch.float64)
+
+    def shares(values: Tensor) -> list[float]:
+        return (torch.histc(values.double(), _BINS, low, float(edges[-1])) / len(values)).tolist()
+
+    return {"edges": edges.tolist(), "fake": shares(fake), "real": None if real is None else shares(real)}
+
+
+def remarks_of(own: Pictures, q: Question, who: Mapping[str, Any], made: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a reader must know, in words.
+
+    Args:
+        own: the pictures.
+        q: what was asked.
+        who: looked.
+        made: how the pictures were made.
+    """
+    said: list[str] = []
+    n = len(own)
+    if q.moments is not None:
+        m = q.moments.count
+        if max(n, m) > 1.5 * min(n, m):
+            said.append(
+                f"{n} pictures were compared with {m}: precision, recall, density and coverage depend on both counts, so compare these "
+                f"numbers only with others of {n} against {m}; equal counts are best"
+            )
+        if min(n, m) <= who["num_features"]:
+            said.append(
+                f"there are {min(n, m)} pictures for {who['num_features']} features: the Frechet distance is computed exactly, but mostly "
+                "says how few there are; the kernel distance has no such bias"
+            )
+    if q.real is None and q.moments is not None:
+        said.append(
+            "of the reference only its mean and covariance are known, so only the Frechet distance could be measured"
+        )
+    if made.get("differs"):
+        said.append(f"the pictures were not all made alike: {', '.join(made['differs'])} differ")
+    if made.get("rejected"):
+        said.append(
+            f"filters rejected {made['rejected']} of {made['attempts']} attempts before these pictures were kept"
+        )
+    if not made.get("known"):
+        said.append("nothing is known of how these pictures were made; they carry no settings")
+    if who["name"] == "Pixels":
+        said.append(
+            "pictures were compared by their pixels, which see shifts and brightness but not what is shown: no number here is an FID"
+        )
+    return tuple(said)
