@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: quickstart test test-slow faults orders lint types clean
+.PHONY: quickstart test test-slow faults orders claims lint types clean
 
 quickstart: $(STAMP)
 	$(BIN)/sfumato quickstart
@@ -22,6 +22,10 @@ faults: $(STAMP)
 
 orders: $(STAMP)
 	$(BIN)/sfumato orders
+
+# those that take the processor four minutes at most, from nothing, held against what is recorded
+claims: $(STAMP)
+	$(ONE) $(BIN)/sfumato claims --again
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

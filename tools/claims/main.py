@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from ...diffusion import Interrupted
+from ...diffusion.whole_file import replace_text
 from ..command import help_text, parse
 from ..spelling import UsageError, did_you_mean
 from . import (
@@ -32,8 +30,11 @@ from . import (
     simple_shapes,
     zero_terminal_snr,
 )
+from .again import compared, measure_again, quick_ones
 from .cells import measure_cells, raw_of
-from .claim import Claim, Finding
+from .claim import Claim
+from .report import write_report
+from .result import lines_of, recorded, result_of
 from .table import as_markdown, as_text
 
 __all__ = ["CLAIMS", "Claims", "recorded", "run"]
@@ -53,11 +54,15 @@ class Claims:
     """Print what papers promise beside what was measured here, or measure one promise again.
 
     Args:
-        name: which claim to measure; null: print the table of recorded results.
+        name: which claim to measure (of --again also several, a,b); null: print the table of recorded results.
         seeds: runs of every variant, >= 2: a spread needs two.
         out: folder of the new result, figure, and finished runs, which an interrupted measurement goes on from.
         quick: a tiny version in seconds, to see whether it runs; its numbers mean nothing.
         markdown: print the table as in the README.
+        again: measure the named claims from nothing, or all of at most `minutes`, and hold their verdicts against those that are recorded;
+            exit code 1 where one has become its opposite.
+        minutes: of the processor that a claim may have taken, to be measured by --again without being named.
+        html: file of a page of all recorded claims with their figures; nothing is measured.
     """
 
     name: str | None = None
@@ -65,38 +70,69 @@ class Claims:
     out: str = "runs/claims"
     quick: bool = False
     markdown: bool = False
+    again: bool = False
+    minutes: float = 4.0
+    html: str | None = None
 
     def __post_init__(self) -> None:
         if self.seeds < 2:
             raise ValueError(f"seeds is {self.seeds}; allowed: >= 2, since a spread needs two")
-        if self.name is not None and self.name not in CLAIMS:
-            raise ValueError(f"name is {self.name!r}; allowed: {', '.join(CLAIMS)}{did_you_mean(self.name, CLAIMS)}")
+        for name in self.names if self.again else [] if self.name is None else [self.name]:
+            if name not in CLAIMS:
+                raise ValueError(f"name is {name!r}; allowed: {', '.join(CLAIMS)}{did_you_mean(name, CLAIMS)}")
+        if self.again and self.quick:
+            raise ValueError("again is given with quick, whose numbers mean nothing; leave one of them out")
+        if self.html is not None and (self.name is not None or self.again):
+            raise ValueError("html is a page of what is recorded; leave name and again out")
 
-
-def recorded(name: str) -> dict[str, Any] | None:
-    """The result of a claim that ships with this version, or None."""
-    file = resources.files(__package__ or "").joinpath(f"{name}.json")
-    return json.loads(file.read_text()) if file.is_file() else None
+    @property
+    def names(self) -> list[str]:
+        """The named claims, each once."""
+        return list(dict.fromkeys((self.name or "").replace(" ", "").split(","))) if self.name else []
 
 
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
-        print(help_text("sfumato claims [NAME] [--seeds 3] [--out FOLDER] [--markdown]", Claims))
+        print(
+            help_text("sfumato claims [NAME] [--again] [--seeds 3] [--out FOLDER] [--html FILE] [--markdown]", Claims)
+        )
         print(f"claims: {', '.join(CLAIMS)}")
         return 0
     options, _ = parse(argv, Claims, ("name",))
-    if options.name is None:
+    if options.html is not None:
+        return _report(Path(options.html))
+    if options.name is None and not options.again:
         if options.quick:
             raise UsageError([f"quick is for one claim; allowed names: {', '.join(CLAIMS)}"])
         results = {name: recorded(name) for name in CLAIMS}
         print(as_markdown(CLAIMS, results) if options.markdown else as_text(CLAIMS, results))
         return 0
     try:
-        return _measure(CLAIMS[options.name], options)
+        return _again(options) if options.again else _measure(CLAIMS[options.name or ""], options)
     except (Interrupted, KeyboardInterrupt) as stopped:
         print(f"sfumato claims: {stopped or 'interrupted'}\ngo on with the same command", file=sys.stderr)
         return 130
+
+
+def _again(options: Claims) -> int:
+    results = {name: recorded(name) for name in CLAIMS}
+    names = options.names or quick_ones(CLAIMS, results, options.minutes)
+    if not names:
+        raise UsageError([f"minutes is {options.minutes:g}: no claim was measured in so few; raise it, or name claims"])
+    print(f"measuring again, in full: {', '.join(names)}", file=sys.stderr)
+    rows = measure_again([CLAIMS[name] for name in names], results, options.seeds, Path(options.out))
+    print("\n".join(compared(rows)))
+    turned = [row["name"] for row in rows if row["turned"]]
+    total = f"{len(rows)} measured again, {len(turned)} turned into the opposite of what is recorded"
+    print(f"{total}{': ' if turned else ''}{', '.join(turned)}\nnumbers: {Path(options.out) / 'again.json'}")
+    return 1 if turned else 0
+
+
+def _report(path: Path) -> int:
+    drawn = write_report(CLAIMS, {name: recorded(name) for name in CLAIMS}, path)
+    print(f"report: {path}" if drawn else f"report, without figures: {path} (pip install 'sfumato[plots]' draws them)")
+    return 0
 
 
 def _measure(claim: Claim, options: Claims) -> int:
@@ -105,8 +141,8 @@ def _measure(claim: Claim, options: Claims) -> int:
     raw = raw_of(cells)
     finding = claim.judge(raw)
     folder = out / "quick" if options.quick else out
-    result = _result(claim, cells, finding, options.quick)
-    (folder / f"{claim.name}.json").write_text(_lines(result))
+    result = result_of(claim, cells, finding, options.quick)
+    replace_text(folder / f"{claim.name}.json", lines_of(result))
     number = f" (arXiv {claim.arxiv})" if claim.arxiv else ""
     print(f"{claim.paper}{number}: {claim.promise}\npaper: {claim.figure}\nours:  {finding.ours}")
     print(f"{finding.verdict}, by {options.seeds} seeds in {result['minutes']:.1f} minutes")
@@ -125,31 +161,3 @@ def _measure(claim: Claim, options: Claims) -> int:
         draw_sheet(claim.sheet(raw), folder / f"{claim.name}-pictures.png")
         print(f"pictures: {folder / f'{claim.name}-pictures.png'}")
     return 0
-
-
-def _result(claim: Claim, cells: list[dict[str, Any]], finding: Finding, quick: bool) -> dict[str, Any]:
-    """Everything that is needed to judge a claim again, and to measure it again."""
-    common = {key: cells[0][key] for key in ("version", "torch")}
-    kept = ("variant", "seed", "seconds", "cpu_seconds", "raw")
-    return {
-        "name": claim.name, "paper": claim.paper, "arxiv": claim.arxiv, "promise": claim.promise, "figure": claim.figure,
-        "command": claim.command, "quick": quick, **common, "seeds": sorted({c["seed"] for c in cells}),
-        "minutes": round(sum(c["seconds"] for c in cells) / 60, 1), **dataclasses.asdict(finding),
-        "recipes": {c["variant"]: c["recipe"] for c in cells},
-        "cells": [{key: cell[key] for key in kept} for cell in cells],
-    }  # fmt: skip
-
-
-def _lines(result: dict[str, Any]) -> str:
-    """JSON with a line per key, recipe and run, so that a difference between two results can be read."""
-    parts: list[str] = []
-    for key, value in result.items():
-        if key == "recipes":
-            inner = ",\n  ".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
-            parts.append(f"{json.dumps(key)}: {{\n  {inner}\n }}")
-        elif key == "cells":
-            inner = ",\n  ".join(json.dumps(v) for v in value)
-            parts.append(f"{json.dumps(key)}: [\n  {inner}\n ]")
-        else:
-            parts.append(f"{json.dumps(key)}: {json.dumps(value)}")
-    return "{\n " + ",\n ".join(parts) + "\n}\n"

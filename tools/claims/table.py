@@ -9,23 +9,39 @@ from typing import Any
 
 from .claim import Claim
 
-__all__ = ["as_markdown", "as_text"]
+__all__ = ["HEAD", "as_markdown", "as_text", "row_of"]
 
-_HEAD = ("claim", "paper", "promise", "paper's figure", "ours (mean ± std over seeds)", "verdict", "minutes", "command")
-_WIDTHS = (26, 14, 30, 18, 32, 12, 7, 26)
+HEAD = (
+    "claim",
+    "paper",
+    "promise",
+    "paper's figure",
+    "ours (mean ± std over seeds)",
+    "verdict",
+    "minutes",
+    "seeds",
+    "command",
+)
+_WIDTHS = (26, 14, 27, 18, 28, 12, 7, 5, 26)
 
 
-def _row(claim: Claim, result: Mapping[str, Any] | None) -> list[str]:
-    """One claim; without a result it has not been measured."""
-    measured = (
-        ["not measured", "", ""] if result is None else [result["ours"], result["verdict"], f"{result['minutes']:.0f}"]
-    )
+def row_of(claim: Claim, result: Mapping[str, Any] | None) -> list[str]:
+    """One claim under `HEAD`; without a result it has not been measured. seeds: how many runs of every variant.
+
+    Args:
+        claim: which.
+        result: as recorded, or None.
+    """
+    if result is None:
+        measured = ["", "not measured", "", ""]
+    else:
+        measured = [result["ours"], result["verdict"], f"{result['minutes']:.0f}", str(len(result["seeds"]))]
     return [claim.name, claim.paper, claim.promise, claim.figure, *measured, claim.command]
 
 
 def as_text(claims: Mapping[str, Claim], results: Mapping[str, Mapping[str, Any] | None]) -> str:
     """The table in columns, cells wrapped."""
-    blocks = [list(_HEAD), *(_row(claim, results[name]) for name, claim in claims.items())]
+    blocks = [list(HEAD), *(row_of(claim, results[name]) for name, claim in claims.items())]
     lines: list[str] = []
     for block in blocks:
         wrapped = [
@@ -39,10 +55,10 @@ def as_text(claims: Mapping[str, Claim], results: Mapping[str, Mapping[str, Any]
 
 def as_markdown(claims: Mapping[str, Claim], results: Mapping[str, Mapping[str, Any] | None]) -> str:
     """The table as in the README; the command names the claim."""
-    head = _HEAD[1:]
+    head = HEAD[1:]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for name, claim in claims.items():
-        _, paper, *rest, command = _row(claim, results[name])
+        _, paper, *rest, command = row_of(claim, results[name])
         source = f"[{paper}](https://arxiv.org/abs/{claim.arxiv})" if claim.arxiv else paper
         lines.append(f"| {source} | {' | '.join(rest)} | `{command}` |")
     return "\n".join(lines)
