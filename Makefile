@@ -23,7 +23,7 @@ faults: $(STAMP)
 orders: $(STAMP)
 	$(BIN)/sfumato orders
 
-# those that take the processor four minutes at most, from nothing, held against what is recorded
+# the quickest, nine minutes of the processor in all, from nothing, held against what is recorded
 claims: $(STAMP)
 	$(ONE) $(BIN)/sfumato claims --again
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a recipe: a preset or a YAML file",
     "sample": "draw pictures from a trained run",
     "evaluate": "measure a run: bits per dimension of its data",
+    "curves": "draw quality against evaluations for every sampler, and name the best, if there is one",
     "calibrate": "find a filter's thresholds from real pictures, so that it knows what is none",
     "ema": "make the average of a run's weights over another length, after training",
     "guidance": "measure what of a run's guidance can be saved, and fit the rules that save it",

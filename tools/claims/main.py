@@ -59,9 +59,9 @@ class Claims:
         out: folder of the new result, figure, and finished runs, which an interrupted measurement goes on from.
         quick: a tiny version in seconds, to see whether it runs; its numbers mean nothing.
         markdown: print the table as in the README.
-        again: measure the named claims from nothing, or all of at most `minutes`, and hold their verdicts against those that are recorded;
-            exit code 1 where one has become its opposite.
-        minutes: of the processor that a claim may have taken, to be measured by --again without being named.
+        again: measure the named claims from nothing, or without a name those that fit into `minutes`, and hold their verdicts against those
+            that are recorded; exit code 1 where one has become its opposite.
+        minutes: of the processor that the claims that are not named may take together, by what is recorded.
         html: file of a page of all recorded claims with their figures; nothing is measured.
     """
 
@@ -71,7 +71,7 @@ class Claims:
     quick: bool = False
     markdown: bool = False
     again: bool = False
-    minutes: float = 4.0
+    minutes: float = 9.0
     html: str | None = None
 
     def __post_init__(self) -> None:
