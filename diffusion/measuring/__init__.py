@@ -4,7 +4,10 @@ from .defaults import Default, default_extractor
 from .digits_features import DigitsFeatures
 from .extractor import Extractor, Seen, identity, look
 from .frechet import Moments, frechet, moments
+from .frechet_error import FrechetDistance, frechet_with_error
+from .frechet_infinity import Extrapolated, frechet_infinity
 from .inception import Inception
+from .moments_file import load_about, load_moments, save_moments
 from .picture_files import OfFolder
 from .pictures import OfSource, OfTensor, Pictures, as_bytes, batches
 from .pixels import Pixels
@@ -17,6 +20,8 @@ __all__ = [
     "Default",
     "DigitsFeatures",
     "Extractor",
+    "Extrapolated",
+    "FrechetDistance",
     "Inception",
     "Moments",
     "OfFolder",
@@ -30,8 +35,13 @@ __all__ = [
     "batches",
     "default_extractor",
     "frechet",
+    "frechet_infinity",
+    "frechet_with_error",
     "identity",
     "leaders",
+    "load_about",
+    "load_moments",
     "look",
     "moments",
+    "save_moments",
 ]
