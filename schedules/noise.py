@@ -48,6 +48,7 @@ class Stream(IntEnum):
     GRADIENT = 14
     TEXT = 15
     CAPTION = 16
+    MEASURE = 17
 
 
 class Noise(Protocol):
