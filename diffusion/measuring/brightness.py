@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .line import kolmogorov_smirnov, wasserstein
 
-__all__ = ["Brightness", "brightness"]
+__all__ = ["Brightness", "brightness", "brightness_of"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,27 @@ def brightness(fake_pixels: Tensor, real_pixels: Tensor, bins: int = 32) -> Brig
 
     Source: Lin et al. 2024, arXiv 2305.08891, section 3.1 (without zero terminal SNR the mean brightness leaks, and stays medium).
     """
+    return brightness_of(_means("fake_pixels", fake_pixels), _means("real_pixels", real_pixels), bins)
+
+
+def brightness_of(fake: Tensor, real: Tensor, bins: int = 32) -> Brightness:
+    """The same of pictures whose mean brightness is known.
+
+    Args:
+        fake, real: (N,) and (M,), one number per picture in [0, 1], N, M >= 2.
+        bins: of the histograms, >= 1.
+
+    Raises:
+        ValueError: for another shape or range.
+    """
+    for name, values in (("fake", fake), ("real", real)):
+        if values.ndim != 1 or len(values) < 2 or not bool(((values >= 0) & (values <= 1)).all()):
+            raise ValueError(
+                f"{name} has shape {tuple(values.shape)}; allowed: (N,) numbers in [0, 1], N >= 2; bytes / 255"
+            )
+    fake, real = fake.double().cpu(), real.double().cpu()
     if bins < 1:
         raise ValueError(f"bins is {bins}; allowed: >= 1")
-    fake, real = _means("fake_pixels", fake_pixels), _means("real_pixels", real_pixels)
     (a, da), (b, db) = _std(fake), _std(real)
     ratio = a / b if b > 0 else math.nan
     edges = torch.tensor([0.01, 0.99], dtype=torch.float64)
@@ -80,7 +98,7 @@ def _means(name: str, pixels: Tensor) -> Tensor:
             f"{name} is {pixels.dtype} {tuple(pixels.shape)}; allowed: uint8 (N, C, H, W) with N >= 2; as_bytes makes bytes of [-1, 1]"
         )
     flat = pixels.flatten(1)
-    return flat.sum(1, dtype=torch.int64).double().cpu() / (255 * flat.shape[1])
+    return flat.sum(1, dtype=torch.int64).double() / (255 * flat.shape[1])
 
 
 def _std(values: Tensor) -> tuple[float, float]:

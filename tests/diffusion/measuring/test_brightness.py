@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.diffusion.measuring.brightness import brightness
+from sfumato.diffusion.measuring.brightness import brightness, brightness_of
 
 
 def flat(levels: Tensor, channels: int = 3) -> Tensor:
@@ -45,6 +45,13 @@ def test_a_picture_counts_by_the_mean_of_all_its_pixels() -> None:
     assert brightness(large, large).real_mean == 1
 
 
+def test_of_means_that_are_known_is_the_same() -> None:
+    x, y = drawn(30, 12, 1), drawn(40, 40, 2)
+    means = [p.double().mean((1, 2, 3)) / 255 for p in (x, y)]
+    assert brightness_of(*means).distance == pytest.approx(brightness(x, y).distance, rel=1e-12)
+    assert brightness_of(*means).ratio == pytest.approx(brightness(x, y).ratio, rel=1e-9)
+
+
 def test_pictures_of_medium_brightness_have_a_ratio_below_one() -> None:
     found = brightness(drawn(1000, 12, 1), drawn(1000, 40, 2))
     assert found.ratio == pytest.approx(0.3, abs=0.03)
@@ -72,3 +79,5 @@ def test_mistakes_are_refused() -> None:
         brightness(x[:1], x)
     with pytest.raises(ValueError, match="bins is 0"):
         brightness(x, x, 0)
+    with pytest.raises(ValueError, match=r"real has shape \(3,\); allowed: \(N,\) numbers in"):
+        brightness_of(torch.ones(2), torch.tensor([0.0, 255.0, 3.0]))
