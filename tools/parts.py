@@ -83,6 +83,13 @@ def choices(wanted: type) -> dict[str, type]:
     return dict(sorted(found.items()))
 
 
+def _has(cls: type, name: str, kind: Any) -> bool:
+    """Whether a class has a member: its own, a field without a default, or an attribute that a module sets when it is made."""
+    if isinstance(kind, property) and issubclass(cls, nn.Module):
+        return True
+    return any(name in vars(c) or name in vars(c).get("__annotations__", {}) for c in cls.__mro__)
+
+
 def resolve_class(name: str, wanted: type, allow: Sequence[str]) -> type:
     """The class of a short name, or of a dotted path in Sfumato or an allowed package.
 
@@ -113,7 +120,7 @@ def resolve_class(name: str, wanted: type, allow: Sequence[str]) -> type:
         return cls
     if getattr(wanted, "_is_protocol", False):
         # looked up in the class: every class can itself be called
-        missing = [m for m in _members(wanted) if not any(m in vars(c) for c in cls.__mro__)]
+        missing = [m for m, kind in _members(wanted).items() if not _has(cls, m, kind)]
         if missing:
             raise ValueError(f"{name!r} has no {', '.join(missing)}, which a {wanted.__name__} needs")
     elif not issubclass(cls, wanted):

@@ -41,6 +41,8 @@ def fields_of(cls: type) -> dict[str, Field]:
     factories = {f.name: f.default_factory for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
     found: dict[str, Field] = {}
     for name, parameter in list(inspect.signature(cls).parameters.items()):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):  # of a module that has no __init__
+            continue
         factory = factories.get(name, dataclasses.MISSING)
         default = factory() if factory is not dataclasses.MISSING else parameter.default
         found[name] = Field(hints.get(name, Any), default)

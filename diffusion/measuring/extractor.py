@@ -57,11 +57,18 @@ def look(extractor: Extractor, pictures: Tensor) -> Seen:
         float32 features (N, d) and logits (N, K) or None, on the CPU.
 
     Raises:
-        ValueError: for what are no pictures, and an extractor that answers with another shape, or numbers that are not finite.
+        ValueError: for what are no pictures, what is no extractor, and one that answers with something else, another shape, or numbers
+            that are not finite.
     """
     if pictures.dtype != torch.uint8 or pictures.ndim != 4 or len(pictures) < 1 or pictures.shape[1] not in (1, 3):
         raise ValueError(
             f"pictures are {pictures.dtype} {tuple(pictures.shape)}; allowed: uint8 (N, C, H, W) with C of 1 or 3, N >= 1"
+        )
+    name, width = type(extractor).__name__, getattr(extractor, "num_features", None)
+    if not isinstance(width, int) or not callable(extractor):
+        raise ValueError(
+            f"{name} is no extractor: its num_features is {width!r}; allowed: an nn.Module, or an object to be called with pictures, uint8 "
+            "(N, C, H, W), that has num_features, the width of the features (N, num_features) that it answers with"
         )
     module = extractor if isinstance(extractor, nn.Module) else None
     training = module is not None and module.training
@@ -72,8 +79,15 @@ def look(extractor: Extractor, pictures: Tensor) -> Seen:
     finally:
         if module is not None:
             module.train(training)
-    seen = Seen(answer) if isinstance(answer, Tensor) else Seen(*answer)
-    name, wanted = type(extractor).__name__, (len(pictures), extractor.num_features)
+    if isinstance(answer, Tensor):
+        seen = Seen(answer)
+    elif isinstance(answer, tuple) and len(answer) in (1, 2) and isinstance(answer[0], Tensor):
+        seen = Seen(*answer)
+    else:
+        raise ValueError(
+            f"{name} answered with a {type(answer).__name__}; allowed: a tensor of features, or features and logits"
+        )
+    wanted = (len(pictures), width)
     if tuple(seen.features.shape) != wanted:
         raise ValueError(
             f"{name} made features of shape {tuple(seen.features.shape)} of {len(pictures)} pictures; allowed: {wanted}"

@@ -63,16 +63,17 @@ def as_rgb(pictures: Tensor, size: int, how: Resizing) -> Tensor:
 def resized(x: Tensor, size: int, how: Resizing) -> Tensor:
     """Pictures of size x size pixels; one that is not square is squeezed, not cut.
 
-    Pictures of that size are returned as they are. "tensorflow1", "pillow" and "pillow_bytes" have the bits of those libraries on a CPU,
-    whatever else is in the batch.
+    Pictures of that size are returned as they are. "tensorflow1" and "pillow_bytes" have the bits of those libraries, "pillow" all but the
+    last one where a compiler fuses what it adds; what else is in the batch changes nothing. The width is resized first, as all Pillows did
+    that published numbers were made with; Pillow 13 begins with the height where that shrinks by more than twice as many pixels.
 
     Args:
         x: float32 (N, C, H, W), 0 to 255.
         size: height and width, >= 1.
-        how: "tensorflow1", what the original FID was measured with: pixel i is read at i * H / size; "pillow": bicubic with antialiasing,
-            each channel as floats, what clean-fid does; "pillow_bytes": the same on bytes, rounded after each axis, what CLIP and DINOv2
-            are commonly fed with; "torch": bilinear with half-pixel centres and no antialiasing, what pytorch-fid does; "antialiased_bilinear",
-            "antialiased_bicubic": torch's, with antialiasing; "none": refuses what is not of that size.
+        how: "tensorflow1": bilinear without antialiasing, pixel i read at i * H / size, what the original FID was measured with. "pillow":
+            bicubic with antialiasing, each channel as floats, as clean-fid does. "pillow_bytes": the same on bytes, rounded after each
+            axis, which CLIP and DINOv2 are commonly fed with. "torch": bilinear with half-pixel centres and no antialiasing, as pytorch-fid
+            does. "antialiased_bilinear", "antialiased_bicubic": torch's, with antialiasing. "none": refuses what is not of that size.
 
     Returns:
         float32 (N, C, size, size), 0 to 255.
