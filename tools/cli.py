@@ -16,6 +16,7 @@ COMMANDS = {
     "encode": "turn pictures into the latents of a VAE, once, to train on",
     "train": "train a recipe: a preset or a YAML file",
     "sample": "draw pictures from a trained run",
+    "compare": "sample a model in many ways side by side: one picture, one table, the same seeds",
     "evaluate": "measure a run: bits per dimension of its data",
     "curves": "draw quality against evaluations for every sampler, and name the best, if there is one",
     "calibrate": "find a filter's thresholds from real pictures, so that it knows what is none",
