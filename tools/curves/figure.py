@@ -19,17 +19,15 @@ from .winners import Named, best_grids, values_of
 __all__ = ["coloured", "draw_curves"]
 
 
-def coloured(found: Sequence[Named], measure: str, most: int = 6) -> list[str]:
-    """Samplers that are shown in colour: those that come first, then those named most often, at most as many as can be told apart.
+def coloured(found: Sequence[Named], most: int = len(PALETTE)) -> list[str]:
+    """Samplers that are shown in colour, the same in all panels: those that come first, then those named most often.
 
     Args:
         found: of `named`, all measures and budgets.
-        measure: which panel.
-        most: of them.
+        most: as many as there are colours to tell apart.
     """
-    own = [each for each in found if each.measure == measure and each.lines]
     score: dict[str, float] = {}
-    for each in own:
+    for each in found:
         for place, name in enumerate(dict.fromkeys(line.sampler for line in each.lines)):
             score[name] = score.get(name, 0.0) + (2.0 if place == 0 else 1.0 / (1 + place))
     return sorted(score, key=lambda name: -score[name])[:most]
@@ -52,10 +50,10 @@ def draw_curves(
     figure = Figure(figsize=(7.6 * len(measures), 5.6), layout="constrained")
     figure.suptitle(title, fontsize="medium")
     budgets = sorted({line.budget for line in lines})
+    shown = coloured(found)
     for axes, (measure, words) in zip(
         figure.subplots(1, len(measures), squeeze=False)[0], measures.items(), strict=True
     ):
-        shown = coloured(found, measure)
         curves: dict[str, list[Line]] = {}
         for line in sorted(best_grids(lines, measure), key=lambda each: each.budget):
             curves.setdefault(line.sampler, []).append(line)
@@ -78,7 +76,8 @@ def draw_curves(
             axes.annotate("exact ends of the ODE", (0.01, place), xycoords=coords, fontsize="small", va="bottom")
         axes.set(xscale="log", yscale="log", xlabel="network evaluations spent per picture")
         axes.set_title(_wrapped(words), fontsize="small")
-        axes.set_xlim(min(budgets) * 0.85, max(budgets) * 1.15)
+        least = min((e.evaluations for own in curves.values() for line in own for e in line.ends), default=min(budgets))
+        axes.set_xlim(min(least, *budgets) * 0.9, max(budgets) * 1.1)
         axes.set_xticks(budgets, [str(b) for b in budgets])
         axes.xaxis.set_minor_locator(NullLocator())
         _limit(axes, curves, measure)

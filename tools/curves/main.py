@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...diffusion import Digits, Source, load
-from ...diffusion.measuring import Extractor, Pixels
+from ...diffusion import Source, load
+from ...diffusion.measuring import Extractor
 from ...diffusion.prepared import trained_on
 from ...diffusion.whole_file import replace_text
 from ...guidance import Guidance
@@ -50,7 +50,7 @@ class Curves:
         count: pictures per block, >= 2.
         data: what pictures are compared with; null: those that the run was trained on; of another model none.
         extractor: what looks at the pictures; null: the digits classifier for Digits, else raw pixels.
-        fine: steps of the ODE's solution that pictures are compared with.
+        fine: steps of the ODE's solution that ends are compared with, >= 10; null: 300, or 500 of the mixture.
         schedule: of the mixture; null: Cosine.
         batch: pictures at a time.
         out: folder; null: RUN/curves, or runs/curves/NAME. What an interrupted call has measured is kept there.
@@ -69,7 +69,7 @@ class Curves:
     count: int = 500
     data: Source | None = None
     extractor: Extractor | None = None
-    fine: int = 1000
+    fine: int | None = None
     schedule: Schedule | None = None
     batch: int = 250
     out: str | None = None
@@ -117,11 +117,7 @@ def run(argv: Sequence[str]) -> int:
     home = Path(options.model) if (Path(options.model) / "config.yaml").is_file() else None
     default = home / "curves" if home is not None else Path("runs/curves") / (Path(options.model).stem or "model")
     out = default if options.out is None else Path(options.out)
-    subject = (
-        ExactMixture(options.schedule or ExactMixture().schedule)
-        if options.model == "mixture"
-        else _sampled(options, home)
-    )
+    subject = _mixture(options) if options.model == "mixture" else _sampled(options, home)
     ready_folder(out, "out")
     blocks = [Block(i * options.count, options.count) for i in range(options.seeds)]
     grids = {_short(subject.grid): subject.grid, **extra}
@@ -149,8 +145,11 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _short(grid: Grid) -> str:
-    """A grid's name: its class, and what it was given."""
-    return str(grid).removesuffix("()")
+    """A grid's name: its class, and what it was given beside its defaults."""
+    if not is_dataclass(grid):
+        return str(grid)
+    given = [f"{f.name}={getattr(grid, f.name)!r}" for f in fields(grid) if getattr(grid, f.name) != f.default]
+    return f"{type(grid).__name__}({', '.join(given)})" if given else type(grid).__name__
 
 
 def _grids(options: Curves) -> dict[str, Grid]:
@@ -175,6 +174,11 @@ def _own(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     )
 
 
+def _mixture(options: Curves) -> ExactMixture:
+    own = ExactMixture()
+    return ExactMixture(options.schedule or own.schedule, own.grid, options.fine or own.fine)
+
+
 def _sampled(options: Curves, home: Path | None) -> Sampled:
     model = load(options.model, ema=options.ema, device=options.device, allow=options.allow)
     data = options.data
@@ -190,16 +194,10 @@ def _sampled(options: Curves, home: Path | None) -> Sampled:
         data = None
     extractor = options.extractor
     if data is not None and extractor is None:
-        extractor = _extractor(data)
-    return Sampled(model, options.guidance, data, extractor, options.fine, options.batch)
+        from ...diffusion.measuring.defaults import default_extractor
 
-
-def _extractor(data: Source) -> Extractor:
-    if isinstance(data, Digits):
-        from ...diffusion.measuring.digits_features import DigitsFeatures
-
-        return DigitsFeatures()
-    return Pixels(tuple(data.shape))
+        extractor = default_extractor(data.shape).extractor
+    return Sampled(model, options.guidance, data, extractor, options.fine or 300, options.batch)
 
 
 def _facts(
@@ -232,6 +230,6 @@ def _draw(lines: Any, found: Any, measures: Mapping[str, str], exact: Any, optio
         print("no figure: matplotlib is not installed (pip install 'sfumato[plots]')")
         return None
     laws = [e["law"] for e in exact if e.get("law") is not None]
-    title = f"{options.model}: quality against evaluations, {options.seeds} x {options.count} pictures"
+    title = f"{options.model}: quality against evaluations, {options.seeds} x {options.count} samples"
     draw_curves(lines, found, measures, {"law": laws}, title, path)
     return path

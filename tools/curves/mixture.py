@@ -149,7 +149,7 @@ class ExactMixture:
         return level.sigma * noise(-1, 0), noise
 
     def _end(self, level: Level, block: Block) -> Tensor:
-        name = f"end-{float(level.log_snr)!r}-{block.first}-{block.count}"
+        name = f"end-{float(level.log_snr):.12g}-{block.first}-{block.count}"
         return self.kept(name, lambda: ode_end(self._start(level, block)[0], level, self.fine))
 
     def _law(self, block: Block) -> Tensor:

@@ -99,8 +99,8 @@ def write_page(
     page.text(RULE, soft=True)
     if picture is not None:
         page.picture(
-            picture, "A curve is a sampler on the grid that served it best at each budget; dotted: stochastic. In colour: the first six of "
-            "those that come first somewhere or are not told apart from who does; grey: the others, of which the tables below have every "
+            picture, "A curve is a sampler on the grid that served it best at each budget; dotted: stochastic. In colour: the first seven "
+            "of those that come first somewhere or are not told apart from who does; grey: the others, of which the tables below have each "
             "number. Bars: one standard deviation over the blocks of seeds. Curves that are far off are cut at the top.",
         )  # fmt: skip
     page.heading("What was measured")

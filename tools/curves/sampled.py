@@ -65,7 +65,7 @@ class Sampled:
 
     def __init__(
         self, model: Model, guidance: Guidance | None = None, data: Source | None = None, extractor: Extractor | None = None,
-        fine: int = 1000, batch: int = 250,
+        fine: int = 300, batch: int = 250,
     ) -> None:  # fmt: skip
         self.model, self.fine = model, fine
         self.guidance = model.guidance if guidance is None else guidance
@@ -138,11 +138,15 @@ class Sampled:
 
     def exact(self, block: Block) -> dict[str, Any]:
         level = self.grid(self.schedule, self.model.steps)[0]
-        few = Block(block.first, min(block.count, 50))
-        fine = self._sample(_REFERENCE, FineGrid(float(level.t)), self.fine, few).images
-        half = self._sample(_REFERENCE, FineGrid(float(level.t)), self.fine // 2, few).images
-        # of order 2, so that half the steps err by four times as much
-        return {"law": self._law(self._reference(level, block)), "error": _rms(fine - half) / 3}
+        few, grid = Block(block.first, min(block.count, 50)), FineGrid(float(level.t))
+
+        def error() -> Tensor:
+            fine, half = (self._sample(_REFERENCE, grid, n, few).images for n in (self.fine, self.fine // 2))
+            # of order 2, so that half the steps err by four times as much
+            return torch.tensor(_rms(fine - half) / 3)
+
+        found = float(self.kept(f"error-{block.first}-{block.count}", error))
+        return {"law": self._law(self._reference(level, block)), "error": found}
 
     def _sample(self, sampler: Sampler, grid: Grid, steps: int, block: Block) -> Samples:
         classes = self.model.num_classes
@@ -155,7 +159,7 @@ class Sampled:
         """The fine solution from a level."""
         t = float(level.t)
         made = lambda: self._sample(_REFERENCE, FineGrid(t), self.fine, block).images.cpu()  # noqa: E731
-        return self.kept(f"reference-{t!r}-{block.first}-{block.count}", made)
+        return self.kept(f"reference-{t:.12g}-{block.first}-{block.count}", made)
 
     def _law(self, images: Tensor) -> float | None:
         if self._data is None or self._extractor is None:
