@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ...diffusion import Source, load
-from ...diffusion.measuring import Extractor
+from ...diffusion.measuring import Extractor, default_extractor
 from ...diffusion.prepared import trained_on
 from ...diffusion.whole_file import replace_text
 from ...guidance import Guidance
@@ -194,8 +194,6 @@ def _sampled(options: Curves, home: Path | None) -> Sampled:
         data = None
     extractor = options.extractor
     if data is not None and extractor is None:
-        from ...diffusion.measuring.defaults import default_extractor
-
         extractor = default_extractor(data.shape).extractor
     return Sampled(model, options.guidance, data, extractor, options.fine or 300, options.batch)
 
