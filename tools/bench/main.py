@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 
 from ..command import help_text, parse
 from ..spelling import did_you_mean
+from .evaluate import EVALUATE_PEERS, measure_evaluation
+from .evaluate import ROWS as EVALUATIONS
 from .filters import BACKBONES, FILTERS, added, shares
 from .gpu import measure_gpu
 from .methods import METHODS, ROWS
@@ -27,22 +29,26 @@ __all__ = ["Bench", "run"]
 # shape, steps, rounds
 SHAPES = (((1, 3, 32, 32), 50, 40), ((16, 4, 64, 64), 50, 12), ((16, 3, 256, 256), 10, 3))
 PEERS = ("diffusers", "k_diffusion", "azula")
-_ALL = {"samplers": METHODS, "filters": FILTERS}
+_ALL = {"samplers": METHODS, "filters": FILTERS, "evaluate": EVALUATIONS}
 _NAMES = (*_ALL, "train", "sample", "gpu")
+_AGAINST: dict[str, Sequence[str]] = {"train": tuple(NETWORKS), "evaluate": EVALUATE_PEERS}
 _UNITS = {"full": "full-tensor ops", "small": "small ops", "syncs": "host syncs", "fresh": "fresh tensors"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Count and time samplers against minimal loops and other libraries, filters against networks, whole training steps and sampling calls.
+    """Count and time samplers against minimal loops and other libraries, filters against networks, whole training steps and sampling calls,
+    and what numbers of evaluation cost.
 
     Args:
         name: what to measure: samplers, filters; train or sample: a step or a call as a whole, beside those of other libraries with
-            networks of as many parameters; or gpu: training and what holds bit for bit, on a GPU.
+            networks of as many parameters; evaluate: Frechet distances and moments beside other libraries'; or gpu: training and what
+            holds bit for bit, on a GPU.
         out: folder of the result, a JSON file.
         device: cpu or cuda; what is counted is counted on the host. On cuda nothing of this has been run so far.
-        only: one sampler or filter, as in the table; null: all.
-        against: of train: other libraries, diffusers or lucidrains (denoising-diffusion-pytorch), with commas between.
+        only: one sampler, filter or row of evaluate, as in the table (frechet-2048, too, which takes a minute or two); null: all.
+        against: other libraries, with commas between; of train: diffusers, lucidrains (denoising-diffusion-pytorch); of evaluate:
+            torchmetrics, scipy. null: all.
         compile: of train: ours compiled, too; takes minutes.
         quick: a tiny version in seconds, to see whether it runs; its times mean nothing.
     """
@@ -51,24 +57,31 @@ class Bench:
     out: str = "runs/bench"
     device: str = "cpu"
     only: str | None = None
-    against: str = "diffusers,lucidrains"
+    against: str | None = None
     compile: bool = False
     quick: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in _NAMES:
             raise ValueError(f"name is {self.name!r}; allowed: {', '.join(_NAMES)}")
-        if strange := [peer for peer in self.against.split(",") if peer not in NETWORKS]:
-            raise ValueError(
-                f"against names {', '.join(map(repr, strange))}; allowed: {', '.join(NETWORKS)}, with commas between"
+        allowed = _AGAINST.get(self.name, ())
+        if self.against is not None and (strange := [peer for peer in self.peers if peer not in allowed]):
+            there = (
+                f"{', '.join(allowed)}, with commas between" if allowed else f"nothing, for {self.name}; leave it out"
             )
+            raise ValueError(f"against names {', '.join(map(repr, strange))}; allowed: {there}")
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device is {self.device!r}; allowed: cpu, cuda")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device is 'cuda', and this PyTorch sees no GPU; use cpu")
-        known = _ALL.get(self.name, {})
+        known: Mapping[str, object] = _ALL.get(self.name, {})
         if self.only is not None and self.only not in known:
             raise ValueError(f"only is {self.only!r}; allowed: {', '.join(known)}{did_you_mean(self.only, known)}")
+
+    @property
+    def peers(self) -> list[str]:
+        """Which other libraries to measure against."""
+        return list(_AGAINST.get(self.name, ())) if self.against is None else self.against.split(",")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -76,7 +89,8 @@ def run(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
         print(
             help_text(
-                "sfumato bench samplers|filters|train|sample|gpu [--out FOLDER] [--device cuda] [--only NAME]", Bench
+                "sfumato bench samplers|filters|train|sample|evaluate|gpu [--out FOLDER] [--device cuda] [--only NAME]",
+                Bench,
             )
         )
         return 0
@@ -144,7 +158,7 @@ def _say(line: str) -> None:
 
 
 def _measure_training(options: Bench) -> dict[str, Any]:
-    peers, count, rounds = options.against.split(","), 2 if options.quick else 32, 1 if options.quick else 9
+    peers, count, rounds = options.peers, 2 if options.quick else 32, 1 if options.quick else 9
     return {**_about(options), **measure_training(peers, count, rounds, options.compile, _say)}
 
 
@@ -153,8 +167,13 @@ def _measure_sampling(options: Bench) -> dict[str, Any]:
     return {**_about(options), **measure_sampling(steps, rounds, options.quick, _say)}
 
 
+def _measure_evaluation(options: Bench) -> dict[str, Any]:
+    return {**_about(options), **measure_evaluation(options.only, options.peers, options.quick, _say)}
+
+
 _MEASURES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "samplers": _measure, "filters": _measure_filters, "train": _measure_training, "sample": _measure_sampling,
+    "evaluate": _measure_evaluation,
     "gpu": lambda options: measure_gpu(options.quick, _say),
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from statistics import median
 
 import torch
 
-__all__ = ["ratios"]
+__all__ = ["ratios", "times"]
 
 
 def _seconds(run: Callable[[], object], cuda: bool) -> float:
@@ -38,8 +38,8 @@ def _keep_memory() -> None:
         mallopt(mmap_max, 0)
 
 
-def ratios(runs: Mapping[str, Callable[[], object]], repeats: int, cuda: bool) -> dict[str, float]:
-    """The median time of each run over that of the first, after one round that is not counted.
+def times(runs: Mapping[str, Callable[[], object]], repeats: int, cuda: bool) -> dict[str, list[float]]:
+    """Seconds of each run in every round, after one round that is not counted.
 
     Args:
         runs: what to time, by name; on the host, in one thread.
@@ -54,5 +54,11 @@ def ratios(runs: Mapping[str, Callable[[], object]], repeats: int, cuda: bool) -
                 seconds = _seconds(run, cuda)
                 if k:
                     taken[name].append(seconds)
+    return taken
+
+
+def ratios(runs: Mapping[str, Callable[[], object]], repeats: int, cuda: bool) -> dict[str, float]:
+    """The median time of each run over that of the first; arguments as those of `times`."""
+    taken = times(runs, repeats, cuda)
     base = median(taken[next(iter(runs))])
     return {name: median(values) / base for name, values in taken.items()}

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from children import ends
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from sfumato.diffusion.measuring.accumulate import FeatureMoments
 from sfumato.diffusion.measuring.frechet import frechet, moments
@@ -162,3 +163,20 @@ def test_two_processes_hold_the_moments_of_all(tmp_path):
         assert torch.equal(zero.covariance, one.covariance)
         assert_near(zero, moments(whole))
         assert frechet(zero, moments(whole)) < 1e-11 * float(zero.covariance.trace())
+
+
+class Given(torch.nn.Module):
+    """Pictures that are their features."""
+
+    num_features = 24
+
+    def forward(self, x):
+        return x
+
+
+def test_torchmetrics_finds_the_same_distance():
+    theirs, x, y = FrechetInceptionDistance(Given()), features(), 1.5 * features(300, far=0.2)
+    for part, real in ((x[:200], True), (y, False), (x[200:], True)):
+        theirs.update(part, real=real)
+    ours = frechet(gathered(x, 123, 377).compute(), gathered(y, 1, 299).compute())
+    assert ours == pytest.approx(float(theirs.compute()), rel=1e-9)
