@@ -112,9 +112,7 @@ def _usual(train: Tensor) -> float:
     """Median distance to the nearest other, of rows that are spread over the set."""
     step = max(1, len(train) // _TYPICAL)
     some = torch.arange(0, len(train), step, device=train.device)
-    distances, rows = nearest(train[some], train, 2)
-    # one of the two is the row itself, but for rows that are equal to it
-    return float(torch.where(rows[:, 0] == some, distances[:, 1], distances[:, 0]).median())
+    return float(nearest(train[some], train, 2)[0][:, 1].median())  # the first is the row itself, or one that is equal
 
 
 def _to(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -36,6 +36,9 @@ def test_on_a_line_is_brute_force_and_scipy(n: int, m: int) -> None:
     for power in (1, 2):
         assert float(wasserstein(x, y, power)) == pytest.approx(by_hand(x, y, power), rel=1e-12)
     assert kolmogorov_smirnov(x, y) == pytest.approx(scipy.stats.ks_2samp(x.numpy(), y.numpy()).statistic)
+    tied, others = (x * 2).round(), (y * 2).round()
+    known = scipy.stats.ks_2samp(tied.numpy(), others.numpy()).statistic
+    assert kolmogorov_smirnov(tied, others) == pytest.approx(known)
     widths, _, _ = pieces(n, m)
     assert float(widths.sum()) == pytest.approx(1, abs=1e-15)
     assert len(widths) == n + m - math.gcd(n, m)
