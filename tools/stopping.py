@@ -29,7 +29,9 @@ class Stopped(BaseException):
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """Within, SIGINT and SIGTERM raise Stopped; a second one ends the process at once.
+    """Within, SIGINT and SIGTERM raise Stopped; the same one a second time ends the process at once.
+
+    The other one after it does not: from the keyboard SIGINT reaches a launcher and its processes, and the launcher sends them SIGTERM too.
 
     Raises:
         Stopped: when told to.
@@ -37,7 +39,7 @@ def stopping() -> Iterator[None]:
 
     def stop(number: int, frame: Any) -> None:
         for each in old:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_DFL if each == number else signal.SIG_IGN)
         raise Stopped(number)
 
     old: dict[int, Any] = {}
