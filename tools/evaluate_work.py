@@ -17,7 +17,6 @@ from ..diffusion.launch import Processes
 from ..diffusion.measuring import Extractor, OfFolder, Pictures, Spread
 from ..diffusion.measuring.evaluation import Evaluation
 from ..diffusion.measuring.evaluator import Evaluator
-from ..diffusion.measuring.frechet import Moments
 from ..diffusion.measuring.usual import usual_extractor
 from ..diffusion.whole_file import replace_text
 from ..schedules.plain_json import to_json
@@ -115,17 +114,10 @@ def _usual(found: Compared, own: Pictures | None, shape: Sequence[int] | None) -
 
 
 def _judge(options: Evaluate, found: Compared, extractor: Extractor, processes: Processes | None) -> Evaluator:
-    reference: Pictures | Moments | None
-    if isinstance(found.reference, Path):
-        from ..diffusion.measuring.accumulate import load_moments
-
-        reference = load_moments(found.reference)
-    else:
-        reference = found.reference
     names = None if options.measures is None else [name.strip() for name in options.measures.split(",") if name.strip()]
     return Evaluator(
-        reference, extractor, measures=names, classifier=options.classifier, training=found.training, held_out=found.held, k=options.k,
-        batch=options.batch, seed=options.seed, device=options.device, processes=processes, progress=True,
+        found.reference, extractor, measures=names, classifier=options.classifier, training=found.training, held_out=found.held,
+        k=options.k, batch=options.batch, seed=options.seed, device=options.device, processes=processes, progress=True,
     )  # fmt: skip
 
 

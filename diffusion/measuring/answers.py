@@ -10,15 +10,38 @@ from .frechet import frechet
 from .question import Answer, Question
 
 __all__ = [
-    "ask_accuracy", "ask_brightness", "ask_frechet", "ask_inception_score", "ask_kid", "ask_memorised", "ask_prdc", "ask_sliced",
+    "ask_accuracy", "ask_brightness", "ask_frechet", "ask_frechet_infinity", "ask_inception_score", "ask_kid", "ask_memorised",
+    "ask_prdc", "ask_sliced",
 ]  # fmt: skip
+
+# pictures of which a jackknife over 20 groups can be had
+_JACKKNIFE = 40
 
 
 def ask_frechet(q: Question) -> dict[str, Answer]:
     """The Frechet distance."""
+    from .frechet_error import frechet_with_error
+
     assert q.moments is not None
     assert q.fake.moments is not None
-    return {"frechet": Answer(frechet(q.fake.moments, q.moments))}
+    if not q.sure or len(q.fake) < _JACKKNIFE:
+        return {"frechet": Answer(frechet(q.fake.moments, q.moments))}
+    found = frechet_with_error(q.fake.features, q.moments, seed=q.seed)
+    return {"frechet": Answer(found.value, found.error, found.low, found.high)}
+
+
+def ask_frechet_infinity(q: Question) -> dict[str, Answer]:
+    """The Frechet distance without the bias of finite sets."""
+    from .frechet_infinity import frechet_infinity
+
+    assert q.moments is not None
+    need = 2 * q.fake.features.shape[1]
+    parts = min(5, len(q.fake) // need)
+    real = q.moments
+    if q.real is not None and len(q.real) >= max(3 * need, _JACKKNIFE):
+        parts, real = min(parts, len(q.real) // need), q.real.features
+    found = frechet_infinity(q.fake.features, real, parts, seed=q.seed)
+    return {"frechet_infinity": Answer(found.value, found.error, found.low, found.high)}
 
 
 def ask_kid(q: Question) -> dict[str, Answer]:

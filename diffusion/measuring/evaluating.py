@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..launch import Processes
 from .as_pictures import Measurable, as_pictures
@@ -11,6 +10,7 @@ from .evaluation import Evaluation
 from .evaluator import Evaluator
 from .extractor import Extractor
 from .frechet import Moments
+from .statistics import is_statistics
 from .usual import usual_extractor
 
 __all__ = ["evaluate"]
@@ -45,14 +45,9 @@ def evaluate(
         ValueError: for pictures of another shape or colour than the reference, folders without pictures, names of no measure, and numbers
             out of range.
     """
-    if isinstance(reference, str | Path) and str(reference).endswith(".npz"):
-        from .accumulate import load_moments
-
-        reference = load_moments(Path(reference))
     if extractor is None:
-        known = as_pictures(
-            pictures if reference is None or isinstance(reference, Moments) else reference, size, channels
-        )
+        numbers = reference is None or isinstance(reference, Moments) or is_statistics(reference)
+        known = as_pictures(pictures if numbers else reference, size, channels)
         extractor = usual_extractor(known)
     return Evaluator(
         reference, extractor, measures=measures, classifier=classifier, training=training, held_out=held_out, k=k, batch=batch, seed=seed,

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from .frechet import Moments, moments
 from .measures import MEASURES
 from .pictures import Pictures
 from .question import Answer, Question, Side
-from .record import about, record
+from .record import record
+from .statistics import save_statistics, statistics_of
 from .usual import classes_of
 
 __all__ = ["Evaluator"]
@@ -52,7 +52,7 @@ class Evaluator:
         self._last: tuple[str, Moments | None] = "", None
         self._seed, self._k, self._size, self._channels = seed, k, size, channels
         self._extractor, self._classifier = _placed(extractor, device), _placed(classifier, device)
-        self.statistics: Moments | None = reference if isinstance(reference, Moments) else None
+        self.statistics, self._unsaid = statistics_of(reference, self._extractor)
         self.reference = None if reference is None or self.statistics else self._pictures(reference, "reference")
         self.training = self.reference if training is None else self._pictures(training, "training")
         self.held_out = None if held_out is None else self._pictures(held_out, "held_out")
@@ -103,7 +103,7 @@ class Evaluator:
         held = None if self._held is None else self._held.features
         question = Question(
             odd, even, even.moments, even.features if self._trained is None or held is None else self._trained.features, None, 0,
-            self._seed, self._k,
+            self._seed, self._k, False,
         )  # fmt: skip
         return self._asked(question)[0]
 
@@ -151,12 +151,6 @@ class Evaluator:
         for name, other in (("reference", self.reference), ("training", self.training), ("held_out", self.held_out)):
             if shape is not None and other is not None:
                 check_shapes(shape, name, other)
-        statistics = self.statistics
-        if statistics is not None and len(statistics.mean) != self._extractor.num_features:
-            raise ValueError(
-                f"the reference's statistics are of {len(statistics.mean)} features, and {type(self._extractor).__name__} makes "
-                f"{self._extractor.num_features}; take the extractor that they were made with"
-            )
 
     def of(self, pictures: Measurable) -> Evaluation:
         """Measure pictures.
@@ -178,14 +172,26 @@ class Evaluator:
         self._last = own.fingerprint, fake.moments
         question = Question(
             fake, real, self.statistics if real is None else real.moments, None if self._trained is None else self._trained.features,
-            None if self._held is None else self._held.features, classes_of(own, self.reference), self._seed, self._k,
+            None if self._held is None else self._held.features, classes_of(own, self.reference), self._seed, self._k, True,
         )  # fmt: skip
         found, missing = self._asked(question)
         who = identity(self._extractor)
         told = who if self._classifier is None else identity(self._classifier)
         settings = {"seed": self._seed, "k": self._k, "batch": self._batch}
         settings["processes"] = 1 if self._processes is None else self._processes.count
-        return record(own, question, found, missing, self._halves, who, told, self.reference, self.training, settings)
+        return record(
+            own,
+            question,
+            found,
+            missing,
+            self._halves,
+            who,
+            told,
+            self.reference,
+            self.training,
+            settings,
+            self._unsaid,
+        )
 
     def save(self, path: str | Path, pictures: Measurable) -> Moments:
         """Write the statistics of pictures, which `pytorch-fid` reads too.
@@ -194,17 +200,12 @@ class Evaluator:
             path: of the .npz.
             pictures: whose.
         """
-        from .accumulate import save_moments
-
         own = self._pictures(pictures, "pictures")
         known, found = self._last
         if found is None or known != own.fingerprint:
             found = moments(self._side(own, "looking at the pictures", False).features)
         if self._processes is None or self._processes.main:
-            said = {
-                "extractor": identity(self._extractor), "pictures": about(own), "version": version("sfumato"), "torch": torch.__version__,
-            }  # fmt: skip
-            save_moments(Path(path), found, said)
+            save_statistics(Path(path), found, self._extractor, own)
         return found
 
 

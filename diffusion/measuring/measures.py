@@ -9,6 +9,7 @@ from .answers import (
     ask_accuracy,
     ask_brightness,
     ask_frechet,
+    ask_frechet_infinity,
     ask_inception_score,
     ask_kid,
     ask_memorised,
@@ -27,7 +28,8 @@ class Measure:
     Args:
         label: in print; {FD} and {KD} are the extractor's name for its distances, {at} is @n below 10,000 pictures.
         better: "lower", "higher" or "".
-        needs: of a question: "moments", "real", "logits", "labels", "training"; "neighbours", more pictures than k; "three" pictures.
+        needs: of a question: "moments", "real", "logits", "labels", "training"; "neighbours", more pictures than k; "three" pictures;
+            "many": six per feature, and 40.
         ask: answers; measures that share a function share its work.
         about: what it says, in a sentence for those who never saw it.
     """
@@ -61,6 +63,8 @@ class Measure:
         least = min(len(side.features) for side in (q.fake, q.real) if side is not None)
         if "neighbours" in self.needs and least <= q.k:
             return f"k is {q.k}, and the smaller set has {least} pictures; it needs at least {q.k + 1}, or a smaller k"
+        if "many" in self.needs and len(q.fake) < (most := max(6 * q.fake.features.shape[1], 40)):
+            return f"there are {len(q.fake)} pictures; for {q.fake.features.shape[1]} features it needs {most}"
         if "three" in self.needs and least < 3:
             return "its error needs at least 3 pictures on each side"
         return ""
@@ -72,6 +76,8 @@ MEASURES: dict[str, Measure] = {
     "frechet": Measure("{FD}{at}", "lower", ("moments",), ask_frechet,
         "how far the cloud of these pictures is from that of the reference, each taken as a Gaussian; 0 for equal ones. Few pictures make "
         "it larger, so compare it at equal counts only"),
+    "frechet_infinity": Measure("{FD}, without the bias of few", "lower", ("moments", "many"), ask_frechet_infinity,
+        "the same, extrapolated to pictures without end, from what it is of parts of them; around 0 for equal sets"),
     "kid": Measure("{KD}{at}", "lower", ("real", "three"), ask_kid,
         "the same question without taking them for Gaussians, and without a bias from few pictures; around 0 for equal ones, below 0 by "
         "chance"),

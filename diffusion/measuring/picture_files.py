@@ -136,8 +136,12 @@ class OfFolder:
     def shape(self) -> tuple[int, ...]:
         return self._decoder.shape
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         try:
             listing = "\n".join(f"{n} {os.stat(self.path(i)).st_size}" for i, n in enumerate(self.names))
         except OSError as error:

@@ -44,7 +44,7 @@ class Side:
 class Question(NamedTuple):
     """fake: what is measured. real: the reference, None where there is none; moments: those of the reference, which may be all that is
     known of it. training, held_out: for memorisation, features or None. classes: how many the pictures have, 0: not known. seed, k: of
-    measures that draw, and that look at neighbours."""
+    measures that draw, and that look at neighbours. sure: whether errors are wanted that cost much more than the number."""
 
     fake: Side
     real: Side | None
@@ -54,6 +54,7 @@ class Question(NamedTuple):
     classes: int
     seed: int
     k: int
+    sure: bool = True
 
 
 class Answer(NamedTuple):

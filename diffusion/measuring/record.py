@@ -25,6 +25,7 @@ FEW = 10_000
 def record(
     own: Pictures, q: Question, found: Mapping[str, Answer], missing: Mapping[str, str], real: Mapping[str, Answer],
     who: Mapping[str, Any], told: Mapping[str, Any], reference: Pictures | None, training: Pictures | None, settings: Mapping[str, Any],
+    unsaid: str = "",
 ) -> Evaluation:  # fmt: skip
     """What was found, with all that it depends on.
 
@@ -36,9 +37,10 @@ def record(
         who, told: the identities of the extractor and of whoever told classes.
         reference, training: pictures, where there are some.
         settings: of the measuring.
+        unsaid: what is not known of the reference.
     """
     n, half = len(own), None if q.real is None else len(q.real) // 2
-    m = None if q.moments is None else q.moments.count
+    m = None if q.moments is None else q.moments.count or None  # 0: nobody wrote it down
     numbers = tuple(
         Measured(
             name, _label(MEASURES[name].label, who["short"], told["short"], n), a.value, MEASURES[name].better, n,
@@ -52,9 +54,9 @@ def record(
     made = how_made(getattr(own, "settings", None) or None)
     return Evaluation(
         numbers, missing, who, None if q.fake.logits is None else told, {**about(own), "made": made},
-        about(reference) if reference is not None else {} if m is None else {"count": m},
+        about(reference) if reference is not None else {} if q.moments is None else {"count": m},
         about(training) if training is not None and "memorised" in found else {}, settings,
-        {"sfumato": version("sfumato"), "torch": torch.__version__}, remarks_of(own, q, who, made), details,
+        {"sfumato": version("sfumato"), "torch": torch.__version__}, (*remarks_of(own, q, who, made), *filter(None, [unsaid])), details,
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def remarks_of(own: Pictures, q: Question, who: Mapping[str, Any], made: Mapping
     said: list[str] = []
     n = len(own)
     if q.moments is not None:
-        m = q.moments.count
+        m = q.moments.count or n  # 0: nobody wrote it down
         if max(n, m) > 1.5 * min(n, m):
             said.append(
                 f"{n} pictures were compared with {m}: precision, recall, density and coverage depend on both counts, so compare these "

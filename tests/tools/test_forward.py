@@ -103,7 +103,7 @@ def test_training_on_a_table_with_a_learning_density(tmp_path, capsys):
         tmp_path / "x.json",
     )
     assert json.loads((tmp_path / "x.json").read_text())["data"]["init_args"] == {"part": "even"}
-    assert "nothing to measure" in fails(capsys, "evaluate", run)
+    assert "measures has 'fid'; allowed: frechet" in fails(capsys, "evaluate", run, "--measures", "fid")
     assert "out is" in fails(capsys, "evaluate", run, "--nll", "--out", tmp_path)
     assert "seed is 99999999999999999999; allowed" in fails(
         capsys, "evaluate", run, "--nll", "--seed", "99999999999999999999"
