@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .defaults import default_extractor
 from .pictures import Pictures
 from .question import Question
 
@@ -67,8 +68,7 @@ def remarks_of(own: Pictures, q: Question, who: Mapping[str, Any], made: Mapping
         )
     if not made.get("known"):
         said.append("nothing is known of how these pictures were made; they carry no settings")
-    if who["name"] == "Pixels":
-        said.append(
-            "pictures were compared by their pixels, which see shifts and brightness but not what is shown: no number here is an FID"
-        )
+    usual = default_extractor(own.shape)
+    if who["name"] == type(usual.extractor).__name__:
+        said.append(usual.remark[:1].lower() + usual.remark[1:].rstrip("."))
     return tuple(said)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from ..data import Digits
+from .defaults import default_extractor
 from .extractor import Extractor
 from .pictures import OfSource, Pictures
-from .pixels import Pixels
 
 __all__ = ["classes_of", "usual_extractor"]
 
@@ -17,24 +15,17 @@ _MOST = 4096
 
 
 def usual_extractor(pictures: Pictures) -> Extractor:
-    """The digits classifier for scikit-learn's digits, else the pixels.
+    """Who looks at pictures where nobody was named, see `default_extractor`.
 
     Raises:
         ValueError: for pictures with more than 4,096 numbers, of which no covariance can be had.
     """
-    source: Any = pictures.source if isinstance(pictures, OfSource) else None
-    while source is not None and not isinstance(source, Digits):
-        source = getattr(source, "source", None)
-    if source is not None:
-        from .digits_features import DigitsFeatures
-
-        return DigitsFeatures()
     if math.prod(pictures.shape) > _MOST:
         raise ValueError(
             f"the pictures are of shape {tuple(pictures.shape)}, too large to compare by their pixels; give an extractor (--extractor "
             "Inception --extractor.weights FILE, or DINOv2 or CLIP with --extractor.folder FOLDER)"
         )
-    return Pixels(tuple(pictures.shape))
+    return default_extractor(pictures.shape).extractor
 
 
 def classes_of(pictures: Pictures, reference: Pictures | None) -> int:
