@@ -112,7 +112,8 @@ def test_ctrl_c_elsewhere_exits_130(command, capsys, a_run, tmp_path, monkeypatc
     def interrupted(*_, **__):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(f"sfumato.tools.{command}.load", interrupted)
+    module = "evaluate_nll" if command == "evaluate" else command
+    monkeypatch.setattr(f"sfumato.tools.{module}.load", interrupted)
     more = ["--nll"] if command == "evaluate" else ["--out", tmp_path / "x"]
     err = said(capsys, command, a_run, *more, code=130)
     assert len(err.splitlines()) == 1
