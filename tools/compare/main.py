@@ -180,7 +180,12 @@ def _make(comparison: Comparison, done: list[Outcome]) -> None:
     for line in cost_words(cost, comparison.shared, len(comparison.x), len(comparison.y)):
         print(line, flush=True)
     with progress_bar(cost.evaluations, 0, "comparing", cost.evaluations > 0, unit="evaluation") as bar:
-        comparison.told = lambda evaluations: bar.update(evaluations)
+
+        def told(evaluations: int) -> None:
+            bar.total = max(bar.total, bar.n + evaluations)  # filters and adaptive steps ask more often than was foreseen
+            bar.update(evaluations)
+
+        comparison.told = told
         for outcome in comparison.run():
             done.append(outcome)
             bar.set_postfix_str(f"{len(done)} of {len(comparison.cells)} cells", refresh=False)

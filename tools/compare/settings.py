@@ -106,15 +106,24 @@ def lay_out(x: Axis, y: Axis, base: Settings, allow: Sequence[str] = ()) -> list
             except ValueError as error:
                 problem = "; ".join(error.problems) if isinstance(error, UsageError) else str(error)
                 cells.append(Cell(row, column, said, base, problem))
-    wrong: list[str] = []
+    wrong = [cell.problem for cell in cells] if all(cell.problem for cell in cells) else []
     for axis, place in ((x, "column"), (y, "row")):
-        for i in range(len(axis)):
-            own = [cell for cell in cells if getattr(cell, place) == i]
-            if own and all(cell.problem for cell in own):
-                wrong += [cell.problem for cell in own]
+        for i, values in enumerate(axis.values):
+            # what fits no cell, and does not fit without the other axis either, was meant otherwise
+            if all(cell.problem for cell in cells if getattr(cell, place) == i):
+                wrong += _refusal(base, [*zip(axis.keys, values, strict=True)], allow)
     if wrong:
         raise UsageError(list(dict.fromkeys(wrong)))
     return cells
+
+
+def _refusal(base: Settings, moved: Sequence[tuple[str, Any]], allow: Sequence[str]) -> list[str]:
+    """Why values can't be put into the settings; nothing where they can."""
+    try:
+        _moved(base, moved, allow)
+    except ValueError as error:
+        return error.problems if isinstance(error, UsageError) else [str(error)]
+    return []
 
 
 def _moved(base: Settings, moved: Sequence[tuple[str, Any]], allow: Sequence[str]) -> Settings:
