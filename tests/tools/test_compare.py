@@ -509,24 +509,8 @@ def test_the_command_as_its_user_meets_it(tmp_path, capsys, monkeypatch):
     small = "train digits --steps 4 --batch 8 --backbone.width 8 --sampling_steps 4 --sample_every 0 --save_every 2 --keep 2 --out run"
     assert main(small.split()) == 0
     capsys.readouterr()
-    words = [
-        "compare",
-        "run",
-        "--x",
-        "sampler=DDIM,GHVB",
-        "--y",
-        "steps=2,4",
-        "--count",
-        "8",
-        "--near",
-        "4",
-        "--fine_steps",
-        "20",
-        "--seeds",
-        "2",
-        "--reference_count",
-        "300",
-    ]
+    ways = "compare run --x sampler=DDIM,GHVB --y steps=2,4"
+    words = f"{ways} --count 8 --near 4 --fine_steps 20 --seeds 2 --reference_count 300".split()
     pixels = ["--extractor", "Pixels"]
     words += pixels
     assert main(words) == 0
