@@ -21,7 +21,7 @@ from ..schedules import Grid, Row
 from ..schedules.parts import describe
 from .arguments import split
 from .command import flags_of, help_text, parse
-from .guidance_report import SPACES, adaptive_words, does_not_pay, draw, nearest, spread_of, table
+from .guidance_report import BLOCKS, SPACES, adaptive_words, does_not_pay, draw, nearest, spread_of, table
 from .sample import own_parts
 
 __all__ = ["Calibrate", "run"]
@@ -100,10 +100,11 @@ def _verify(model: Model, options: Calibrate, rules: Mapping[str, tuple[Guidance
             brownian=bool((options.sampler or model.sampler).draws),  # else other steps would draw other noise
         )  # fmt: skip
         full = found.images if full is None else full
-        cost = found.evaluations.sum(1)
+        cost, apart = found.evaluations.sum(1), (found.images - full).double().flatten(1).square().mean(1)
         rows.append({
             "rule": name, "steps": steps, "evaluations": float(cost.double().mean()), "least": int(cost.min()), "most": int(cost.max()),
-            "rms": float((found.images - full).double().square().mean().sqrt()),
+            "rms": float(apart.mean().sqrt()),
+            "blocks": [float(block.mean().sqrt()) for block in apart.tensor_split(min(BLOCKS, len(apart)))],
         })  # fmt: skip
     return rows
 

@@ -44,7 +44,16 @@ def test_calibration_and_the_commands_that_it_prints(a_run, capsys, tmp_path):
     assert set(found["thresholds"]) == {"x0", "eps", "v"}
     assert [len(found["cosines"][name]) for name in ("x0", "eps", "v")] == [6, 6, 6]
     rows = {row["rule"]: row for row in found["verified"]}
-    assert rows["CFG 3"] == {"rule": "CFG 3", "steps": 6, "evaluations": 12.0, "least": 12, "most": 12, "rms": 0.0}
+    wanted = {
+        "rule": "CFG 3",
+        "steps": 6,
+        "evaluations": 12.0,
+        "least": 12,
+        "most": 12,
+        "rms": 0.0,
+        "blocks": [0.0] * 5,
+    }
+    assert rows["CFG 3"] == wanted
     assert rows["unguided"]["evaluations"] == 6.0
     assert rows["LinearAdaptive"]["evaluations"] == 8.0
     assert rows["CFG 3, 4 steps"]["evaluations"] == 8.0

@@ -5,13 +5,14 @@ from sfumato.tools.guidance import _own_scale
 from sfumato.tools.guidance_report import does_not_pay, nearest, table
 
 
-def row(rule, evaluations, rms, steps=20, least=None, most=None):
+def row(rule, evaluations, rms, steps=20, least=None, most=None, spread=0.0):
     least, most = (evaluations if v is None else v for v in (least, most))
     return {
         "rule": rule,
         "steps": steps,
         "evaluations": evaluations,
         "rms": rms,
+        "blocks": [rms - spread, rms, rms + spread],
         "least": int(least),
         "most": int(most),
     }
@@ -50,6 +51,13 @@ def test_what_fewer_steps_beat_does_not_pay():
     assert does_not_pay(rows) == {"Adaptive in x0": "CFG 3, 15 steps"}
     lines = table(rows, 10)
     assert "Adaptive in x0 does not pay here: CFG 3, 15 steps cost no more and came nearer" in lines
+
+
+def test_what_is_not_told_apart_over_the_pictures_is_not_said_to_be_beaten():
+    rows = [FULL, row("Adaptive in x0", 30.0, 0.25, spread=0.02), FEWER]
+    assert does_not_pay(rows) == {"Adaptive in x0": "CFG 3, 15 steps"}
+    rows = [FULL, row("Adaptive in x0", 30.0, 0.25, spread=0.03), FEWER]  # its difference is 0.05 ± 0.03
+    assert does_not_pay(rows) == {}
 
 
 def test_pictures_that_stop_at_once_are_said():
