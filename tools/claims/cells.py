@@ -70,8 +70,9 @@ def _cell(claim: Claim, variant: str, seed: int, home: Path, quick: bool) -> dic
     home.mkdir(parents=True, exist_ok=True)
     run.parent.mkdir(parents=True, exist_ok=True)
     training = run.with_name(f"{run.name}.seconds") if claim.keeps_runs else clock
-    with _timed(training, run.is_dir()):
-        train(recipe, run, resume=True)
+    if claim.trains:
+        with _timed(training, run.is_dir()):
+            train(recipe, run, resume=True)
     with _timed(clock, clock.is_file() and run.is_dir()):
         raw = claim.measure(run, recipe)
     spent = [sum(parts) for parts in zip(*(json.loads(c.read_text()) for c in {training, clock}), strict=True)]
@@ -79,7 +80,7 @@ def _cell(claim: Claim, variant: str, seed: int, home: Path, quick: bool) -> dic
     temporary = file.with_name(f".{file.name}")
     temporary.write_text(json.dumps(cell))
     os.replace(temporary, file)
-    if not claim.keeps_runs:
+    if claim.trains and not claim.keeps_runs:
         shutil.rmtree(run)
     clock.unlink()
     return cell

@@ -53,6 +53,7 @@ class Claim:
         panels: all cells -> what to draw, see plots.draw_panels.
         quick_variants: those of the tiny version; empty: all.
         sheet: all cells -> pictures to draw, see plots.draw_sheet; None: none.
+        trains: whether a network is trained; if not, only data and seed of the recipe count, and there is no run folder.
         keeps_runs: whether trained runs are kept, so that claims of the same recipe train once; a cell's time has the training in it.
     """
 
@@ -69,6 +70,7 @@ class Claim:
     panels: Callable[[Cells], list[dict[str, Any]]]
     quick_variants: Sequence[str] = ()
     sheet: Callable[[Cells], dict[str, Any]] | None = None
+    trains: bool = True
     keeps_runs: bool = False
 
     @property

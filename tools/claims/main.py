@@ -16,8 +16,10 @@ from . import (
     autoguidance,
     cfg_plus_plus,
     debiased,
+    density_coverage,
     hallucination_guidance,
     input_scaling,
+    kid_unbiased,
     limited_interval,
     linear_adaptive,
     log_snr_importance,
@@ -28,6 +30,7 @@ from . import (
     recursive_training,
     renoise_probe,
     simple_shapes,
+    sliced_control_variates,
     zero_terminal_snr,
 )
 from .again import compared, measure_again, quick_ones
@@ -44,7 +47,8 @@ CLAIMS: dict[str, Claim] = {
     for m in (
         zero_terminal_snr, min_snr, debiased, log_snr_importance, input_scaling, momentum, limited_interval, cfg_plus_plus,
         adaptive_guidance, linear_adaptive, predictor_corrector_guidance, autoguidance, mode_interpolation, renoise_probe,
-        simple_shapes, recursive_training, hallucination_guidance,
+        simple_shapes, recursive_training, hallucination_guidance, kid_unbiased, density_coverage,
+        sliced_control_variates,
     )
 }  # fmt: skip
 

@@ -93,14 +93,14 @@ def test_of_gaussians_is_the_closed_form(control) -> None:
 @pytest.mark.parametrize("control", CONTROLS)
 def test_has_no_bias_at_few_lines_and_its_error_is_what_it_says(control) -> None:
     x, y = normals(25, 4, seed=1) * torch.tensor([0.5, 1.0, 2.0, 3.0]), normals(20, 4, seed=2) + 0.5
-    truth = sliced_wasserstein(x, y, 40000, "lower", seed=9)
-    found = [sliced_wasserstein(x, y, 5, control, seed=100 + i) for i in range(600)]
+    truth = sliced_wasserstein(x, y, 20000, "lower", seed=9)
+    found = [sliced_wasserstein(x, y, 5, control, seed=100 + i) for i in range(300)]
     values = torch.tensor([f.value for f in found]).double()
-    sure = math.hypot(float(values.std()) / math.sqrt(600), truth.error)
+    sure = math.hypot(float(values.std()) / math.sqrt(300), truth.error)
     assert abs(float(values.mean()) - truth.value) < 3 * sure
-    at_hundred = torch.tensor([sliced_wasserstein(x, y, 100, control, seed=i).value for i in range(100)]).double()
-    said = sliced_wasserstein(x, y, 10000, control).error * 10
-    assert float(at_hundred.std()) == pytest.approx(said, rel=0.25)
+    at_hundred = torch.tensor([sliced_wasserstein(x, y, 100, control, seed=i).value for i in range(80)]).double()
+    said = sliced_wasserstein(x, y, 3600, control).error * 6
+    assert float(at_hundred.std()) == pytest.approx(said, rel=0.3)
 
 
 @pytest.mark.parametrize(("control", "less"), [("lower", 20), ("upper", 3)])
