@@ -18,7 +18,7 @@ def drawn_recipe(variant: str, seed: int, quick: bool) -> Recipe:
     """The digits and a seed, in the form that claims have; nothing is trained. Of the quick version fewer steps, by which it is known."""
     return Recipe(
         data=Digits(), backbone=UNet(1, 8, 10, width=8, multipliers=(1,), blocks=1, attention=()), schedule=ScaledLinearBeta(), row=Eps(),
-        clock=LogSNRClock(), weighting=Constant(Eps()), steps=1 if quick else 2, batch=8, seed=seed, threads=1,
+        clock=LogSNRClock(), weighting=Constant(Eps()), steps=1 if quick else 2, warmup=1, batch=8, seed=seed, threads=1,
     )  # fmt: skip
 
 
