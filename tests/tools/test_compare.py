@@ -583,3 +583,19 @@ def test_a_pipeline_of_diffusers_is_compared_under_a_prompt(tmp_path, capsys, mo
     assert all(cell["measures"]["distance"]["mean"] > 0 for cell in cells)
     assert "prompt 'a red boat'" in json.loads((folder / "compare.json").read_text())["shared"]
     assert not list((tmp_path / "pipe").glob("compare*"))  # a model of somebody else's is not written into
+
+
+def test_a_folder_of_pictures_is_a_reference(tmp_path):
+    from sfumato.tools.compare.options import Compare
+    from sfumato.tools.compare.what_looks import what_looks
+
+    for i in range(5):
+        Image.fromarray(np.full((16, 16), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    options = Compare("nowhere", "steps=2", reference_path=str(tmp_path), extractor=Pixels())
+    looking, _ = what_looks(options, made(), 6)
+    assert (len(looking.data), looking.data.shape) == (5, (1, 8, 8))
+    (a,), _, _ = compared("steps=2", looking=looking)
+    assert a.measured["frechet"][0] > 0
+    none, remarks = what_looks(Compare("nowhere", "steps=2", extractor=Pixels()), made(), 6)
+    assert none.data is None
+    assert "no real pictures were named" in remarks[0]

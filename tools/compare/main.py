@@ -94,7 +94,7 @@ def run(argv: Sequence[str]) -> int:
         usage = "sfumato compare MODEL --x sampler=DDIM,GHVB,DPMSolverPP [--y steps=5,8,12,20] [--seeds 3] ..."
         print(help_text(usage, Compare, None, argv))
         return 0
-    options, _ = parse(argv, Compare, ("run",), base=own_parts)
+    options, _ = parse(_sorted_out(argv), Compare, ("run",), base=own_parts)
     x, y = parse_axes(options.x, options.y, options.allow)
     if len(x) * len(y) > options.most:
         raise ValueError(
@@ -116,6 +116,17 @@ def run(argv: Sequence[str]) -> int:
         kept = f"{made} of {len(x) * len(y)} cells are finished, and kept in {store.folder}"
         print(f"sfumato compare: {stopped}; {kept}\ngo on with: {_command(argv)}", file=sys.stderr)
         return stopped.code
+
+
+def _sorted_out(argv: Sequence[str]) -> list[str]:
+    """The words with --reference FOLDER said as what it is."""
+    found = list(argv)
+    for i, word in enumerate(argv):
+        key, equals, value = word.partition("=")
+        given = value if equals else argv[i + 1] if i + 1 < len(argv) else ""
+        if key == "--reference" and Path(given).is_dir():
+            found[i] = f"--reference_path={given}" if equals else "--reference_path"
+    return found
 
 
 def _command(argv: Sequence[str]) -> str:
@@ -182,7 +193,9 @@ def _make(comparison: Comparison, done: list[Outcome]) -> None:
     with progress_bar(cost.evaluations, 0, "comparing", cost.evaluations > 0, unit="evaluation") as bar:
 
         def told(evaluations: int) -> None:
-            bar.total = max(bar.total, bar.n + evaluations)  # filters and adaptive steps ask more often than was foreseen
+            bar.total = max(
+                bar.total, bar.n + evaluations
+            )  # filters and adaptive steps ask more often than was foreseen
             bar.update(evaluations)
 
         comparison.told = told

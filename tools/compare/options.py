@@ -55,7 +55,9 @@ class Compare:
         filters: rejected pictures are tried again; may be given several times.
         retries: how often a rejected picture is tried again.
         mark: rejected pictures stay, and nothing is tried again.
-        reference: real pictures, a data set such as ImageFolder; null: those that the run was trained on.
+        reference: real pictures: a data set, its arguments dotted (--reference ImageFolder --reference.root photos), or the path of a
+            folder, whose pictures are brought to the model's size; null: those that the run was trained on.
+        reference_path: the folder, where --reference has another meaning.
         reference_count: how many of them at the most.
         extractor: whose features are compared; null: the digits classifier for 8x8 digits, raw pixels for other small pictures.
         fine_steps: of the fine solution, to which the distance is measured: DPM-Solver++ in so many steps, under the same rule, from the
@@ -102,6 +104,7 @@ class Compare:
     retries: int = 8
     mark: bool = False
     reference: Source | None = None
+    reference_path: str | None = None
     reference_count: int = 10_000
     extractor: Extractor | None = None
     fine_steps: int = 1000
@@ -143,6 +146,8 @@ class Compare:
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise ValueError(f"{name} is {value}; allowed: >= {bound}")
+        if self.reference is not None and self.reference_path is not None:
+            raise ValueError("reference and reference_path are given; allowed: one of them")
         if self.show > 4:
             raise ValueError(f"show is {self.show}; allowed: 1 to 4")
         if self.labels is not None and self.labels.lower() not in ("none", "null"):

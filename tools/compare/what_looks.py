@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...diffusion import Model
-from ...diffusion.measuring import OfSource, identity
-from ...diffusion.measuring.defaults import default_extractor
+from ...diffusion.measuring import OfFolder, OfSource, Pictures, default_extractor, identity
 from ...diffusion.prepared import trained_on
 from ...schedules.parts import build, in_short
 from ..arguments import read_config
@@ -47,24 +46,43 @@ def what_looks(options: Any, model: Model, count: int) -> tuple[Looking, list[st
         remarks.append(remark)
     if count < 2:
         return Looking(), ["one picture per set has no Frechet distance; --count 64"]
-    source = options.reference
+    named = options.reference is not None or options.reference_path is not None
     try:
-        if source is None:
-            config = Path(options.run) / "config.yaml"
-            if not config.is_file() or model.vae is not None:
-                return Looking(extractor), [
-                    *remarks,
-                    "no real pictures were named: no Frechet distance; --reference ImageFolder --reference.root ...",
-                ]
-            source = trained_on(Path(options.run), build(read_config(str(config))["data"], options.allow, "data"))
-        if tuple(source.shape) != shape:
-            raise ValueError(
-                f"reference has pictures of {tuple(source.shape)}, the model makes {shape}; give pictures of that shape"
-            )
-        data = OfSource(source, min(options.reference_count, len(source)))
+        data, says = _data(options, model, shape)
     except (ValueError, ImportError, OSError) as error:
-        if options.reference is not None:
+        if named:
             raise
         return Looking(extractor), [*remarks, f"no Frechet distance: the run's own data can't be read: {error}"]
-    own = " (what the model was trained on)" if options.reference is None else ""
-    return Looking(extractor, data, says=in_short(source) + own), remarks
+    if data is None:
+        return Looking(extractor), [
+            *remarks,
+            "no real pictures were named: no Frechet distance; --reference FOLDER names some",
+        ]
+    return Looking(extractor, data, says=says), remarks
+
+
+def _data(options: Any, model: Model, shape: tuple[int, ...]) -> tuple[Pictures | None, str]:
+    """Real pictures, and what they are in words; None where nobody says.
+
+    Raises:
+        ValueError: for data of another shape than the pictures.
+    """
+    if options.reference_path is not None:
+        folder = OfFolder(options.reference_path, shape[1:], shape[0])
+        if len(folder) > options.reference_count:
+            raise ValueError(
+                f"reference_path holds {len(folder)} pictures, reference_count is {options.reference_count}; raise it, or give fewer"
+            )
+        return folder, options.reference_path
+    source, own = options.reference, ""
+    if source is None:
+        config = Path(options.run) / "config.yaml"
+        if not config.is_file() or model.vae is not None:
+            return None, ""
+        source = trained_on(Path(options.run), build(read_config(str(config))["data"], options.allow, "data"))
+        own = " (what the model was trained on)"
+    if tuple(source.shape) != shape:
+        raise ValueError(
+            f"reference has pictures of {tuple(source.shape)}, the model makes {shape}; give pictures of that shape"
+        )
+    return OfSource(source, min(options.reference_count, len(source))), in_short(source) + own
