@@ -21,8 +21,9 @@ from .spread import Spread, leaders
 from .transformers_extractor import CLIP, DINOv2
 
 __all__ = [
-    "Brightness",
     "CLIP",
+    "PRDC",
+    "Brightness",
     "DINOv2",
     "Default",
     "DigitsFeatures",
@@ -38,7 +39,6 @@ __all__ = [
     "OfFolder",
     "OfSource",
     "OfTensor",
-    "PRDC",
     "Pictures",
     "Pixels",
     "Seen",
