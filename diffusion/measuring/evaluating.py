@@ -46,8 +46,10 @@ def evaluate(
             out of range.
     """
     if extractor is None:
-        numbers = reference is None or isinstance(reference, Moments) or is_statistics(reference)
-        known = as_pictures(pictures if numbers else reference, size, channels)
+        looked = pictures
+        if not (reference is None or isinstance(reference, Moments) or is_statistics(reference)):
+            looked = reference
+        known = as_pictures(looked, size, channels)
         extractor = usual_extractor(known)
     return Evaluator(
         reference, extractor, measures=measures, classifier=classifier, training=training, held_out=held_out, k=k, batch=batch, seed=seed,
