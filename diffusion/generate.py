@@ -22,6 +22,7 @@ from ..schedules.noise import Seeds
 from ..schedules.plain_json import to_json
 from .conditions import Labels
 from .denoiser import Denoiser
+from .folder_part import FolderPart
 from .generated import Generated, Share
 from .in_turns import InTurns
 from .launch import Processes
@@ -110,7 +111,9 @@ def generate(
         for piece in turns.mine(len(chunks)):
             with turns.together():
                 if piece is not None and not share.known(store, slots := chunks[piece], 0 if mark else retries):
-                    part = store.part(slots, lambda pictures: bar.update(min(pictures * turns.count, count - bar.n)))
+                    part = FolderPart(
+                        store, slots, lambda pictures: bar.update(min(pictures * turns.count, count - bar.n))
+                    )
                     with heard.meanwhile():
                         samples = model.sample(
                             job.seeds[slots.start : slots.stop], _cut(labels, slots), prompts=_cut(prompts, slots),

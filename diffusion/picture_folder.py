@@ -92,7 +92,7 @@ class PictureFolder:
         Raises:
             ValueError: for pictures of another job, naming what differs.
         """
-        self._job, self._names = job, file_names(job.seeds.tolist())
+        self.job, self._names = job, file_names(job.seeds.tolist())
         self._spent = torch.zeros(len(job.seeds), len(job.branches), dtype=torch.int64)
         if not self._resume:
             return
@@ -116,7 +116,7 @@ class PictureFolder:
             found = read_settings(path)
         except (OSError, SyntaxError):
             return
-        wanted = self._job.of(slot)
+        wanted = self.job.of(slot)
         wrong = [
             f"{key} was {_text(found.get(key))}, is {_text(wanted.get(key))}"
             for key in dict.fromkeys([*wanted, *found])
@@ -128,7 +128,7 @@ class PictureFolder:
                 f"{path} was made by another command: {'; '.join(wrong)}. Repeat the command that it was begun with, or give another folder"
             )
         with suppress(LookupError, TypeError, ValueError):
-            spent = [int(found["evaluations"][name]) for name in self._job.branches]
+            spent = [int(found["evaluations"][name]) for name in self.job.branches]
             self._there[slot, int(found["attempt"])] = _There(path, bool(found["kept"]), spent)
 
     def last(self, slot: int, retries: int) -> _There | None:
@@ -149,7 +149,7 @@ class PictureFolder:
         """The batch of these slots and attempts, if all of it is there."""
         if not all(entry in self._there for entry in work):
             return None
-        found = [_stored(self._there[entry].path, self._job) for entry in work]
+        found = [_stored(self._there[entry].path, self.job) for entry in work]
         rows = [row for row in found if row is not None]
         if len(rows) < len(work):
             return None
@@ -158,9 +158,9 @@ class PictureFolder:
         verdicts = tuple(
             # reasons of several filters were joined to one text
             Verdict(keep, torch.tensor([row.scores[j] for row in rows]), [row.reason * (not j) for row in rows])
-            for j in range(len(self._job.filters))
+            for j in range(len(self.job.filters))
         )
-        x = torch.stack([row.picture for row in rows]).to(self._job.device) * self._job.scale
+        x = torch.stack([row.picture for row in rows]).to(self.job.device) * self.job.scale
         self._known = Finished(slots, attempts, x, keep, verdicts, total - self._spent[slots])
         return self._known
 
@@ -175,7 +175,7 @@ class PictureFolder:
         self._spent[done.slots] += done.evaluations
         if done is self._known:
             return
-        job, scores = self._job, [v.score.float().tolist() for v in done.verdicts]
+        job, scores = self.job, [v.score.float().tolist() for v in done.verdicts]
         for i, (slot, attempt) in enumerate(zip(done.slots.tolist(), done.attempts.tolist(), strict=True)):
             name = self._names[slot] if shown[i] else f"{_REJECTED}/{slot}-{attempt}.png"
             settings = {
@@ -197,44 +197,6 @@ class PictureFolder:
             left.unlink(missing_ok=True)
         for left in (self.folder / _REJECTED).glob(f".*{PART}"):
             left.unlink(missing_ok=True)
-
-    def part(self, slots: range, told: Callable[[int], object] = lambda pictures: None) -> PictureFolder:
-        """Some slots of the job that has begun, as a folder of their own, for a model that is asked for them alone.
-
-        Args:
-            slots: which; they are numbered from 0 there.
-            told: how many pictures were finished, whenever some were.
-        """
-        return _Part(self, slots, told)
-
-    def _starts(self, job: Job, first: int) -> None:
-        """Hold a part of the job against the whole."""
-        for slot in range(len(job.seeds)):
-            own, whole = ({**j.of(s), "device": ""} for j, s in ((job, slot), (self._job, first + slot)))
-            assert own == whole, (own, whole)
-
-
-class _Part(PictureFolder):
-    """Some slots of a folder that has begun."""
-
-    def __init__(self, whole: PictureFolder, slots: range, told: Callable[[int], object]) -> None:
-        super().__init__(whole.folder)
-        self._whole, self._first, self._told = whole, slots.start, told
-
-    def begin(self, job: Job, looks: Callable[[int], bool] = lambda slot: True) -> None:
-        self._whole._starts(job, self._first)
-
-    def known(self, work: Sequence[tuple[int, int]]) -> Finished | None:
-        found = self._whole.known([(slot + self._first, attempt) for slot, attempt in work])
-        self._known = None if found is None else found._replace(slots=found.slots - self._first)
-        return self._known
-
-    def add(self, done: Finished, images: Tensor, shown: Tensor) -> None:
-        known = self._whole._known
-        if known is None or done is not self._known:
-            known = done._replace(slots=done.slots + self._first)
-        self._whole.add(known, images, shown)
-        self._told(int(shown.sum()))
 
 
 def rejected_attempts(folder: Path) -> dict[tuple[int, int], Path]:
