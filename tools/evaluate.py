@@ -40,7 +40,8 @@ class Evaluate:
             of pictures, or of an .npz of statistics; null: the data that the run was trained on.
         reference_path: the folder, where --reference has another meaning.
         stats: the .npz of the reference's statistics, of which only the Frechet distance can be had.
-        save_stats: .npz to write the statistics of the pictures to, which pytorch-fid reads too; then no reference is needed.
+        save_stats: .npz to write the statistics of the pictures to, which pytorch-fid reads too; then no reference is needed, and of a
+            folder without one nothing else is measured, so it may hold any number of pictures.
         extractor: who looks; may be given several times; none: the digits classifier for the digits, else the pixels.
         classifier: who tells classes; null: the extractor, if it does.
         measures: which, as kid,precision; null: all that can be had.

@@ -14,9 +14,11 @@ import torch
 
 from ..diffusion.generate import Generated
 from ..diffusion.launch import Processes
-from ..diffusion.measuring import Extractor, OfFolder, Pictures, Spread
+from ..diffusion.measuring import Extractor, OfFolder, Pictures, Spread, identity
 from ..diffusion.measuring.evaluation import Evaluation
 from ..diffusion.measuring.evaluator import Evaluator
+from ..diffusion.measuring.statistics import save_statistics
+from ..diffusion.measuring.streamed import streamed_moments
 from ..diffusion.measuring.usual import usual_extractor
 from ..diffusion.whole_file import replace_text
 from ..schedules.plain_json import to_json
@@ -68,6 +70,8 @@ def work(options: Evaluate, command: str) -> int:
     extractors = list(options.extractor) or [_usual(found, own, shape)]
     if options.save_stats is not None and (len(extractors) > 1 or options.seeds > 1):
         raise UsageError([f"save_stats is {options.save_stats!r}; allowed: with one extractor and one set of pictures"])
+    if own is not None and found.reference is None and options.save_stats is not None and options.measures is None:
+        return _statistics(options, own, extractors[0], processes)
     # what is wrong with the names of measures, and with the shapes, is found out before the work
     judges = [_judge(options, found, each, processes) for each in extractors]
     for each in judges:
@@ -86,6 +90,22 @@ def work(options: Evaluate, command: str) -> int:
         judges[0].save(options.save_stats, pictures[0])
     if main:
         _leave(options, command, found, judged, sets, pictures, home, time.monotonic() - began)
+    return 0
+
+
+def _statistics(options: Evaluate, own: Pictures, extractor: Extractor, processes: Processes | None) -> int:
+    """Statistics of a folder and nothing else: of any number of pictures, whose features are not kept."""
+    assert options.save_stats is not None
+    found = streamed_moments(
+        own, extractor, batch=options.batch, device=options.device, processes=processes, progress=True
+    )
+    if processes is None or processes.main:
+        save_statistics(Path(options.save_stats), found, extractor, own)
+        who = identity(extractor)
+        print(
+            f"{found.count} pictures, {who['num_features']} features of {who['name']} (hash {who['hash']}, resize {who['resize']})"
+        )
+        print(f"statistics: {options.save_stats}")
     return 0
 
 

@@ -172,8 +172,12 @@ def test_strangers_pictures_say_nothing_of_themselves(tmp_path, capsys, monkeypa
     found = json.loads((tmp_path / "evaluation" / "fake" / "report.json").read_text())["judged"][0]["sets"][0]
     assert found["pictures"]["made"] == {"known": False}
     assert found["numbers"][0]["value"] == pytest.approx(0, abs=1e-9)
-    printed(capsys, "real", "--save_stats", "ref.npz")  # no reference needed
-    assert (tmp_path / "ref.npz").is_file()
+    # no reference is needed, and no feature is kept; the same to rounding as with one
+    assert "8 pictures, 90 features of Pixels" in printed(capsys, "real", "--save_stats", "ref.npz")
+    printed(capsys, "real", "--save_stats", "kept.npz", "--measures", "frechet", "--reference", "fake")
+    with np.load("ref.npz") as streamed, np.load("kept.npz") as kept:
+        for name in ("mu", "sigma"):
+            np.testing.assert_allclose(streamed[name], kept[name], rtol=0, atol=1e-12)
     assert "holds no picture" in fails(capsys, "fake", "--reference", tmp_path / "evaluation")
     Image.new("L", (5, 6)).save(tmp_path / "evaluation" / "grey.png")
     assert "pictures are RGB, and those of reference are grey; give channels" in fails(
