@@ -29,6 +29,8 @@ def test_planted_copies_are_found_and_only_they() -> None:
     assert found.distances[planted].tolist() == found.ratios[planted].tolist() == [0, 0, 0]
     assert float(found.distances[20]) == pytest.approx(float((fake[20].double() - train[11].double()).norm()), rel=1e-9)
     assert found.held_out is None
+    larger = memorised(100 * fake, 100 * train)  # in other units the same
+    assert (larger.memorised, larger.copies, larger.near) == (found.memorised, found.copies, found.near)
 
 
 def test_copies_of_a_picture_that_the_data_have_twice_are_found_too() -> None:

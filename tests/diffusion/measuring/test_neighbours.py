@@ -106,11 +106,12 @@ def test_more_near_ones_than_candidates_are_still_told_apart() -> None:
     np.testing.assert_allclose(distances[0].numpy(), np.sort(apart(base, around)[0])[:5], rtol=1e-12)
     assert rows[0].tolist() == (20 + np.argsort(apart(base, around)[0])[:5]).tolist()
 
-    within, at = nearest(around, around, 5, itself=True)
-    every = apart(around, around)
+    both = torch.cat([far, around])
+    within, at = nearest(both, both, 5, itself=True)
+    every = apart(both, both)
     np.fill_diagonal(every, math.inf)
     np.testing.assert_allclose(within.numpy(), np.sort(every, 1)[:, :5], rtol=1e-12)
-    assert not bool((at == torch.arange(40)[:, None]).any())
+    assert not bool((at == torch.arange(60)[:, None]).any())
 
 
 def test_a_row_is_not_its_own_neighbour_but_an_equal_row_is() -> None:
