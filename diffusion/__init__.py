@@ -14,6 +14,8 @@ from .encode import encode
 from .excluding import Excluding
 from .filtered import Filtered, Try
 from .fingerprint import fingerprint
+from .generate import generate
+from .generated import Generated
 from .guidance_fit import Cosines, fit_linear, measure_cosines
 from .hashed_words import HashedWords
 from .hub_data import HuggingFace
@@ -69,6 +71,7 @@ __all__ = [
     "Filtered",
     "Flip",
     "Found",
+    "Generated",
     "GradientNoise",
     "GradientTransform",
     "Group",
@@ -115,6 +118,7 @@ __all__ = [
     "features",
     "fingerprint",
     "fit_linear",
+    "generate",
     "load",
     "measure_cosines",
     "scan",

@@ -17,7 +17,7 @@ COMMANDS = {
     "train": "train a recipe: a preset or a YAML file",
     "sample": "draw pictures from a trained run",
     "compare": "sample a model in many ways side by side: one picture, one table, the same seeds",
-    "evaluate": "measure a run: bits per dimension of its data",
+    "evaluate": "measure how near pictures are to real ones, a model's or a folder's; or bits per dimension (--nll)",
     "curves": "draw quality against evaluations for every sampler, and name the best, if there is one",
     "calibrate": "find a filter's thresholds from real pictures, so that it knows what is none",
     "ema": "make the average of a run's weights over another length, after training",

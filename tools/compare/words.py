@@ -91,12 +91,12 @@ def about_of(
     ]
     notes = dict.fromkeys(note for o in outcomes for note in o.notes if "pictures diverged" not in note)
     return {
-        "title": f"{Path(run).name}{step}: {axes}", "shared": _shared(model, base, shared, moved),
+        "title": f"{Path(run).name}{step}: {axes}", "shared": _shared(model, base, shared, moved, looking),
         "measured": _measured(base, shared, looking), "looking": looking, "notes": [*remarks, *none, *notes],
     }  # fmt: skip
 
 
-def _shared(model: Model, base: Settings, shared: Shared, moved: set[str]) -> str:
+def _shared(model: Model, base: Settings, shared: Shared, moved: set[str], looking: Mapping[str, Any]) -> str:
     said = [f"{base.steps} steps"] if "steps" not in moved else []
     said += [brief(getattr(base, name), shared.allow) for name in ("sampler", "grid", "guidance") if name not in moved]
     said += [f"filters {brief(base.filters, shared.allow)}"] if base.filters and "filters" not in moved else []
@@ -113,6 +113,12 @@ def _shared(model: Model, base: Settings, shared: Shared, moved: set[str]) -> st
     if "seed" not in moved:
         last = base.first + shared.count * shared.sets - 1
         said.append(f"seeds {base.first} to {last}" + (f" in {shared.sets} sets" if shared.sets > 1 else ""))
+    e, d = looking["extractor"], looking["data"]
+    if e is not None and d is not None:
+        # who judged stands on the picture, which may travel alone
+        said.append(
+            f"Frechet: {e['short']}@{shared.count} against {d['n']} real pictures, by {e['name']} {e['hash'][:8]}"
+        )
     return "In all cells: " + " · ".join(said)
 
 
