@@ -236,6 +236,34 @@ def test_commands_of_the_table_exist(line):
 
 
 @pytest.mark.parametrize(
+    "line", [line for line in COMMAND_LINES if line.split()[1:2] in (["evaluate"], ["compare"], ["curves"])]
+)
+def test_measuring_commands_of_the_readme_parse(line, tmp_path, monkeypatch):
+    """Options are read, and axes are laid out."""
+    import shlex
+
+    from sfumato.tools import evaluate
+    from sfumato.tools.command import parse
+    from sfumato.tools.compare.axes import parse_axes
+    from sfumato.tools.compare.options import Compare
+    from sfumato.tools.curves.main import Curves
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs").mkdir()
+    _, command, *words = shlex.split(line)
+    if command == "evaluate" and "--nll" not in words:
+        options, _ = parse(evaluate._sorted_out(words), evaluate.Evaluate, ("run",))
+        assert options.run == words[0]
+    elif command == "compare":
+        options, _ = parse(words, Compare, ("run",))
+        x, _ = parse_axes(options.x, options.y, [])
+        assert len(x) > 1
+    elif command == "curves":
+        options, _ = parse(words, Curves, ("model",))
+        assert options.model == words[0]
+
+
+@pytest.mark.parametrize(
     "line",
     [
         line
