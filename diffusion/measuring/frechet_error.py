@@ -19,10 +19,10 @@ __all__ = ["FrechetDistance", "frechet_with_error"]
 class FrechetDistance:
     """A Frechet distance of finite sets, and what others of the same sizes would give.
 
-    value: of these sets. error: its standard deviation over draws of such sets, estimated. low, high: value -+ 2 errors, which hold about
-    95 %. counts: vectors of the two sets. The interval is about the distance *at these counts*: what other pictures, as many, would give.
-    Few vectors make that too large by far more than the error, so the interval does not hold how far apart the distributions are;
-    `frechet_infinity` has one that does.
+    value: of these sets. error: its standard deviation over draws of such sets, estimated. low, high: value -+ 2 errors; in about 95 of 100
+    repeats they hold the mean distance *at these counts*: what other pictures, as many, give on average. Another single draw has an error
+    of its own: its value is within in about 85. Few vectors make all of them too large by far more than the error, so the interval does
+    not hold how far apart the distributions are; `frechet_infinity` has one that does. counts: vectors of the two sets.
     """
 
     value: float

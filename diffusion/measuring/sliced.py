@@ -42,12 +42,12 @@ def sliced_wasserstein(
     A control variate G is known on every line, and so is its mean over all lines; alpha (G - mean G) is subtracted. "lower" is the squared
     distance of the means, a lower bound of the distance of two Gaussians with the clouds' means and variances, and mostly the better one;
     "upper" adds both variances, and helps where clouds of one mean are wider in other directions. alpha, the regression coefficient, is
-    taken for each line from all others, so the estimate has no bias at any number of lines (the paper takes one for all, with a bias of
-    the order of 1 / projections).
+    taken for each line from all others, so the estimate has no bias at any allowed number of lines (the paper takes one for all, with a
+    bias of the order of 1 / projections).
 
     Args:
         fake, real: (N, d) and (M, d); N may differ from M.
-        projections: lines, >= 3.
+        projections: lines, >= 6.
         control: which control variate.
         seed: of the lines, in [0, 2^63). Line i is the same for any number of lines.
 
@@ -58,9 +58,10 @@ def sliced_wasserstein(
     """
     check_vectors({"fake": fake, "real": real}, 1)
     check_seeds([seed])
-    if projections < 3 or control not in ("none", "lower", "upper"):
+    # a coefficient of two other lines has no mean, since both variates may be nearly equal, and that of four no variance
+    if projections < 6 or control not in ("none", "lower", "upper"):
         raise ValueError(
-            f"projections, control are {projections}, {control!r}; allowed: >= 3, and 'none', 'lower' or 'upper'"
+            f"projections, control are {projections}, {control!r}; allowed: >= 6, and 'none', 'lower' or 'upper'"
         )
     d = fake.shape[1]
     (x, spread_x), (y, spread_y) = _centred(fake), _centred(real)

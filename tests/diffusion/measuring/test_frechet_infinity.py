@@ -1,5 +1,6 @@
 """The Frechet distance at infinitely many vectors: on Gaussians, where it is known, and small sets are visibly biased."""
 
+import math
 import statistics
 
 import pytest
@@ -21,7 +22,14 @@ def test_a_line_is_found_exactly():
     by_hand = float((w * (k - x) * (y - m)).sum() / (w * (k - x) ** 2).sum())
     assert slope == pytest.approx(by_hand, rel=1e-6)
     assert value == pytest.approx(m - by_hand * x, rel=1e-6)
-    assert error > 0
+    # a parabola through all three is at 3 y1 - 3 y2 + y3 = -2; the residuals' part is a third of the way there, as of any three points
+    assert error == pytest.approx(math.hypot(1, 1 / 3) * abs(value + 2), rel=1e-6)
+
+
+@pytest.mark.parametrize("parts", [3, 4, 5, 8])
+def test_where_the_points_bend_the_error_covers_it(parts):
+    value, _, error = _line([k + 0.1 * k * k for k in range(1, parts + 1)])
+    assert 0.29 < abs(value) <= error < 1.1 * abs(value)
 
 
 @pytest.mark.parametrize(("shift", "scale", "both"), [(0.2, 1.1, False), (0.2, 1.1, True), (0.0, 1.0, True)])
@@ -41,6 +49,20 @@ def test_the_truth_is_within_the_interval_and_the_plain_distance_is_far_from_it(
     assert sum(f.low <= truth <= f.high for f in found) / len(found) >= 0.85
     assert 0.8 < statistics.fmean(f.error for f in found) / spread < 2.0
     assert statistics.fmean(f.slope / n for f in found) == pytest.approx(bias, rel=0.25)
+
+
+@pytest.mark.parametrize(("parts", "n"), [(3, 384), (5, 640)])
+def test_few_vectors_per_feature_bend_the_line_and_the_interval_knows(parts, n):
+    """As few as are allowed, of features of equal variance: the worst case."""
+    d, draw = 64, torch.Generator().manual_seed(1)
+    reference = Moments(torch.zeros(d).double(), torch.eye(d, dtype=torch.float64), 10**9)
+    found = [
+        frechet_infinity(torch.randn(n, d, dtype=torch.float64, generator=draw), reference, parts, groups=5)
+        for _ in range(20)
+    ]
+    values = [f.value for f in found]
+    assert statistics.fmean(values) < -2 * statistics.stdev(values) / 20**0.5  # the line takes too much
+    assert sum(f.low <= 0 <= f.high for f in found) >= 17
 
 
 def test_its_points_are_the_distances_of_parts():
