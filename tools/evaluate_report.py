@@ -10,7 +10,7 @@ from ..diffusion.measuring import Pictures
 from ..diffusion.measuring.evaluation import Evaluation
 from .evaluate_reference import Compared
 from .evaluate_sections import brightness, classes, copies, samples
-from .evaluate_words import READ, headline, how, judge_in_words, number, sure
+from .evaluate_words import READ, beside, headline, how, judge_in_words, number, sure
 from .page import Page
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ def _numbers(page: Page, each: Judged) -> None:
     rows = []
     for n in first.numbers:
         counts = f"{n.n}" if n.n_reference is None else f"{n.n} against {n.n_reference}"
-        real = "" if n.real is None else f"{number(n.real)} ({n.real_n})"
+        real = "" if n.real is None else f"{number(n.real)} ({beside(n)})"
         spread = each.spread(n.name)
         rows.append((n.label, number(spread.mean), sure(n, spread), real, n.better or "1 is right", counts))
-    page.table(("measure", "value", "how sure", "real against real (of each)", "better", "pictures"), rows)
+    page.table(("measure", "value", "how sure", "real against real", "better", "pictures"), rows)
     if len(each.sets) == 1:
         page.text("Measured once: ± is a standard error, [ ] a 95 % interval, where a measure can say. How much other seeds would change "
                   "is not known; --seeds 3 measures it.", soft=True)  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from ..diffusion.measuring import Spread
 from ..diffusion.measuring.evaluation import Evaluation, Measured
 
-__all__ = ["READ", "headline", "how", "judge_in_words", "lines", "number", "sure"]
+__all__ = ["READ", "beside", "headline", "how", "judge_in_words", "lines", "number", "sure"]
 
 
 READ = (
@@ -18,7 +18,8 @@ READ = (
     "extractor: what it does not see does not count, and numbers of different extractors, sizes or ways of resizing can't be compared.",
     "Every measure depends on how many pictures there are, the Frechet distance most: fewer pictures make it larger, even where nothing "
     'else changes. So its label says how many there were (@n below 10,000), and it is compared at equal counts only. The column "real '
-    'against real" is what one half of the reference scores against its other half: as good as data get, with so many pictures.',
+    'against real" is what some pictures of the reference score against its others: as good as data get, with so many pictures as it says. '
+    "There are as many on its left side as were measured, or half of the reference where it has fewer than twice as many.",
     "A difference that is within the spread over sets of seeds (or, of one set, within the standard error) is no difference. What is "
     "better than data here (a distance below real against real) usually means that counts differ, or that pictures are copies: look at the "
     "section on copies.",
@@ -31,6 +32,11 @@ READ = (
 def number(value: float | None) -> str:
     """Four digits; a dash for none."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.4g}"
+
+
+def beside(measured: Measured) -> str:
+    """Of how many real pictures, against how many others, the number of real ones is."""
+    return f"{measured.real_n} against {measured.real_n_reference}"
 
 
 def sure(measured: Measured, spread: Spread) -> str:
@@ -59,7 +65,7 @@ def headline(sets: Sequence[Evaluation], spreads: Mapping[str, Spread]) -> str:
     if len(spread.values) > 1:
         said += f" (mean and standard deviation over {len(spread.values)} sets of seeds)"
     if top.real is not None:
-        said += f"; one half of the reference against the other is at {number(top.real)} (of {top.real_n} each)"
+        said += f"; real pictures against other real ones are at {number(top.real)} ({beside(top)})"
     return f"{said}. {top.better.capitalize()} is better." if top.better else f"{said}."
 
 
@@ -115,10 +121,14 @@ def lines(sets: Sequence[Evaluation], spreads: Mapping[str, Spread], what: str) 
     ]
     if first.classifier is not None and first.classifier["hash"] != first.extractor["hash"]:
         told.append(f"classes told by {judge_in_words(first.classifier)}")
-    half = next((x.real_n for x in first.numbers if x.real_n), None)
-    head = ("", "value", "", f"real against real ({half})" if half else "", "better")
+    usual = next((beside(x) for x in first.numbers if x.real_n), "")
+    head = ("", "value", "", f"real against real ({usual})" if usual else "", "better")
+
+    def real(x: Measured) -> str:
+        return number(x.real) + (f" ({beside(x)})" if x.real_n and beside(x) != usual else "")
+
     rows = [
-        (x.label, number(spreads[x.name].mean), sure(x, spreads[x.name]), number(x.real), x.better or "near 1")
+        (x.label, number(spreads[x.name].mean), sure(x, spreads[x.name]), real(x), x.better or "near 1")
         for x in first.numbers
     ]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(5)]

@@ -24,8 +24,10 @@ class Measured:
         n_reference: against how many; None: it needs no reference, or of how many is not known.
         error: a standard error of the value, where the measure can say.
         low, high: a confidence interval, likewise.
-        real: the same measure of one half of the reference against the other, as good as data are; None: not known.
-        real_n: how many pictures each of these halves has.
+        real: the same measure of some real pictures against others, as good as data are; None: not known. Of memorisation: of those that
+            were held out, if some were.
+        real_n, real_n_reference: how many pictures these are, and how many the others: as near to `n` and `n_reference` as the reference
+            has them.
         about: what it says, in a sentence.
     """
 
@@ -40,6 +42,7 @@ class Measured:
     high: float | None = None
     real: float | None = None
     real_n: int | None = None
+    real_n_reference: int | None = None
     about: str = ""
 
 

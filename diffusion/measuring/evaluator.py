@@ -21,6 +21,7 @@ from .frechet import Moments, moments
 from .measures import MEASURES
 from .pictures import Pictures
 from .question import Answer, Question, Side
+from .real_parts import Beside, beside_held_out, question_of_parts, real_parts
 from .record import record
 from .statistics import save_statistics, statistics_of
 from .usual import classes_of
@@ -50,6 +51,7 @@ class Evaluator:
         self.names = _checked(measures)
         self._processes, self._progress, self._batch, self._device = processes, progress, batch, device
         self._last: tuple[str, Moments | None] = "", None
+        self._parts: dict[int, dict[str, Beside]] = {}
         self._seed, self._k, self._size, self._channels = seed, k, size, channels
         self._extractor, self._classifier = _placed(extractor, device), _placed(classifier, device)
         self.statistics, self._unsaid = statistics_of(reference, self._extractor)
@@ -94,18 +96,16 @@ class Evaluator:
             return None
         return self._side(self.held_out, "looking at what was held out", False)
 
-    @cached_property
-    def _halves(self) -> Mapping[str, Answer]:
-        """Every measure of the reference's odd half against its even half."""
+    def _beside(self, asked: Question, found: Mapping[str, Answer]) -> dict[str, Beside]:
+        """What real pictures reach against others, in as many pictures as were asked about."""
         if self._real is None or len(self._real) < 4:
             return {}
-        odd, even = _with_moments(self._real.part(1)), _with_moments(self._real.part(0))
-        held = None if self._held is None else self._held.features
-        question = Question(
-            odd, even, even.moments, even.features if self._trained is None or held is None else self._trained.features, None, 0,
-            self._seed, self._k, False,
-        )  # fmt: skip
-        return self._asked(question)[0]
+        count = min(len(asked.fake), len(self._real) // 2)
+        if count not in self._parts:
+            fake, real = map(_with_moments, real_parts(self._real, count, self._seed))
+            answers = self._asked(question_of_parts(fake, real, asked))[0]
+            self._parts[count] = {name: Beside(a.value, len(fake), len(real)) for name, a in answers.items()}
+        return self._parts[count] | beside_held_out(found, asked)
 
     def _asked(self, q: Question) -> tuple[dict[str, Answer], dict[str, str]]:
         """Answers, and why there is none; the main process computes them and tells the others."""
@@ -184,7 +184,7 @@ class Evaluator:
             question,
             found,
             missing,
-            self._halves,
+            self._beside(question, found),
             who,
             told,
             self.reference,

@@ -34,9 +34,8 @@ class Side:
     def __len__(self) -> int:
         return len(self.features)
 
-    def part(self, start: int) -> Side:
-        """Every second picture, from `start`."""
-        pick = slice(start, None, 2)
+    def part(self, pick: slice | Tensor) -> Side:
+        """Some of the pictures, without moments."""
         logits, labels = (None if t is None else t[pick] for t in (self.logits, self.labels))
         return Side(self.features[pick], logits, labels, self.brightness[pick])
 

@@ -14,6 +14,7 @@ from .how_made import how_made
 from .measures import MEASURES
 from .pictures import OfSource, Pictures
 from .question import Answer, Question
+from .real_parts import Beside
 from .said import bins_of, remarks_of
 
 __all__ = ["FEW", "about", "record"]
@@ -23,7 +24,7 @@ FEW = 10_000
 
 
 def record(
-    own: Pictures, q: Question, found: Mapping[str, Answer], missing: Mapping[str, str], real: Mapping[str, Answer],
+    own: Pictures, q: Question, found: Mapping[str, Answer], missing: Mapping[str, str], real: Mapping[str, Beside],
     who: Mapping[str, Any], told: Mapping[str, Any], reference: Pictures | None, training: Pictures | None, settings: Mapping[str, Any],
     unsaid: str = "",
 ) -> Evaluation:  # fmt: skip
@@ -33,19 +34,19 @@ def record(
         own: the pictures.
         q: what was asked of them.
         found, missing: the answers, and why there are none.
-        real: the answers about one half of the reference against the other.
+        real: what real pictures reach against others.
         who, told: the identities of the extractor and of whoever told classes.
         reference, training: pictures, where there are some.
         settings: of the measuring.
         unsaid: what is not known of the reference.
     """
-    n, half = len(own), None if q.real is None else len(q.real) // 2
+    n = len(own)
     m = None if q.moments is None else q.moments.count or None  # 0: nobody wrote it down
     numbers = tuple(
         Measured(
             name, _label(MEASURES[name].label, who["short"], told["short"], n), a.value, MEASURES[name].better, n,
             m if {"moments", "real"} & set(MEASURES[name].needs) else None, a.error, a.low, a.high,
-            real[name].value if name in real else None, half if name in real else None, MEASURES[name].about,
+            *(real[name] if name in real else (None, None, None)), MEASURES[name].about,
         )
         for name, a in found.items()
     )  # fmt: skip

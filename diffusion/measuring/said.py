@@ -60,6 +60,12 @@ def remarks_of(own: Pictures, q: Question, who: Mapping[str, Any], made: Mapping
         said.append(
             "of the reference only its mean and covariance are known, so only the Frechet distance could be measured"
         )
+    if q.real is not None and _in_proportion(made.get("labels", {}), q.real.labels):
+        said.append(
+            "classes were given in exact proportions and not drawn, so pictures of one class meet a little less often than among as many "
+            "drawn at random: of equal laws the kernel distance lies below 0, by (mean kernel within a class - mean kernel of all) / "
+            f"{n - 1}, and the Frechet distance is smaller, too"
+        )
     if made.get("differs"):
         said.append(f"the pictures were not all made alike: {', '.join(made['differs'])} differ")
     if made.get("rejected"):
@@ -72,3 +78,22 @@ def remarks_of(own: Pictures, q: Question, who: Mapping[str, Any], made: Mapping
     if who["name"] == type(usual.extractor).__name__:
         said.append(usual.remark[:1].lower() + usual.remark[1:].rstrip("."))
     return tuple(said)
+
+
+def _in_proportion(asked: Mapping[str, int], real: Tensor | None) -> bool:
+    """Whether classes are as often as can be in turn, or as among real pictures; drawn ones almost never are.
+
+    Args:
+        asked: label -> how many pictures.
+        real: labels of the real pictures, -1 where not known, or None.
+    """
+    counts = {int(label): n for label, n in asked.items() if label.isdecimal()}
+    if len(counts) < 2 or len(counts) < len(asked):
+        return False
+    if max(counts.values()) - min(counts.values()) <= 1:
+        return True
+    known = None if real is None else real[real >= 0]
+    if known is None or not len(known) or int(known.max()) not in counts:
+        return False
+    share, total = known.bincount().double() / len(known), sum(counts.values())
+    return all(abs(counts.get(c, 0) - total * float(share[c])) <= 1 for c in range(len(share)))

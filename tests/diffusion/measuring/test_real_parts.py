@@ -1,0 +1,56 @@
+"""Real against real at the counts of what is measured, and what classes in exact proportions do to the kernel distance."""
+
+import pytest
+import torch
+from modelled import made
+
+from sfumato.diffusion import Digits, Split, evaluate
+from sfumato.diffusion.measuring import OfSource, OfTensor, Pixels, as_bytes, frechet, kernel_distance, moments
+from sfumato.diffusion.measuring.evaluator import Evaluator
+from sfumato.schedules.noise import permutation
+
+EYE = Pixels((1, 8, 8))
+
+
+def features(source, index):
+    return EYE(as_bytes(source.batch(index).x)).features
+
+
+def test_real_parts_have_the_counts_of_what_is_measured():
+    source = Digits()
+    judge = Evaluator(OfSource(source), EYE, measures=["frechet", "kid", "recall", "memorised"])
+    for count in (100, 898, 1200):
+        found = judge.of(OfTensor(source_pixels := OfSource(source).pixels(torch.arange(count)), None))
+        assert len(source_pixels) == count
+        order = permutation(0, 0, 1797)
+        parts = (order[:100], order[100:]) if count == 100 else (torch.arange(1, 1797, 2), torch.arange(0, 1797, 2))
+        fake, real = (features(source, part) for part in parts)
+        assert found["frechet"].real == pytest.approx(frechet(moments(fake), moments(real)), rel=1e-6)
+        assert found["kid"].real == pytest.approx(kernel_distance(fake, real).value, rel=1e-4, abs=1e-7)
+        for number in found.numbers:
+            assert (number.real_n, number.real_n_reference) == (len(fake), len(real))
+        # no picture is in both parts, so none is a copy of itself
+        assert found["memorised"].real < 0.05
+
+
+def test_pictures_that_were_held_out_and_no_training_pictures_say_what_chance_is():
+    train, rest = (OfSource(Split(Digits(), part=part, share=0.2)) for part in ("train", "held_out"))
+    found = evaluate(OfTensor(train.pixels(torch.arange(50))), train, EYE, measures=["memorised"], held_out=rest)
+    assert found["memorised"].value == 1
+    held = found.details["memorisation"]["held_out"]["memorised"]
+    assert (found["memorised"].real, found["memorised"].real_n, found["memorised"].real_n_reference) == (held, 359, 1438)
+    assert held < 0.05
+
+
+def test_classes_in_exact_proportions_lower_the_kernel_distance_and_the_note_says_so():
+    # two points, so that the kernel (d = 1, degree 3) is 8 within the class at 1, 1 within that at 0 and 1 between them
+    n, real = 10, torch.tensor([[0.0]] * 500 + [[1.0]] * 500)
+    fake = torch.tensor([[0.0]] * 5 + [[1.0]] * 5)
+    real_bias = (4.5 - 2.75) / 999  # the reference is in exact proportions itself
+    assert kernel_distance(fake, real).value == pytest.approx(-(4.5 - 2.75) / (n - 1) - real_bias, rel=1e-9)
+
+    model, source = made(), OfSource(Digits())
+    for labels, said in (([i % 10 for i in range(30)], True), ([0] * 8 + [1] * 2 + [2] * 20, False), ([3] * 30, False)):
+        e = evaluate(model.sample(range(30), labels, steps=1), source, EYE, measures=["kid", "frechet"])
+        assert any("in exact proportions" in remark for remark in e.remarks) == said
+        assert not any("in exact proportions" in r for r in evaluate(OfTensor(torch.rand(9, 1, 8, 8)), source, EYE).remarks)
