@@ -77,6 +77,15 @@ def test_imports_run_one_way(path):
         ),
         ("torchao", {"diffusion/int8_linear.py"}),
         (
+            "torchmetrics",
+            {
+                "diffusion/measuring/accumulate.py",
+                "diffusion/measuring/collect.py",
+                "tools/bench/evaluate.py",
+                "tools/bench/peers.py",
+            },
+        ),
+        (
             "transformers",
             {
                 "diffusion/hugging_face_text.py",

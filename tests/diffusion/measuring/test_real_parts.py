@@ -38,7 +38,11 @@ def test_pictures_that_were_held_out_and_no_training_pictures_say_what_chance_is
     found = evaluate(OfTensor(train.pixels(torch.arange(50))), train, EYE, measures=["memorised"], held_out=rest)
     assert found["memorised"].value == 1
     held = found.details["memorisation"]["held_out"]["memorised"]
-    assert (found["memorised"].real, found["memorised"].real_n, found["memorised"].real_n_reference) == (held, 359, 1438)
+    assert (found["memorised"].real, found["memorised"].real_n, found["memorised"].real_n_reference) == (
+        held,
+        359,
+        1438,
+    )
     assert held < 0.05
 
 
@@ -53,4 +57,6 @@ def test_classes_in_exact_proportions_lower_the_kernel_distance_and_the_note_say
     for labels, said in (([i % 10 for i in range(30)], True), ([0] * 8 + [1] * 2 + [2] * 20, False), ([3] * 30, False)):
         e = evaluate(model.sample(range(30), labels, steps=1), source, EYE, measures=["kid", "frechet"])
         assert any("in exact proportions" in remark for remark in e.remarks) == said
-        assert not any("in exact proportions" in r for r in evaluate(OfTensor(torch.rand(9, 1, 8, 8)), source, EYE).remarks)
+        assert not any(
+            "in exact proportions" in r for r in evaluate(OfTensor(torch.rand(9, 1, 8, 8)), source, EYE).remarks
+        )
