@@ -41,7 +41,8 @@ def leaders(measured: Mapping[str, Sequence[float]], lower: bool = True) -> list
     """Who may be the best: the best mean, and all that are not told apart from it.
 
     Where the same seeds were measured, the differences are paired, seed by seed: another is told apart only where its mean difference from
-    the best is more than two standard deviations of the differences away from zero. With a single seed nothing is told apart.
+    the best is more than two standard deviations of the differences away from zero. Of two that are equal, three seeds call a winner in 7
+    of 100 cases, four in 3, five in 1. Two would in 22, so with fewer than three nothing is told apart.
 
     Args:
         measured: by name, one number per seed, the same seeds in the same order; a name with a number that is not finite leads nothing.
@@ -65,6 +66,6 @@ def leaders(measured: Mapping[str, Sequence[float]], lower: bool = True) -> list
     found = [order[0]]
     for name in order[1:]:
         differences = [v - b for v, b in zip(finite[name], best, strict=True)]
-        if len(differences) < 2 or statistics.fmean(differences) <= 2 * statistics.stdev(differences):
+        if len(differences) < 3 or statistics.fmean(differences) <= 2 * statistics.stdev(differences):
             found.append(name)
     return found

@@ -35,7 +35,7 @@ class Compare:
             HeavyBall(base=DPMSolverPP(2), beta=0.8). 4..32..4 are numbers from 4 to 32, 0.1..0.5..0.1 too. KEY+KEY=A:1,B:2 moves several
             keys together: sampler+steps=DDIM:20,Heun:10. A text with commas stands in quotes.
         y: likewise from row to row; null: one row.
-        seeds: how many sets of seeds are measured; three or more give mean and spread, and with one no winner is named. (Which seeds: first
+        seeds: how many sets of seeds are measured; two or more give mean and spread, three may name a winner. (Which seeds: first
             and count.)
         count: pictures per cell and set; null: 64, or 4 where they are larger than 64 pixels.
         first: the first seed; the others follow.

@@ -96,8 +96,8 @@ def write_report(table: Table, about: Mapping[str, Any], folder: Path, show: int
 
 
 def _framed(about: Mapping[str, Any]) -> str:
-    if about["sets"] < 2:
-        return "No winner is framed: with one set of seeds nothing is told apart (--seeds 3)."
+    if about["sets"] < 3:
+        return "No winner is framed: with fewer than three sets of seeds nothing is told apart (--seeds 3)."
     return "A frame: the best of its row, told apart from the rest of it."
 
 
@@ -106,6 +106,11 @@ def _rule(about: Mapping[str, Any]) -> str:
         return (
             "There is one set of seeds, so nothing is known of how much the numbers would move with others, and no winner is "
             "named; --seeds 3 measures three sets (the first is reused)."
+        )
+    if about["sets"] < 3:
+        return (
+            "There are two sets of seeds, of which equal cells would differ by more than two standard deviations of their differences in "
+            "22 of 100 cases, so no winner is named; --seeds 3 measures three sets (the first two are reused)."
         )
     return (
         f"Measured on {about['sets']} sets of {about['count']} seeds. A winner is named only where every other cell is further from it "

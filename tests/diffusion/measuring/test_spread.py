@@ -1,6 +1,7 @@
 """No winner is called inside the noise."""
 
 import math
+import random
 
 import pytest
 
@@ -16,8 +17,16 @@ def test_one_seed_tells_nothing_apart():
     assert leaders({"a": [1.0], "b": [100.0]}) == ["a", "b"]
 
 
+def test_two_seeds_tell_nothing_apart_and_three_call_a_winner_of_equals_rarely():
+    assert leaders({"a": [1.0, 1.1], "b": [9.0, 9.1]}) == ["a", "b"]
+    draw = random.Random(0)
+    called = [len(leaders({name: [draw.gauss(0, 1) for _ in range(3)] for name in "ab"})) == 1 for _ in range(2000)]
+    # |t| of 2 degrees of freedom beyond 2 sqrt 3: 1 - 2 sqrt 3 / sqrt 14
+    assert sum(called) / 2000 == pytest.approx(1 - math.sqrt(12 / 14), abs=0.02)
+
+
 def test_the_larger_is_better_on_demand_and_nan_never_leads():
-    assert leaders({"a": [0.1, 0.2], "b": [0.9, 0.91], "c": [math.nan, 1.0]}, lower=False) == ["b"]
+    assert leaders({"a": [0.1, 0.2, 0.1], "b": [0.9, 0.91, 0.9], "c": [math.nan, 1.0, 1.0]}, lower=False) == ["b"]
     assert leaders({"c": [math.inf]}) == []
 
 
