@@ -22,7 +22,7 @@ class Brightness:
         fake_std, real_std: standard deviations over the pictures.
         ratio: fake_std / real_std: 1 where brightness varies as it should, below 1 where all is of medium brightness; nan where all
             real pictures are equally bright.
-        ratio_error: standard error of the ratio, by the fourth moments.
+        ratio_error: standard error of the ratio, by the fourth moments; 0 where all fakes are equally bright.
         fake_low, fake_high, real_low, real_high: 1 % and 99 % quantiles.
         distance: Wasserstein-1 between both distributions, in units of brightness.
         ks: Kolmogorov and Smirnov's distance between both, 0 to 1.
@@ -102,10 +102,14 @@ def _means(name: str, pixels: Tensor) -> Tensor:
 
 
 def _std(values: Tensor) -> tuple[float, float]:
-    """Standard deviation, and its relative standard error, sqrt((kurtosis - 1) / 4n)."""
+    """Standard deviation, and its relative standard error, sqrt((kurtosis - 1) / 4 (n - 1)).
+
+    The kurtosis of few numbers is too small by (n - 1) / (n + 1), as of Gaussian ones; of two it would always be 1, and the error 0.
+    """
     std, centred = float(values.std()), values - values.mean()
     square = float(centred.square().mean())
     if square == 0:
         return 0.0, 0.0
-    kurtosis = float(centred.pow(4).mean()) / square**2
-    return std, math.sqrt(max(kurtosis - 1, 0.0) / (4 * len(values)))
+    n = len(values)
+    kurtosis = float(centred.pow(4).mean()) / square**2 * (n + 1) / (n - 1)
+    return std, math.sqrt((kurtosis - 1) / (4 * (n - 1)))

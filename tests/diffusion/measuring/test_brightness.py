@@ -71,6 +71,15 @@ def test_the_ratios_error_is_its_spread() -> None:
     assert said == pytest.approx(float(ratios.std()), rel=0.12)
 
 
+def test_few_pictures_are_not_sure_of_the_ratio() -> None:
+    """Of two pictures each the fourth moment is the second squared, whatever they are, and said an error of 0."""
+    found = [brightness(drawn(n, 20, 2 * i), drawn(n, 40, 2 * i + 1)) for n in (2, 10) for i in range(300)]
+    assert found[0].ratio_error == pytest.approx(found[0].ratio * math.sqrt(2 * 2 / 4), rel=1e-9)
+    held = [abs(f.ratio - 0.5) <= 1.96 * f.ratio_error for f in found]
+    assert sum(held[:300]) / 300 > 0.7
+    assert sum(held[300:]) / 300 > 0.88
+
+
 def test_mistakes_are_refused() -> None:
     x = drawn(3, 10, 0)
     with pytest.raises(ValueError, match=r"real_pixels is torch\.float32"):
