@@ -72,8 +72,12 @@ def load_moments(path: str | Path) -> Moments:
     mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
     variances = np.diagonal(sigma)
     size, rounding = np.sqrt(np.abs(variances)), 1e-9 * float(np.abs(variances).max())
-    if (variances < -rounding).any() or (np.abs(sigma - sigma.T) > 1e-5 * np.outer(size, size) + rounding).any():
-        raise ValueError(f"{path}: sigma is no covariance: it must be symmetric, with variances >= 0; {_FIX}")
+    most = np.outer(size, size)
+    uneven, beyond = np.abs(sigma - sigma.T) > 1e-5 * most + rounding, np.abs(sigma) > most + 1e4 * rounding
+    if (variances < -rounding).any() or uneven.any() or beyond.any():
+        raise ValueError(
+            f"{path}: sigma is no covariance: it must be symmetric, with variances >= 0 and no correlation beyond 1; {_FIX}"
+        )
     if count is not None and (count.shape != () or not np.issubdtype(count.dtype, np.integer) or int(count) < 0):
         raise ValueError(f"{path}: count is {count!r}; allowed: one whole number, >= 0; {_FIX}")
     return Moments(torch.from_numpy(mu), torch.from_numpy((sigma + sigma.T) / 2), 0 if count is None else int(count))

@@ -123,6 +123,7 @@ EYE = np.eye(3)
         ({"mu": np.zeros(3, dtype=complex), "sigma": EYE}, "mu is of complex128"),
         ({"mu": np.zeros(3), "sigma": EYE + np.eye(3, k=1)}, "sigma is no covariance"),
         ({"mu": np.zeros(3), "sigma": -EYE}, "sigma is no covariance"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 2.0], [2.0, 1.0]])}, "no correlation beyond 1"),
         ({"mu": np.zeros(3), "sigma": EYE, "count": np.array([1, 2])}, "allowed: one whole number"),
         ({"mu": np.zeros(3), "sigma": EYE, "count": np.int64(-1)}, "allowed: one whole number"),
     ],
