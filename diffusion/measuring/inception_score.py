@@ -16,7 +16,8 @@ __all__ = ["InceptionScore", "inception_score"]
 class InceptionScore(NamedTuple):
     """exp of the information that a picture has on its class, from 1 to the number of classes; more is better.
 
-    mean: over the splits. std: sample standard deviation over the splits, nan of a single one.
+    mean: over the splits. std: sample standard deviation over the splits, nan of a single one: how far a split may be off, as it is mostly
+    published. How sure the mean is is std / sqrt(splits).
     """
 
     mean: float

@@ -130,6 +130,9 @@ def test_subsets_are_a_function_of_the_seed_and_around_the_distance_of_all() -> 
     assert (mean, std) == kernel_distance_of_subsets(x, y, 100, 50, seed=0)
     assert mean != kernel_distance_of_subsets(x, y, 100, 50, seed=1)[0]
     assert abs(mean - kernel_distance(x, y).value) < 3 * std / 10
+    # the two sets are drawn apart from each other: rows that belong together would lie in the same subsets, and be too near
+    mean, std = kernel_distance_of_subsets(x, x, 100, 50)
+    assert abs(mean - kernel_distance(x, x).value) < 3 * std / 10
     one, two = (kernel_distance_of_subsets(x, y, 1, 50, seed=s) for s in (3, 4))
     assert one[1] == two[1] == 0
 

@@ -61,10 +61,11 @@ def test_of_clouds_is_brute_force(k: int) -> None:
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("k", [1, 3])
-def test_ties_and_duplicates_are_brute_force(k: int) -> None:
+@pytest.mark.parametrize(("d", "levels"), [(3, 4), (20, 2)])
+def test_ties_and_duplicates_are_brute_force(k: int, d: int, levels: int) -> None:
     # on a lattice far from zero many distances are equal, and many vectors, so that every tie is decided wrongly by a rounding
-    fake = torch.randint(0, 4, (60, 3), generator=torch.Generator().manual_seed(1)).float() * 0.1 + 1000
-    real = torch.randint(0, 4, (45, 3), generator=torch.Generator().manual_seed(2)).float() * 0.1 + 1000
+    fake = torch.randint(0, levels, (60, d), generator=torch.Generator().manual_seed(1)).float() * 0.1 + 1000
+    real = torch.randint(0, levels, (45, d), generator=torch.Generator().manual_seed(2)).float() * 0.1 + 1000
     assert values(prdc(fake, real, k)) == pytest.approx(by_hand(fake, real, k), abs=1e-12)
 
 
