@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..diffusion import Model, load
-from ..diffusion.fingerprint import fingerprint
 from ..diffusion.generate import Generated, generate
 from ..diffusion.launch import Processes
 from ..diffusion.measuring import OfSource, Pictures
@@ -19,6 +20,7 @@ from ..diffusion.texts import texts_of
 from ..schedules.noise import permutation
 from ..schedules.parts import describe
 from ..schedules.plain_json import to_json
+from .compare.networks import model_hash
 from .evaluate import Evaluate
 from .evaluate_reference import place
 from .sample import numbers, prompts_of
@@ -83,12 +85,13 @@ def made(
         key: describe(getattr(options, key))
         for key in ("steps", "sampler", "grid", "guidance", "retries", "batch", "strict", "first_seed")
     }
+    # which network it is, also where another one was trained in its place; pictures say it, so that those of another are refused
+    model = replace(model, source={**model.source, "network": model_hash(model)})
     parts |= {
-        "filters": describe(list(options.filters)),
-        "count": count,
-        "source": model.source,
-        "weights": fingerprint(model.denoiser),
-    }
+        "filters": describe(list(options.filters)), "count": count, "source": model.source,
+        "text": getattr(model.text, "fingerprint", None),
+        "attention": options.attention, "compile": options.compile, "device": model.device.type, "version": version("sfumato"),
+    }  # fmt: skip
     name = hashlib.sha256(json.dumps([to_json(parts), labels, prompts], sort_keys=True).encode()).hexdigest()[:8]
     home = Path(options.pictures) if options.pictures else place(options) / f"pictures-{name}"
     found: list[tuple[Path, Generated]] = []

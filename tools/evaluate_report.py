@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 
-def report(judged: Sequence[Judged], command: str, found: Compared, pictures: Sequence[Pictures], path: Path) -> bool:
+def report(
+    judged: Sequence[Judged], command: str, found: Compared, pictures: Sequence[Pictures], path: Path, lost: Sequence[str] = ()
+) -> bool:  # fmt: skip
     """Write the page; returns whether there was a library for figures.
 
     Args:
@@ -28,6 +30,7 @@ def report(judged: Sequence[Judged], command: str, found: Compared, pictures: Se
         found: what was compared with.
         pictures: one per set.
         path: of the page.
+        lost: what is missing in the sets, of `losses`.
     """
     first = judged[0].sets[0]
     page = Page(
@@ -44,6 +47,8 @@ def report(judged: Sequence[Judged], command: str, found: Compared, pictures: Se
     drawn = brightness(page, first)
     page.heading("How the pictures were made")
     page.table(("", ""), how(first.pictures["made"]))
+    for each in lost:
+        page.text(f"{each}.")
     if len(judged[0].sets) > 1:
         page.text("Seeds of the sets: " + "; ".join(str(each.pictures["made"].get("seeds")) for each in judged[0].sets))
     page.heading("What was measured, exactly")

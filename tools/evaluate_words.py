@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..diffusion.generate import Generated
 from ..diffusion.measuring import Spread
 from ..diffusion.measuring.evaluation import Evaluation, Measured
 
-__all__ = ["READ", "beside", "headline", "how", "judge_in_words", "lines", "number", "sure"]
+__all__ = ["READ", "beside", "headline", "how", "judge_in_words", "lines", "losses", "number", "sure"]
 
 
 READ = (
@@ -91,8 +92,8 @@ def how(made: Mapping[str, Any]) -> list[tuple[str, str]]:
 
     evaluations = ", ".join(f"{k} {v:g}" for k, v in made["evaluations_per_picture"].items())
     filters = "; ".join(map(_in_short, made.get("filters") or [])) or "none"
-    names = (("run", "run"), ("checkpoint", "optimizer step"), ("ema", "averaged weights (EMA)"), ("sampler", "sampler"), ("grid", "grid"),
-             ("steps", "steps"), ("guidance", "guidance"))  # fmt: skip
+    names = (("run", "run"), ("checkpoint", "optimizer step"), ("ema", "averaged weights (EMA)"), ("network", "network (hash)"),
+             ("sampler", "sampler"), ("grid", "grid"), ("steps", "steps"), ("guidance", "guidance"))  # fmt: skip
     rows = [(words, said(key)) for key, words in names if key in made or key in differs]
     rows += [
         (key, said(key)) for key in (*made, *differs) if key in ("pipeline", "model", "file", "source", "scheduler")
@@ -104,13 +105,29 @@ def how(made: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def lines(sets: Sequence[Evaluation], spreads: Mapping[str, Spread], what: str) -> list[str]:
+def losses(made: Sequence[Generated]) -> list[str]:
+    """What is missing in sets where filters rejected every attempt at some pictures; nothing where none is.
+
+    Args:
+        made: the sets.
+    """
+    return [
+        f"{each.lost} of {each.count} seeds ({each.folder.name}) have no picture, since filters rejected every attempt at them: what was "
+        f"measured are the {each.pictures} others, whose classes may be in other proportions. All attempts together, lost ones and filters "
+        f"included, came to {sum(each.evaluations.values()) / max(each.pictures, 1):.4g} evaluations per picture that there is"
+        for each in made
+        if each.lost
+    ]
+
+
+def lines(sets: Sequence[Evaluation], spreads: Mapping[str, Spread], what: str, lost: Sequence[str] = ()) -> list[str]:
     """A table, and what must be known to read it.
 
     Args:
         sets: one evaluation per set of pictures.
         spreads: of each measure over the sets.
         what: the reference is.
+        lost: of `losses`.
     """
     first = sets[0]
     n, m = first.pictures["count"], first.reference.get("count")
@@ -138,5 +155,5 @@ def lines(sets: Sequence[Evaluation], spreads: Mapping[str, Spread], what: str) 
     if len(sets) == 1:
         told.append("± is a standard error, [ ] 95 %, where a measure can say; --seeds 3 shows how much seeds change")
     told += [f"not measured: {name}: {reason}" for name, reason in first.missing.items()]
-    told += [f"note: {remark}" for remark in first.remarks]
+    told += [f"note: {remark}" for remark in (*first.remarks, *lost)]
     return told

@@ -25,7 +25,7 @@ from ..schedules.plain_json import to_json
 from .evaluate import Evaluate
 from .evaluate_pictures import made, opened
 from .evaluate_reference import Compared, compared, is_model, place
-from .evaluate_words import lines
+from .evaluate_words import lines, losses
 from .folders import free_file, ready_folder
 from .spelling import UsageError
 
@@ -83,6 +83,12 @@ def work(options: Evaluate, command: str) -> int:
     sets: list[tuple[Path, Generated | None]] = [(Path(options.run), None)]
     if model is not None:
         sets = list(made(options, model, found.reference, processes))
+        for _, done in sets:
+            if done is not None and done.pictures < 2:
+                raise ValueError(
+                    f"filters left {done.pictures} of {done.count} pictures; allowed: at least 2. Take filters that reject less, or more "
+                    f"retries than {options.retries}"
+                )
         del model
     pictures: list[Pictures] = [own] if own is not None else [OfFolder(str(folder)) for folder, _ in sets]
     judged = [Judged(tuple(each.of(one) for one in pictures)) for each in judges]
@@ -155,11 +161,14 @@ def _leave(
         "generated": [_generated(folder, done) for folder, done in sets if done is not None],
         "judged": [each.to_json() for each in judged],
     }  # fmt: skip
+    lost = losses([done for _, done in sets if done is not None])
     replace_text(file, json.dumps(to_json(result), indent=1, allow_nan=False))
     for each in judged:
-        print("\n".join(lines(each.sets, {n.name: each.spread(n.name) for n in each.sets[0].numbers}, found.what)))
+        print(
+            "\n".join(lines(each.sets, {n.name: each.spread(n.name) for n in each.sets[0].numbers}, found.what, lost))
+        )
         print()
-    drawn = report(judged, command, found, pictures, page)
+    drawn = report(judged, command, found, pictures, page, lost)
     if not drawn:
         print("no figures: matplotlib is not installed (pip install 'sfumato[plots]')")
     made_here = [str(folder) for folder, done in sets if done is not None]

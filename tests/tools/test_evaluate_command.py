@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from children import ends
 from PIL import Image
 
 from sfumato.diffusion.measuring.measures import MEASURES
+from sfumato.diffusion.measuring.picture_files import settings_of_file
+from sfumato.tools import evaluate_work
 from sfumato.tools.cli import main
 
 PIXELS = ["--extractor", "Pixels", "--steps", "2", "--threads", "1"]
@@ -147,6 +150,61 @@ def test_pictures_are_kept_and_what_is_missing_is_made(run, tmp_path, capsys, mo
     for steps in (2, 2, 3):
         printed(capsys, run, "--extractor", "Pixels", "--steps", steps, "--count", 4, "--measures", "frechet")
     assert len(set((run / "evaluation").glob("pictures-*")) - before) == 2
+
+
+def test_pictures_of_another_network_are_never_taken_for_those_of_this_one(run, tmp_path, capsys, monkeypatch):
+    words = [run, *PIXELS, "--count", 4, "--measures", "frechet", "--out", tmp_path / "o"]
+    kept = [*words, "--pictures", tmp_path / "p"]
+    printed(capsys, *words)
+    printed(capsys, *kept)
+    before = set((run / "evaluation").glob("pictures-*"))
+    load = evaluate_work.opened
+
+    def trained_again(options):
+        model = load(options)
+        next(model.denoiser.parameters()).data.mul_(1.5)
+        return model
+
+    monkeypatch.setattr(evaluate_work, "opened", trained_again)
+    printed(capsys, *words)
+    assert len(set((run / "evaluation").glob("pictures-*")) - before) == 1
+    assert "was made by another command: network was" in fails(capsys, *kept)
+
+
+def test_pictures_that_filters_rejected_altogether_are_told(run, tmp_path, capsys):
+    words = [
+        run,
+        *PIXELS,
+        "--count",
+        12,
+        "--measures",
+        "frechet",
+        "--out",
+        tmp_path,
+        "--filters",
+        "TrajectoryVariance",
+        "--retries",
+        0,
+    ]
+    words[words.index("--steps") + 1] = 12
+    printed(capsys, *words, "--filters.threshold", 1e9, "--pictures", tmp_path / "p")
+    scores = sorted(settings_of_file(f)["scores"]["TrajectoryVariance"] for f in (tmp_path / "p").glob("*.png"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        out = printed(capsys, *words, "--filters.threshold", (scores[6] + scores[7]) / 2)
+        assert "filters left 0 of 12 pictures" in fails(capsys, *words, "--filters.threshold", scores[0] / 2)
+    lost = "5 of 12 seeds" if "5 of 12 seeds" in out else "7 of 12 seeds"
+    found = json.loads((tmp_path / "report-2.json").read_text())
+    done = found["generated"][0]
+    assert f"{done['lost']} of 12 seeds" == lost
+    page = (tmp_path / "report-2.html").read_text()
+    told = sum(done["evaluations"].values()) / (12 - done["lost"])
+    for words in (f"{lost} (", f"the {12 - done['lost']} others", f"came to {told:.4g} evaluations per picture"):
+        assert words in out
+        assert words in page
+    # each picture that is there says what it cost, and each lost one cost as much
+    own = found["judged"][0]["sets"][0]["pictures"]["made"]["evaluations_per_picture"]["total"]
+    assert told == pytest.approx(own * 12 / (12 - done["lost"]))
 
 
 def test_classes_are_as_often_as_in_the_reference(run, tmp_path, capsys):

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...diffusion import Model, fingerprint
 from ...schedules.parts import describe
 
-__all__ = ["Loader", "Networks", "conditions_hash"]
+__all__ = ["Loader", "Networks", "conditions_hash", "model_hash"]
 
 Loader = Callable[[int | None, bool | float], Model]
 """(checkpoint, ema) -> Model."""
@@ -57,12 +57,12 @@ class Networks:
     def identity(self, checkpoint: int | None, ema: bool | float) -> str:
         """A hash of weights, path, clock and decoder."""
         key = ("model", checkpoint, type(ema).__name__, ema)
-        return self._known.get(key) or self._known.setdefault(key, _identity(self.model(checkpoint, ema)))
+        return self._known.get(key) or self._known.setdefault(key, model_hash(self.model(checkpoint, ema)))
 
     def weak_identity(self, run: str, step: int | None) -> str:
         """Likewise of a weaker model."""
         key = ("weak", run, step)
-        return self._known.get(key) or self._known.setdefault(key, _identity(self.weak(run, step)))
+        return self._known.get(key) or self._known.setdefault(key, model_hash(self.weak(run, step)))
 
     def _get(self, key: tuple[Any, ...], make: Callable[[], Model]) -> Model:
         if key not in self._models:
@@ -79,7 +79,8 @@ def _bytes(model: Model) -> int:
     return sum(p.numel() * p.element_size() for p in model.denoiser.parameters())
 
 
-def _identity(model: Model) -> str:
+def model_hash(model: Model) -> str:
+    """A hash of all of a model that its pictures depend on: weights and their precision, path, clock, shape and decoder."""
     denoiser, vae = model.denoiser, model.vae
     told: Any = getattr(vae, "describe", None)
     known = [

@@ -19,9 +19,8 @@ def features(source, index):
 def test_real_parts_have_the_counts_of_what_is_measured():
     source = Digits()
     judge = Evaluator(OfSource(source), EYE, measures=["frechet", "kid", "recall", "memorised"])
-    for count in (100, 898, 1200):
-        found = judge.of(OfTensor(source_pixels := OfSource(source).pixels(torch.arange(count)), None))
-        assert len(source_pixels) == count
+    for count in (100, 900):
+        found = judge.of(OfTensor(OfSource(source).pixels(torch.arange(count))))
         order = permutation(0, 0, 1797)
         parts = (order[:100], order[100:]) if count == 100 else (torch.arange(1, 1797, 2), torch.arange(0, 1797, 2))
         fake, real = (features(source, part) for part in parts)
@@ -53,10 +52,7 @@ def test_classes_in_exact_proportions_lower_the_kernel_distance_and_the_note_say
     real_bias = (4.5 - 2.75) / 999  # the reference is in exact proportions itself
     assert kernel_distance(fake, real).value == pytest.approx(-(4.5 - 2.75) / (n - 1) - real_bias, rel=1e-9)
 
-    model, source = made(), OfSource(Digits())
+    model, source = made(), OfSource(Digits(), 60)
     for labels, said in (([i % 10 for i in range(30)], True), ([0] * 8 + [1] * 2 + [2] * 20, False), ([3] * 30, False)):
         e = evaluate(model.sample(range(30), labels, steps=1), source, EYE, measures=["kid", "frechet"])
         assert any("in exact proportions" in remark for remark in e.remarks) == said
-        assert not any(
-            "in exact proportions" in r for r in evaluate(OfTensor(torch.rand(9, 1, 8, 8)), source, EYE).remarks
-        )
