@@ -58,6 +58,13 @@ def test_by_chance_the_share_is_the_ratio_to_the_power_of_the_dimension(d: int, 
     assert memorised(fake, train, ratio=ratio).memorised == pytest.approx(known, abs=4 * math.sqrt(known / 3000))
 
 
+def test_near_is_within_a_tenth_of_the_usual_distance() -> None:
+    train = torch.arange(10.0)[:, None] * 3  # the usual distance is 3
+    fake = torch.tensor([[0.29], [3.31], [6.5], [7.5]])
+    assert memorised(fake, train).near == 1 / 4
+    assert memorised(fake, train, fraction=0.2).near == 3 / 4
+
+
 def test_the_usual_distance_is_that_of_a_row_to_another() -> None:
     train = torch.arange(10.0)[:, None] * 3
     assert memorised(train[:2], train).usual == 3
