@@ -109,9 +109,9 @@ def kernel_distance_of_subsets(
 
 
 def _checked(degree: int, gamma: float | None, coef: float, width: int) -> float:
-    if degree < 1 or coef < 0 or (gamma is not None and not gamma > 0):
+    if degree < 1 or not 0 <= coef < math.inf or (gamma is not None and not gamma > 0):
         raise ValueError(
-            f"degree, gamma, coef are {degree}, {gamma}, {coef}; allowed: degree >= 1, gamma > 0 or None for 1 / d, coef >= 0"
+            f"degree, gamma, coef are {degree}, {gamma}, {coef}; allowed: degree >= 1, gamma > 0 or None for 1 / d, coef >= 0, finite"
         )
     return 1 / width if gamma is None else gamma
 

@@ -142,6 +142,7 @@ def test_subsets_are_a_function_of_the_seed_and_around_the_distance_of_all() -> 
     [
         (lambda: kernel_distance(torch.zeros(2, 3), torch.zeros(9, 3)), "fake has shape"),
         (lambda: kernel_distance(torch.zeros(9, 3), torch.zeros(9, 3), gamma=0.0), "gamma > 0 or None"),
+        (lambda: kernel_distance(torch.zeros(9, 3), torch.zeros(9, 3), coef=math.nan), "coef >= 0, finite"),
         (
             lambda: kernel_distance_of_subsets(torch.zeros(9, 3), torch.zeros(8, 3), size=9),
             "size is 9; allowed: 2 to 8",
