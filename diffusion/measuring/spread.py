@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 __all__ = ["Spread", "leaders"]
 
+_FEWEST = 3
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -66,6 +68,6 @@ def leaders(measured: Mapping[str, Sequence[float]], lower: bool = True) -> list
     found = [order[0]]
     for name in order[1:]:
         differences = [v - b for v, b in zip(finite[name], best, strict=True)]
-        if len(differences) < 3 or statistics.fmean(differences) <= 2 * statistics.stdev(differences):
+        if len(differences) < _FEWEST or statistics.fmean(differences) <= 2 * statistics.stdev(differences):
             found.append(name)
     return found

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -468,6 +469,24 @@ def test_a_winner_is_named_only_where_it_is_told_apart():
     _, table, _ = compared("steps=2,3,20", fine_steps=40)  # one set: nothing is known
     assert table.winner("distance") is None
     assert len(table.best()["distance"]["all"]["leaders"]) == 3
+
+
+def test_a_cell_that_is_beside_diverged_ones_only_wins_nothing():
+    cells, table, _ = compared("steps=2,3", fine_steps=0, count=2)
+    good, bad = cells
+    for values, one in (((0.3,), "one set"), ((0.3, 0.4, 0.5), "three sets")):
+        measured = {"distance": values}
+        far = replace(bad, state="diverged", measured={"distance": tuple(v / 9 for v in values)})
+        pair = Table(table.x, table.y, [replace(good, measured=measured), far])
+        assert pair.winner("distance") is None, one
+        # of fewer pictures, since filters rejected some
+        fewer = replace(bad, measured={"distance": tuple(v + 9 for v in values)}, counts={"distance": 3})
+        full = replace(good, measured=measured, counts={"distance": 6})
+        assert Table(table.x, table.y, [full, fewer]).winner("distance") is None, one
+        assert Table(table.x, table.y, [full, replace(fewer, counts=full.counts)]).winner("distance") is (
+            full if len(values) > 2 else None
+        )
+        assert pair.best()["distance"]["all"]["winner"] is None
 
 
 def test_csv_and_json_agree(tmp_path):

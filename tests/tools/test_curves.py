@@ -224,6 +224,15 @@ def test_a_planted_winner_is_named_and_a_planted_tie_is_not(tmp_path):
     assert "Clipped on Trailing (2.5 ± 2; 5 in 5 steps) is the best of 3" in said(found)
     one = measure(Planted(clear), SAMPLERS, {"Trailing": Trailing()}, [5], BLOCKS[:1], tmp_path / "clear")
     assert len(named(one, "ode", 5).lines) == 3  # a single block tells nothing apart
+    for blocks in (BLOCKS[:1], BLOCKS):
+        alone = named(
+            measure(Planted(clear), {"DDIM()": DDIM()}, {"Trailing": Trailing()}, [5], blocks, tmp_path / "clear"),
+            "ode",
+            5,
+        )
+        assert not alone.won  # who was compared with nobody has won nothing
+        assert "no winner" in said(alone)
+    assert found.won
 
 
 def test_a_curve_is_on_the_best_grid():
@@ -284,6 +293,10 @@ def test_the_command_on_the_mixture(tmp_path, capsys):
     cells = {p: p.stat().st_mtime_ns for p in (out / "cells").iterdir()}
     assert main(argv) == 0
     assert {p: p.stat().st_mtime_ns for p in (out / "cells").iterdir()} == cells
+    for file in (out / "cells").iterdir():
+        file.write_bytes(file.read_bytes()[:40])
+    assert main(argv) == 0  # what is damaged is measured again
+    assert json.loads((out / "curves.json").read_text())["rows"] == result["rows"]
 
 
 @pytest.mark.parametrize(

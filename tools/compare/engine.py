@@ -235,7 +235,7 @@ class Comparison:
     ) -> dict[str, float]:
         about, arrays = stored.about, stored.arrays
         found = {"evaluations": float(arrays["evaluations"].sum(1).mean()), "seconds": float(about["seconds"])}
-        usable = (arrays["kept"] & (arrays["attempts"] == 0))[: len(arrays["exact"])]
+        usable = _usable(stored)
         if exact is not None and usable.any():
             difference = arrays["exact"][usable].astype(np.float64) - exact[usable]
             found["distance"] = float(np.sqrt(np.square(difference).mean()))
@@ -278,14 +278,28 @@ class Comparison:
             problem = "; ".join(
                 filter(None, (problem, f"{lost} of {total} slots have no picture: filters rejected every attempt"))
             )
+        counts = {
+            "frechet": total - lost,
+            "accuracy": total - lost,
+            "distance": sum(int(_usable(p).sum()) for p in parts),
+        }
+        near = self._near * len(parts)
+        if "distance" in names and counts["distance"] < near:
+            few = f"distance of {counts['distance']} of {near} pictures, those that filters kept at once"
+            problem = "; ".join(filter(None, (problem, few)))
         evaluations = np.concatenate([p.arrays["evaluations"] for p in parts]).mean(0)
         notes = dict.fromkeys(text for p in parts for text in p.about["warnings"])
         return Outcome(
             cell, "diverged" if diverged else "made", problem, {name: [m[name] for m in measured] for name in names},
             dict(zip(first.about["branches"], evaluations.tolist(), strict=True)), torch.from_numpy(first.arrays["pictures"]),
             torch.from_numpy(first.arrays["pictured"]), torch.from_numpy(first.arrays["labels"]), tuple(notes), first.about["settings"],
-            cached, no_distance, diverged,
+            cached, no_distance, diverged, counts,
         )  # fmt: skip
+
+
+def _usable(stored: Stored) -> np.ndarray:
+    """Which pictures are ends from the noise that the fine solution begins with, bool (near,)."""
+    return (stored.arrays["kept"] & (stored.arrays["attempts"] == 0))[: len(stored.arrays["exact"])]
 
 
 def _network(cell: Cell) -> tuple[Any, ...]:

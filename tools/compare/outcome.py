@@ -71,7 +71,7 @@ class Outcome:
     cell: which. state: "made", "diverged" (some pictures, or all) or "unsupported". problem: why it is not simply made. measured: by
     measure, one number per set of seeds. branches: evaluations per picture and branch. pictures: uint8 (N, C, H, W) of the first set.
     labels: of the first set. notes: what was warned of. settings: as written into pictures. cached: whether no network was asked.
-    no_distance: why there is no distance to a fine solution. evaluations: that were made now.
+    no_distance: why there is no distance to a fine solution. counts: of how many pictures a measure is, where filters may leave out some.
     """
 
     cell: Cell
@@ -87,3 +87,4 @@ class Outcome:
     cached: bool = False
     no_distance: str = ""
     diverged: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)

@@ -102,10 +102,11 @@ def _framed(about: Mapping[str, Any]) -> str:
 
 
 def _rule(about: Mapping[str, Any]) -> str:
-    if about["sets"] < 2:
+    if about["sets"] < 3:
+        there = "is one set of seeds" if about["sets"] < 2 else "are two sets of seeds"
         return (
-            "There is one set of seeds, so nothing is known of how much the numbers would move with others, and no winner is "
-            "named; --seeds 3 measures three sets (the first is reused)."
+            f"There {there}, so too little is known of how much the numbers would move with others, and no winner is named; --seeds 3 "
+            "measures three sets (what is there is reused)."
         )
     if about["sets"] < 3:
         return (
@@ -125,7 +126,7 @@ def best_words(table: Table, about: Mapping[str, Any]) -> list[list[str]]:
         table: of the outcomes.
         about: of the comparison.
     """
-    if about["sets"] < 2:
+    if about["sets"] < 3:
         return []
     found: list[list[str]] = []
     for m in table.measures:

@@ -66,17 +66,15 @@ class Table:
         return next((o for o in self.outcomes if (o.cell.row, o.cell.column) == (row, column)), None)
 
     def leading(self, key: str, row: int | None = None, column: int | None = None) -> list[Outcome]:
-        """Who may be the best in a row, a column, or all: one is the winner; several are not told apart. Cells that diverged lead nothing.
+        """Who may be the best in a row, a column, or all: one is the winner; several are not told apart. Cells that diverged lead nothing,
+        nor do those of fewer pictures than others.
 
         Args:
             key: of a measure that knows what is better.
             row, column: None: all of them.
         """
         better = next(m.better for m in MEASURES if m.key == key)
-        own = [
-            o for o in self.outcomes
-            if key in o.measured and o.state == "made" and row in (None, o.cell.row) and column in (None, o.cell.column)
-        ]  # fmt: skip
+        own = self._comparable(key, row, column)
         if not better or not own:
             return []
         by_place = {f"{o.cell.row} {o.cell.column}": o for o in own}
@@ -85,13 +83,19 @@ class Table:
         return [by_place[name] for name in found]
 
     def winner(self, key: str, row: int | None = None, column: int | None = None) -> Outcome | None:
-        """The best, where it is told apart from all others; None where it is not, or where it is alone."""
+        """The best, where it is told apart from all others; None where it is not, or where nothing else was made."""
         found = self.leading(key, row, column)
-        others = [
+        return found[0] if len(found) == 1 and len(self._comparable(key, row, column)) > 1 else None
+
+    def _comparable(self, key: str, row: int | None, column: int | None) -> list[Outcome]:
+        """Those that may lead: nothing diverged, and of as many pictures as the most."""
+        own = [
             o for o in self.outcomes
-            if key in o.measured and row in (None, o.cell.row) and column in (None, o.cell.column)
+            if key in o.measured and o.state == "made" and row in (None, o.cell.row) and column in (None, o.cell.column)
         ]  # fmt: skip
-        return found[0] if len(found) == 1 and len(others) > 1 else None
+        # of fewer pictures a Frechet distance is larger, and another distance is one of other pictures
+        most = max((o.counts.get(key, 0) for o in own), default=0)
+        return [o for o in own if o.counts.get(key, 0) == most]
 
     def best(self) -> dict[str, Any]:
         """Of each measure: who leads in all, in each column and each row, by name; winner is null where nobody is told apart."""

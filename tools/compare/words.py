@@ -167,9 +167,10 @@ def said_of(table: Table, about: Mapping[str, Any]) -> list[str]:
         told = not who.startswith("not told apart")
         if where == "all cells" or (told and where in rows_of):  # columns are in the report
             lines.append(f"{measure}, {where}: {who}")
-    if about["sets"] < 2 and len(table.outcomes) > 1:
+    if about["sets"] < 3 and len(table.outcomes) > 1:
+        there = ("one set of seeds", "two sets of seeds")[about["sets"] - 1]
         lines.append(
-            "one set of seeds, so no cell is told apart from another; --seeds 3 measures three, the first is reused"
+            f"{there}, so no cell is told apart from another; --seeds 3 measures three, what is there is reused"
         )
     return [*lines, *(f"note: {note}" for note in about["notes"])]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -69,11 +70,13 @@ def keeper(folder: Path, about: Mapping[str, Any]) -> Callable[[str, Callable[[]
 
     def kept(name: str, make: Callable[[], Tensor]) -> Tensor:
         file = folder / f"{_hash({'name': name, 'of': mark})}.npy"
-        if not file.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            with whole_file(file) as part, part.open("wb") as open_file:
-                np.save(open_file, make().numpy())
-        return torch.from_numpy(np.load(file))
+        with suppress(OSError, ValueError, EOFError):  # one that is damaged is made again
+            return torch.from_numpy(np.load(file))
+        folder.mkdir(parents=True, exist_ok=True)
+        found = make()
+        with whole_file(file) as part, part.open("wb") as open_file:
+            np.save(open_file, found.numpy())
+        return found
 
     return kept
 
@@ -114,6 +117,14 @@ def measure(
     return found
 
 
+def _stored(file: Path) -> Ends | None:
+    """What a cell came to; None where it is not there, or damaged."""
+    try:
+        return Ends(**json.loads(file.read_text())["ends"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def _all(
     samplers: Mapping[str, Sampler], grids: Mapping[str, Grid], budgets: Sequence[int]
 ) -> Iterator[tuple[str, str, int]]:
@@ -138,8 +149,8 @@ def _line(
     for block in blocks:
         of = {**common, "sampler": describe(sampler), "grid": describe(grid), "steps": steps, "block": asdict(block)}
         file = folder / f"{_hash(of)}.json"
-        if file.is_file():
-            ends.append(Ends(**json.loads(file.read_text())["ends"]))
+        if (known := _stored(file)) is not None:
+            ends.append(known)
             continue
         try:
             ends.append(subject.ends(sampler, grid, steps, block))

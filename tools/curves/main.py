@@ -14,6 +14,7 @@ import torch
 
 from ...diffusion import Source, load
 from ...diffusion.measuring import Extractor, default_extractor
+from ...diffusion.measuring.record import FEW
 from ...diffusion.prepared import trained_on
 from ...diffusion.whole_file import replace_text
 from ...guidance import Guidance
@@ -22,6 +23,7 @@ from ...schedules.parts import build
 from ..arguments import read_config
 from ..claims.result import code_hash, machine
 from ..command import help_text, parse
+from ..compare.words import brief
 from ..folders import ready_folder
 from ..parts import resolve_class
 from ..sample import numbers, own_parts
@@ -46,7 +48,7 @@ class Curves:
         samplers: which, with commas between them, by class or as they are listed: DDIM,GHVB(3.8); null: all.
         grids: beside the model's own, with commas between them: Trailing,Karras,LogSNRUniform; each with its defaults.
         guidance: the rule; null: the model's own.
-        seeds: blocks of seeds, >= 1; the spread is over them. With 1 there is none, and nothing is told apart.
+        seeds: blocks of seeds, >= 1; the spread is over them. With fewer than 3 nothing is told apart.
         count: pictures per block, >= 2.
         data: what pictures are compared with; null: those that the run was trained on; of another model none.
         extractor: what looks at the pictures; null: the digits classifier for Digits, else raw pixels.
@@ -122,7 +124,7 @@ def run(argv: Sequence[str]) -> int:
     blocks = [Block(i * options.count, options.count) for i in range(options.seeds)]
     grids = {_short(subject.grid): subject.grid, **extra}
     about = subject.about
-    subject.kept = keeper(out / "cells", about)
+    subject.kept = keeper(out / "cells", {**about, "version": version("sfumato"), "torch": str(torch.__version__)})
     lines = measure(subject, samplers, grids, options.budgets, blocks, out / "cells", progress=True)
     exact = [subject.exact(block) for block in blocks]
     found = [named(lines, key, budget) for key in subject.measures for budget in options.budgets]
@@ -207,11 +209,27 @@ def _facts(
         f"{options.seeds} disjoint blocks of {options.count} seeds (0 to {last}), the same for every sampler; ± is the standard deviation "
         "over them.",
         "Evaluations are those of the network that were really spent per picture, counted; where guidance asks two branches, both. Each "
-        f"sampler makes the most steps whose count is within the budget. Guidance: {options.guidance or about.get('guidance', 'none')}.",
+        f"sampler makes the most steps whose count is within the budget. Guidance: {brief(about.get('guidance', 'none'), options.allow)}.",
         f"Grids: {', '.join(grids)}; the first is the model's own.",
         f"The exact ends are themselves off by about {max(e['error'] for e in exact):.1g}, from half as many steps; they start where each "
         "grid starts, with the same noise.",
     ]  # fmt: skip
+    if "network" in about:
+        told = ", ".join(
+            f"{name} {about[name]}"
+            for name in ("run", "checkpoint", "ema", "pipeline", "model", "file")
+            if name in about
+        )
+        found.append(
+            f"Sampled: {told or options.model}, network (hash) {about['network']}; labels: {about['labels'] or 'none'}."
+        )
+    if about.get("law") and "extractor" in about["law"]:
+        law, who = about["law"], about["law"]["extractor"]
+        few = f"@{options.count}" if options.count < FEW else ""
+        found.append(
+            f"{who['short']}{few}: {options.count} pictures of each block against {law['data_count']} ({law['data_fingerprint'][:16]}), "
+            f"in {who['num_features']} features of {who['name']} (hash {who['hash']}, resize {who['resize'] or 'none'})."
+        )
     laws = [e["law"] for e in exact if e.get("law") is not None]
     if "law" in measures and laws:
         found.append(

@@ -37,6 +37,8 @@ def said(each: Named, most: int = 3) -> str:
         return f"{start}nothing was measured"
     first = each.lines[0]
     shown = f"{first.name} ({values_of(first, each.measure)}; {_spent(first)})"
+    if each.compared == 1:
+        return f"{start}no winner, {shown} is alone"
     if len(each.lines) == 1:
         return f"{start}{shown} is the best of {each.compared}"
     others = [f"{line.name} ({values_of(line, each.measure)})" for line in each.lines[1:most]]
@@ -53,7 +55,7 @@ def as_json(lines: Sequence[Line], found: Sequence[Named], about: Mapping[str, A
     """
     rows = [{**asdict(line), "trouble": line.trouble} for line in lines]
     best = [
-        {"measure": f.measure, "evaluations": f.budget, "winner": f.lines[0].name if len(f.lines) == 1 else None,
+        {"measure": f.measure, "evaluations": f.budget, "winner": f.lines[0].name if f.won else None,
          "not_told_apart": [line.name for line in f.lines], "compared": f.compared}
         for f in found
     ]  # fmt: skip
@@ -94,7 +96,7 @@ def write_page(
             [f.budget, _verdict(f), "; ".join(f"{n.name}: {values_of(n, measure)}" for n in f.lines[:8]) + _more(f)]
             for f in own
         ]
-        alone = [i for i, f in enumerate(own) if len(f.lines) == 1]
+        alone = [i for i, f in enumerate(own) if f.won]
         page.table(("evaluations", "the best", "not told apart from the best mean, best first"), rows, alone)
     page.text(RULE, soft=True)
     if picture is not None:
@@ -122,7 +124,13 @@ def write_page(
 
 def _verdict(each: Named) -> str:
     if len(each.lines) < 2:
-        return each.lines[0].name if each.lines else "no number"
+        return (
+            "no number"
+            if not each.lines
+            else each.lines[0].name
+            if each.won
+            else f"no winner: {each.lines[0].name} is alone"
+        )
     return f"no winner: {len(each.lines)} of {each.compared} within the noise"
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ...diffusion import Model, Samples, Source
-from ...diffusion.fingerprint import fingerprint
 from ...diffusion.measuring import Extractor, Moments, OfSource, as_bytes, batches, frechet, identity, look, moments
 from ...guidance import Guidance, Plain
 from ...samplers import DPMSolverPP, Sampler
@@ -20,6 +19,7 @@ from ...schedules import Grid, Level, Schedule
 from ...schedules.grid import to_data
 from ...schedules.parts import describe
 from ...schedules.schedule import entries
+from ..compare.networks import model_hash
 from .budgets import asks
 from .subject import Block, Ends
 
@@ -90,7 +90,7 @@ class Sampled:
         }
         if self._data is not None and self._extractor is not None:
             who = identity(self._extractor)
-            found["law"] = f"Frechet distance to data, features of {who['name']}"
+            found["law"] = f"squared Frechet distance to data, features of {who['name']}"
         return found
 
     @property
@@ -100,10 +100,11 @@ class Sampled:
             law = {
                 "data": describe(self._data),
                 "data_fingerprint": self._data.fingerprint,
+                "data_count": len(self._data),
                 "extractor": identity(self._extractor),
             }
         return {
-            **self.model.source, "weights": fingerprint(self.model.denoiser), "guidance": describe(self.guidance),
+            **self.model.source, "network": model_hash(self.model), "guidance": describe(self.guidance),
             "schedule": describe(self.schedule), "row": describe(self.model.denoiser.row),
             "labels": "in turn" if self.model.num_classes else None, "law": law,
             "reference": {"sampler": describe(_REFERENCE), "steps": self.fine, "grid": "uniform in t from the grid's first level"},
@@ -145,7 +146,7 @@ class Sampled:
             # of order 2, so that half the steps err by four times as much
             return torch.tensor(_rms(fine - half) / 3)
 
-        found = float(self.kept(f"error-{block.first}-{block.count}", error))
+        found = float(self.kept(f"error-{float(level.t):.12g}-{block.first}-{block.count}", error))
         return {"law": self._law(self._reference(level, block)), "error": found}
 
     def _sample(self, sampler: Sampler, grid: Grid, steps: int, block: Block) -> Samples:

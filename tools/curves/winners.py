@@ -25,6 +25,11 @@ class Named:
     lines: tuple[Line, ...]
     compared: int
 
+    @property
+    def won(self) -> bool:
+        """Whether one is told apart from others; one that nothing was compared with won nothing."""
+        return len(self.lines) == 1 and self.compared > 1
+
 
 def values_of(line: Line, measure: str) -> Spread | None:
     """Its numbers, one per block of seeds; None where the measure says nothing about it, or something went wrong.

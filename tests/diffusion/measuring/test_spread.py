@@ -4,6 +4,7 @@ import math
 import random
 
 import pytest
+import torch
 
 from sfumato.diffusion.measuring import Spread, leaders
 
@@ -13,8 +14,16 @@ def test_a_winner_beyond_two_deviations_of_the_paired_differences():
     assert leaders({"a": [1.0, 5.0, 3.0], "b": [1.5, 5.6, 3.4], "c": [1.2, 4.9, 3.1]}) == ["a", "c"]
 
 
-def test_one_seed_tells_nothing_apart():
+def test_one_seed_or_two_tell_nothing_apart():
     assert leaders({"a": [1.0], "b": [100.0]}) == ["a", "b"]
+    assert leaders({"a": [1.0, 1.1], "b": [100.0, 100.0]}) == ["a", "b"]
+
+
+def test_how_often_a_winner_is_called_where_there_is_none():
+    drawn = torch.randn(4000, 2, 5, generator=torch.Generator().manual_seed(0)).tolist()
+    for seeds, rate in ((3, 0.075), (5, 0.011)):  # |t| > 2 sqrt n
+        called = sum(len(leaders({"a": a[:seeds], "b": b[:seeds]})) == 1 for a, b in drawn)
+        assert called / 4000 == pytest.approx(rate, abs=4 * (rate / 4000) ** 0.5)
 
 
 def test_two_seeds_tell_nothing_apart_and_three_call_a_winner_of_equals_rarely():
