@@ -12,8 +12,7 @@ from modelled import made
 from torch import nn
 
 from sfumato.diffusion import Denoiser, LogSNRClock, Model, PictureFolder, picture_folder
-from sfumato.diffusion import generate as module
-from sfumato.diffusion.generate import generate
+from sfumato.diffusion.generate import _Asking, generate
 from sfumato.diffusion.in_turns import InTurns
 from sfumato.diffusion.launch import Processes
 from sfumato.guidance import APG, CFG, Autoguidance, CFGPlusPlus, Interval, Mix, Rescale, for_picture, for_pictures
@@ -200,7 +199,7 @@ def test_a_call_never_has_more_than_a_chunk(model, rejects, tmp_path, monkeypatc
     sizes, sample = [], Model.sample
 
     def noted(self, seeds, *args, **how):
-        if not isinstance(how["folder"], module._Asking):
+        if not isinstance(how["folder"], _Asking):
             sizes.append(len(seeds))
         return sample(self, seeds, *args, **how)
 

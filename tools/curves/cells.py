@@ -71,7 +71,7 @@ def keeper(folder: Path, about: Mapping[str, Any]) -> Callable[[str, Callable[[]
     def kept(name: str, make: Callable[[], Tensor]) -> Tensor:
         file = folder / f"{_hash({'name': name, 'of': mark})}.npy"
         with suppress(OSError, ValueError, EOFError):  # one that is damaged is made again
-            return torch.from_numpy(np.load(file))
+            return torch.from_numpy(np.load(file, allow_pickle=False))
         folder.mkdir(parents=True, exist_ok=True)
         found = make()
         with whole_file(file) as part, part.open("wb") as open_file:
