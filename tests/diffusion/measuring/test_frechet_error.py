@@ -25,7 +25,7 @@ def test_moments_without_a_group_are_those_of_the_others(far):
     )
 
 
-@pytest.mark.parametrize(("n", "d"), [(60, 4), (40, 30), (40, 80)])
+@pytest.mark.parametrize(("n", "d"), [(60, 4), (40, 37), (40, 80)])
 def test_it_is_the_jackknife_worked_out_by_hand(n, d):
     """With more and with fewer vectors than features, and between: with all of them regular, without a group singular."""
     x, y = normals(n, d, seed=1), 2 * normals(n + 20, d, seed=2)
@@ -43,6 +43,13 @@ def test_it_is_the_jackknife_worked_out_by_hand(n, d):
     assert found.value == frechet(moments(x), moments(y))
     assert (found.low, found.high) == (max(0.0, found.value - 2 * found.error), found.value + 2 * found.error)
     assert found.counts == (n, n + 20)
+
+
+def test_the_interval_of_a_squared_distance_ends_at_zero():
+    x = normals(60, 4)
+    found = frechet_with_error(x, moments(x))
+    assert found.value < 2 * found.error
+    assert found.low == 0.0
 
 
 @pytest.mark.parametrize(
