@@ -176,6 +176,16 @@ def test_the_determinant_finds_eigenvalues_that_drowned(monkeypatch: pytest.Monk
     assert frechet(a, b) != pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_the_determinant_finds_an_eigenvalue_that_is_positive_and_wrong(seed: int) -> None:
+    # a single small one among eight comes out above zero in half of the cases, and the distance would be off by 1e-9 to 1e-8
+    basis = torch.linalg.qr(normals(8, 8, seed=seed)).Q
+    p, q = torch.ones(8, dtype=torch.float64), torch.full((8,), 4.0, dtype=torch.float64)
+    p[7], q[7] = 1e-9, 3e-9
+    a, b = (Moments(torch.zeros(8), basis * v @ basis.T, 2) for v in (p, q))
+    assert frechet(a, b) == pytest.approx(float((p.sqrt() - q.sqrt()).square().sum()), rel=1e-12)
+
+
 def features_of_rank(n: int, d: int, seed: int) -> Moments:
     return moments(normals(n, d, seed=seed) + seed)
 
