@@ -263,6 +263,20 @@ def test_measuring_commands_of_the_readme_parse(line, tmp_path, monkeypatch):
         assert options.model == words[0]
 
 
+def test_the_extractor_of_the_readme_looks():
+    from sfumato.diffusion import Digits, evaluate
+
+    scope: dict = {}
+    exec(compile(block("class Net"), "README.md", "exec"), scope)
+    found = evaluate(Digits("even"), Digits("odd"), scope["Net"](), measures=["frechet", "kid"])
+    assert found["frechet"].label == "FD-Net@899"
+    assert 0 < found["frechet"].value < 1e-3
+    assert (
+        found.extractor["hash"]
+        == evaluate(Digits("odd"), Digits("odd"), scope["Net"](), measures=["frechet"]).extractor["hash"]
+    )
+
+
 @pytest.mark.parametrize(
     "line",
     [

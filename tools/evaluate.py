@@ -135,9 +135,11 @@ def _sorted_out(argv: Sequence[str]) -> list[str]:
                 key = "stats"
             elif Path(value).is_dir():
                 key = "reference_path"
-            elif os.sep in value:
+            elif os.sep in value or (value.isidentifier() and value.islower()):  # no name of a class
                 raise UsageError(
-                    [f"reference is {value!r}, where there is nothing; give a folder of pictures, or data"]
+                    [
+                        f"reference is {value!r}, where there is nothing; give a folder of pictures, or data: {', '.join(choices(Source))}"
+                    ]
                 )
         found.append((key, value))
     return [*words, *(f"--{key}" if value is True else f"--{key}={value}" for key, value in found)]

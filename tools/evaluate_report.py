@@ -42,7 +42,13 @@ def report(
         _numbers(page, each)
     reference = found.reference if isinstance(found.reference, Pictures) else None
     samples(page, pictures[0], reference)
-    copies(page, first, pictures[0], found.training if found.training is not None else reference)
+    copies(
+        page,
+        first,
+        pictures[0],
+        found.training if found.training is not None else reference,
+        found.training is not None,
+    )
     classes(page, first)
     drawn = brightness(page, first)
     page.heading("How the pictures were made")
@@ -89,7 +95,7 @@ def _facts(e: Evaluation) -> list[tuple[str, str]]:
     """Everything that the numbers depend on, but for how the pictures were made."""
     rows = []
     for name, told in (("pictures", e.pictures), ("reference", e.reference), ("training pictures", e.training)):
-        if told:
+        if told and not (name == "training pictures" and told == e.reference):
             shape = " x ".join(map(str, told["shape"])) if "shape" in told else "not known"
             rows.append((name, f"{told['count']}, shape {shape}, fingerprint {told.get('fingerprint', 'not known')}"))
     rows += [(f"measured with {name}", str(value)) for name, value in e.settings.items()]

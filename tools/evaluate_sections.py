@@ -57,7 +57,7 @@ def samples(page: Page, own: Pictures, reference: Pictures | None) -> None:
     )
 
 
-def copies(page: Page, e: Evaluation, own: Pictures, training: Pictures | None) -> None:
+def copies(page: Page, e: Evaluation, own: Pictures, training: Pictures | None, known: bool) -> None:
     """The pictures that look most like copies, each beside its nearest training picture.
 
     Args:
@@ -65,16 +65,23 @@ def copies(page: Page, e: Evaluation, own: Pictures, training: Pictures | None) 
         e: the evaluation.
         own: the pictures.
         training: the training pictures, or None.
+        known: whether they are; else they are the reference, of which it is not known.
     """
     suspects = e.details.get("suspects")
     if not suspects or training is None:
         return
-    page.heading("Copies of training pictures?")
+    what = "training" if known else "reference"
+    page.heading(f"Copies of {what} pictures?")
+    if not known:
+        page.text(
+            "Which pictures the model was trained on is not known; copies are looked for among those of the reference.",
+            soft=True,
+        )
     facts = e.details["memorisation"]
     page.text(
-        f"{100 * facts['copies']:.3g} % of the pictures are equal to a training picture to the extractor, "
+        f"{100 * facts['copies']:.3g} % of the pictures are equal to a {what} picture to the extractor, "
         f"{100 * e['memorised'].value:.3g} % are three times nearer to one than to any other, {100 * facts['near']:.3g} % are nearer than "
-        "a tenth of what training pictures usually are to each other."
+        f"a tenth of what {what} pictures usually are to each other."
     )
     held = facts["held_out"]
     if held is not None:
@@ -82,7 +89,7 @@ def copies(page: Page, e: Evaluation, own: Pictures, training: Pictures | None) 
             f"Of real pictures that the model never saw {100 * held['memorised']:.3g} % count as memorised. Rank test against them: z "
             f"{held['z']:.2f} (below -1.6: pictures lie nearer to the training data than real ones do; p {held['p']:.2g})."
         )
-    else:
+    elif known:
         page.text(
             "Nothing was held out from training, so it is not known how near new real pictures come by chance.",
             soft=True,
@@ -92,7 +99,7 @@ def copies(page: Page, e: Evaluation, own: Pictures, training: Pictures | None) 
     captions = [word for s in suspects for word in (f"{s['picture']}", f"ratio {s['ratio']:.2f}")]
     page.picture(
         contact_sheet(both.split(_COLUMNS), captions=[captions[i : i + _COLUMNS] for i in range(0, len(captions), _COLUMNS)], tile=_TILE),
-        "Pairs: a picture (below it its place in the set), and at its right the nearest training picture (below it how much nearer it is "
+        f"Pairs: a picture (below it its place in the set), and at its right the nearest {what} picture (below it how much nearer it is "
         "than the second nearest: 0 is a copy, 1 is nothing special). The most suspicious first.", pixels=True,
     )  # fmt: skip
 

@@ -22,8 +22,8 @@ READ = (
     'against real" is what some pictures of the reference score against its others: as good as data get, with so many pictures as it says. '
     "There are as many on its left side as were measured, or half of the reference where it has fewer than twice as many.",
     "A difference that is within the spread over sets of seeds (or, of one set, within the standard error) is no difference. What is "
-    "better than data here (a distance below real against real) usually means that counts differ, or that pictures are copies: look at the "
-    "section on copies.",
+    "better than data here (a distance below real against real) usually means that counts differ, that classes come in exact "
+    "proportions (which real pictures, drawn at random, do not), or that pictures are copies: look at the section on copies.",
     "None of these numbers says that pictures are good for a purpose, that people would like them, or that they are fair or new. Pictures "
     "that were chosen by a filter, or by guidance, may score well on precision by leaving out what is rare: read it beside recall.",
 )
@@ -67,7 +67,28 @@ def headline(sets: Sequence[Evaluation], spreads: Mapping[str, Spread]) -> str:
         said += f" (mean and standard deviation over {len(spread.values)} sets of seeds)"
     if top.real is not None:
         said += f"; real pictures against other real ones are at {number(top.real)} ({beside(top)})"
-    return f"{said}. {top.better.capitalize()} is better." if top.better else f"{said}."
+    said = f"{said}. {top.better.capitalize()} is better." if top.better else f"{said}."
+    return f"{said} {_against_real(top, spread)}".strip()
+
+
+def _against_real(top: Measured, spread: Spread) -> str:
+    """Whether the first number is told apart from that of real pictures, where it says how sure it is."""
+    if top.real is None or top.better not in ("lower", "higher"):
+        return ""
+    if len(spread.values) > 2:
+        least, most = spread.mean - 2 * spread.std, spread.mean + 2 * spread.std
+    elif len(spread.values) == 1 and top.low is not None and top.high is not None:
+        least, most = top.low, top.high
+    else:
+        return ""
+    if least <= top.real <= most:
+        return "To this judge the pictures are not told apart from real ones by this number; the others below may see more."
+    worse = (least > top.real) == (top.better == "lower")
+    return (
+        "To this judge the pictures differ from real ones more than real ones do from each other."
+        if worse
+        else "That is better than real pictures do: usually counts differ, classes come in exact proportions, or pictures are copies."
+    )
 
 
 def _in_short(part: Any) -> str:

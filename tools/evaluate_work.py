@@ -70,6 +70,8 @@ def work(options: Evaluate, command: str) -> int:
     extractors = list(options.extractor) or [_usual(found, own, shape)]
     if options.save_stats is not None and (len(extractors) > 1 or options.seeds > 1):
         raise UsageError([f"save_stats is {options.save_stats!r}; allowed: with one extractor and one set of pictures"])
+    if options.save_stats is not None:  # found out before the work, not after it
+        ready_folder(Path(options.save_stats).parent, "save_stats")
     if own is not None and found.reference is None and options.save_stats is not None and options.measures is None:
         return _statistics(options, own, extractors[0], processes)
     # what is wrong with the names of measures, and with the shapes, is found out before the work
@@ -117,6 +119,11 @@ def _statistics(options: Evaluate, own: Pictures, extractor: Extractor, processe
 
 def _folder(options: Evaluate) -> Pictures:
     """The pictures of a folder."""
+    for name in ("labels", "prompts", "steps", "sampler", "grid", "guidance", "pictures"):
+        if getattr(options, name) is not None:
+            raise UsageError(
+                [f"{name} is given, but {options.run} is a folder of pictures, which are made already; leave it out"]
+            )
     if options.seeds > 1:
         raise UsageError(
             [

@@ -67,8 +67,10 @@ def ask_inception_score(q: Question) -> dict[str, Answer]:
     from .inception_score import inception_score
 
     assert q.fake.logits is not None
-    mean, std = inception_score(q.fake.logits, min(10, len(q.fake)), q.seed)
-    return {"inception_score": Answer(mean, std if math.isfinite(std) else None)}
+    splits = min(10, len(q.fake))
+    mean, std = inception_score(q.fake.logits, splits, q.seed)
+    # the deviation of a split; that of their mean is what a standard error is
+    return {"inception_score": Answer(mean, std / math.sqrt(splits) if math.isfinite(std) else None)}
 
 
 def ask_sliced(q: Question) -> dict[str, Answer]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,6 +67,12 @@ def as_pictures(given: Measurable, size: int | Sequence[int] | None = None, chan
         return given
     if isinstance(given, Source):
         return OfSource(given)
+    if isinstance(given, np.ndarray):
+        raise ValueError(
+            "an array of numpy holds no pictures here; give torch.from_numpy(it), (N, C, H, W), uint8 or in [-1, 1]"
+        )
+    if callable(getattr(given, "sample", None)):
+        raise ValueError(f"{type(given).__name__} makes pictures, and is none; give what its sample(seeds) returns")
     raise ValueError(
         f"{type(given).__name__} holds no pictures; allowed: the path of a folder, a data set, samples, a tensor (N, C, H, W), or an "
         "object with len, shape, fingerprint, pixels(index) and classes()"

@@ -221,6 +221,8 @@ def _checked(measures: Sequence[str] | None) -> list[str]:
     """The names of measures, in the order of reports."""
     if measures is None:
         return list(MEASURES)
+    if isinstance(measures, str):
+        raise ValueError(f"measures is {measures!r}; allowed: a list of names, such as [{measures!r}]")
     for name in measures:
         if name not in MEASURES:
             near = get_close_matches(name, MEASURES, 1, 0.5)

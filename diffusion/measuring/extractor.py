@@ -76,6 +76,17 @@ def look(extractor: Extractor, pictures: Tensor) -> Seen:
         module.eval()
     try:
         answer: Any = extractor(pictures)
+    except (
+        RuntimeError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+    ) as error:  # whatever a network of the user's raises
+        raise ValueError(
+            f"{type(extractor).__name__} failed on uint8 pictures {tuple(pictures.shape)}: {type(error).__name__}: {error}; it must take "
+            "them as they are, (N, C, H, W) of 0 to 255, so a network of floating-point weights begins with pictures.float() / 255"
+        ) from error
     finally:
         if module is not None:
             module.train(training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ..data import Source
+
+_BEYOND = 1.01  # of rounding, and no more
 
 __all__ = ["OfSource", "OfTensor", "Pictures", "as_bytes", "batches"]
 
@@ -83,6 +86,18 @@ class OfTensor:
         if self.labels is not None and self.labels.shape != self.x.shape[:1]:
             raise ValueError(f"labels have shape {tuple(self.labels.shape)}; allowed: ({len(self.x)},)")
         if self.x.dtype != torch.uint8:
+            least, most = (float(v) for v in self.x.float().aminmax())
+            if most > _BEYOND or least < -_BEYOND:
+                raise ValueError(
+                    f"x goes from {least:.4g} to {most:.4g}; allowed: floating-point pictures in [-1, 1], or uint8; scale them, or cut "
+                    "what went beyond by x.clamp(-1, 1)"
+                )
+            if least >= 0 and len(self.x) > 1:
+                warnings.warn(
+                    f"all numbers of these pictures are from {least:.4g} to {most:.4g}; floats are taken to be in [-1, 1]: of "
+                    "pictures in [0, 1] give 2 * x - 1",
+                    stacklevel=3,
+                )
             object.__setattr__(self, "x", as_bytes(self.x))
 
     def __len__(self) -> int:

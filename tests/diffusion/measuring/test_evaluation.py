@@ -62,7 +62,8 @@ def test_real_against_real_of_digits_is_what_the_judge_says():
     eye = DigitsFeatures()
     e = evaluate(OfSource(Digits("odd")), source, eye, measures=["frechet", "accuracy"])
     judge = eye._judge
-    assert e["frechet"].real == pytest.approx(references(judge, source)["real_vs_real"], rel=1e-3)
+    halves = evaluate(OfSource(Digits("even")), Digits("odd"), eye, measures=["frechet"])
+    assert halves["frechet"].value == pytest.approx(references(judge, source)["real_vs_real"], rel=1e-3)
     odd, every = (
         judge.features(as_bytes(s.batch(torch.arange(len(s))).x).float() / 127.5 - 1) for s in (Digits("odd"), source)
     )
@@ -204,3 +205,21 @@ def test_nothing_heavy_is_imported_with_the_product():
     code = "import sys, sfumato.diffusion; print([m for m in ('torchmetrics', 'scipy', 'matplotlib', 'transformers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_floats_beyond_their_range_and_networks_that_fail_are_refused_in_words():
+    eye = Pixels((1, 8, 8))
+    grey = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=r"x goes from .* to .*; allowed: floating-point pictures in \[-1, 1\], or uint8"):
+        evaluate(grey * 255, grey * 2 - 1, eye)
+    with pytest.warns(UserWarning, match=r"of pictures in \[0, 1\] give 2 \* x - 1"):
+        evaluate(grey, grey * 2 - 1, eye, measures=["frechet"])
+    with pytest.raises(ValueError, match=r"Conv2d failed on uint8 pictures .* pictures\.float\(\) / 255"):
+        conv = torch.nn.Conv2d(1, 2, 3)
+        conv.num_features = 2  # pyright: ignore[reportArgumentType]
+        evaluate(grey * 2 - 1, grey * 2 - 1, conv, measures=["frechet"])
+    for given, said in ((grey.numpy(), "torch.from_numpy"), (made(), r"what its sample\(seeds\) returns")):
+        with pytest.raises(ValueError, match=said):
+            evaluate(given, grey * 2 - 1, eye)
+    with pytest.raises(ValueError, match=r"allowed: a list of names, such as \['frechet'\]"):
+        evaluate(grey * 2 - 1, grey * 2 - 1, eye, measures="frechet")
