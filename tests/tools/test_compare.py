@@ -457,6 +457,7 @@ def test_filters_are_scored_and_counted():
     )
     assert a.measured["rejected"] == [1.0]
     assert "6 of 6 slots" in a.problem
+    assert [o.counts for o in (a, b)] == [{"frechet": n, "accuracy": n, "distance": min(n, 4)} for n in (0, 6)]
     assert b.measured["rejected"] == [0.0]
     direct = made(guidance=CFG(2.0)).sample(range(6), range(6), steps=4, batch=8, filters=[TrajectoryVariance(1000.0)])
     assert b.measured["score"][0] == pytest.approx(float(direct.scores[0].mean()), rel=1e-6)

@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from children import ends
 from PIL import Image
 
@@ -15,6 +16,7 @@ from sfumato.diffusion.measuring.measures import MEASURES
 from sfumato.diffusion.measuring.picture_files import settings_of_file
 from sfumato.tools import evaluate_work
 from sfumato.tools.cli import main
+from sfumato.tools.evaluate_pictures import labels_like
 
 PIXELS = ["--extractor", "Pixels", "--steps", "2", "--threads", "1"]
 
@@ -205,6 +207,13 @@ def test_pictures_that_filters_rejected_altogether_are_told(run, tmp_path, capsy
     # each picture that is there says what it cost, and each lost one cost as much
     own = found["judged"][0]["sets"][0]["pictures"]["made"]["evaluations_per_picture"]["total"]
     assert told == pytest.approx(own * 12 / (12 - done["lost"]))
+
+
+def test_labels_are_in_the_proportions_of_real_ones_and_mixed():
+    found = labels_like(torch.tensor([0] * 30 + [1] * 10 + [-1] * 7), 2, 20)
+    assert (found.count(0), found.count(1)) == (15, 5)
+    assert found != sorted(found)  # or those that a filter, or --count, cuts off would be of one class
+    assert labels_like(None, 3, 5) == [0, 1, 2, 0, 1]
 
 
 def test_classes_are_as_often_as_in_the_reference(run, tmp_path, capsys):

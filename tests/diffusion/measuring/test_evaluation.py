@@ -116,6 +116,8 @@ def test_rejections_are_counted():
     ]
     found = how_made(settings)
     assert (found["rejected"], found["attempts"], found["evaluations_per_picture"]["total"]) == (2, 4, 20)
+    settings[1]["kept"] = False  # marked, and not tried again
+    assert how_made(settings)["rejected"] == 3
     assert how_made(None) == {"known": False}
     assert seeds_in_words([3, 1, 2, 9]) == "1-3, 9"
 

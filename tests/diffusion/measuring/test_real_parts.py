@@ -53,6 +53,10 @@ def test_classes_in_exact_proportions_lower_the_kernel_distance_and_the_note_say
     assert kernel_distance(fake, real).value == pytest.approx(-(4.5 - 2.75) / (n - 1) - real_bias, rel=1e-9)
 
     model, source = made(), OfSource(Digits(), 60)
-    for labels, said in (([i % 10 for i in range(30)], True), ([0] * 8 + [1] * 2 + [2] * 20, False), ([3] * 30, False)):
+    for labels, said in (
+        ([i % 10 for i in range(30)], True),
+        ([0] * 12 + [1] * 8 + [2] * 10, False),
+        ([3] * 30, False),
+    ):
         e = evaluate(model.sample(range(30), labels, steps=1), source, EYE, measures=["kid", "frechet"])
         assert any("in exact proportions" in remark for remark in e.remarks) == said
