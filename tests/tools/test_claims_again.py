@@ -165,7 +165,7 @@ def test_one_claim_is_drawn_from_its_recorded_numbers(two, tmp_path, monkeypatch
         (["min-srn", "--again"], "did you mean min-snr?"),
         (["min-snr,debiassed", "--again"], "did you mean debiased?"),
         (["--again", "--quick"], "again is given with quick"),
-        (["--again", "--minutes", "0.1"], "no claim was measured in so few"),
+        (["--again", "--minutes", "0.001"], "no claim was measured in so few"),
         (["min-snr", "--html", "x.html"], "leave name and again out"),
         (["min-snr,debiased"], "name is 'min-snr,debiased'"),
     ],

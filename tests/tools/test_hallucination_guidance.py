@@ -61,4 +61,4 @@ def test_the_effect_and_the_verdict():
 def test_a_claim_of_our_own_has_no_link():
     claim = CLAIMS["hallucination-guidance"]
     last = as_markdown({claim.name: claim}, {claim.name: None}).splitlines()[-1]
-    assert last.startswith(f"| Sfumato | {claim.promise} | not published | not measured |")
+    assert last.startswith(f"| Sfumato | {claim.promise} | not published |  | not measured |")
