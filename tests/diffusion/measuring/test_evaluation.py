@@ -212,13 +212,15 @@ def test_nothing_heavy_is_imported_with_the_product():
 def test_floats_beyond_their_range_and_networks_that_fail_are_refused_in_words():
     eye = Pixels((1, 8, 8))
     grey = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match=r"x goes from .* to .*; allowed: floating-point pictures in \[-1, 1\], or uint8"):
+    with pytest.raises(
+        ValueError, match=r"x goes from .* to .*; allowed: floating-point pictures in \[-1, 1\], or uint8"
+    ):
         evaluate(grey * 255, grey * 2 - 1, eye)
     with pytest.warns(UserWarning, match=r"of pictures in \[0, 1\] give 2 \* x - 1"):
         evaluate(grey, grey * 2 - 1, eye, measures=["frechet"])
+    conv = torch.nn.Conv2d(1, 2, 3)
+    conv.num_features = 2
     with pytest.raises(ValueError, match=r"Conv2d failed on uint8 pictures .* pictures\.float\(\) / 255"):
-        conv = torch.nn.Conv2d(1, 2, 3)
-        conv.num_features = 2  # pyright: ignore[reportArgumentType]
         evaluate(grey * 2 - 1, grey * 2 - 1, conv, measures=["frechet"])
     for given, said in ((grey.numpy(), "torch.from_numpy"), (made(), r"what its sample\(seeds\) returns")):
         with pytest.raises(ValueError, match=said):
