@@ -11,6 +11,7 @@ from ..diffusion.measuring.evaluation import Evaluation
 from .evaluate_reference import Compared
 from .evaluate_sections import brightness, classes, copies, samples
 from .evaluate_words import READ, beside, headline, how, judge_in_words, number, sure
+from .evaluate_words import real as real_of
 from .page import Page
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _numbers(page: Page, each: Judged) -> None:
     rows = []
     for n in first.numbers:
         counts = f"{n.n}" if n.n_reference is None else f"{n.n} against {n.n_reference}"
-        real = "" if n.real is None else f"{number(n.real)} ({beside(n)})"
+        real = "" if n.real is None else f"{real_of(n)} ({beside(n)})"
         spread = each.spread(n.name)
         rows.append((n.label, number(spread.mean), sure(n, spread), real, n.better or "1 is right", counts))
     page.table(("measure", "value", "how sure", "real against real", "better", "pictures"), rows)

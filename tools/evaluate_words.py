@@ -10,7 +10,7 @@ from ..diffusion.generate import Generated
 from ..diffusion.measuring import Spread
 from ..diffusion.measuring.evaluation import Evaluation, Measured
 
-__all__ = ["READ", "beside", "headline", "how", "judge_in_words", "lines", "losses", "number", "sure"]
+__all__ = ["READ", "beside", "headline", "how", "judge_in_words", "lines", "losses", "number", "real", "sure"]
 
 
 READ = (
@@ -20,7 +20,8 @@ READ = (
     "Every measure depends on how many pictures there are, the Frechet distance most: fewer pictures make it larger, even where nothing "
     'else changes. So its label says how many there were (@n below 10,000), and it is compared at equal counts only. The column "real '
     'against real" is what some pictures of the reference score against its others: as good as data get, with so many pictures as it says. '
-    "There are as many on its left side as were measured, or half of the reference where it has fewer than twice as many.",
+    "There are as many on its left side as were measured, or half of the reference where it has fewer than twice as many; its ± is over "
+    "five random choices of them.",
     "A difference that is within the spread over sets of seeds (or, of one set, within the standard error) is no difference. What is "
     "better than data here (a distance below real against real) usually means that counts differ, that classes come in exact "
     "proportions (which real pictures, drawn at random, do not), or that pictures are copies: look at the section on copies.",
@@ -33,6 +34,11 @@ READ = (
 def number(value: float | None) -> str:
     """Four digits; a dash for none."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.4g}"
+
+
+def real(measured: Measured) -> str:
+    """What real pictures reach, with its spread over choices of them."""
+    return number(measured.real) + (f" ± {measured.real_std:.2g}" if measured.real_std is not None else "")
 
 
 def beside(measured: Measured) -> str:
@@ -66,7 +72,7 @@ def headline(sets: Sequence[Evaluation], spreads: Mapping[str, Spread]) -> str:
     if len(spread.values) > 1:
         said += f" (mean and standard deviation over {len(spread.values)} sets of seeds)"
     if top.real is not None:
-        said += f"; real pictures against other real ones are at {number(top.real)} ({beside(top)})"
+        said += f"; real pictures against other real ones are at {real(top)} ({beside(top)})"
     said = f"{said}. {top.better.capitalize()} is better." if top.better else f"{said}."
     return f"{said} {_against_real(top, spread)}".strip()
 
@@ -81,7 +87,8 @@ def _against_real(top: Measured, spread: Spread) -> str:
         least, most = top.low, top.high
     else:
         return ""
-    if least <= top.real <= most:
+    wide = 2 * (top.real_std or 0.0)
+    if least <= top.real + wide and top.real - wide <= most:
         return "To this judge the pictures are not told apart from real ones by this number; the others below may see more."
     worse = (least > top.real) == (top.better == "lower")
     return (
@@ -162,11 +169,11 @@ def lines(sets: Sequence[Evaluation], spreads: Mapping[str, Spread], what: str, 
     usual = next((beside(x) for x in first.numbers if x.real_n), "")
     head = ("", "value", "", f"real against real ({usual})" if usual else "", "better")
 
-    def real(x: Measured) -> str:
-        return number(x.real) + (f" ({beside(x)})" if x.real_n and beside(x) != usual else "")
+    def real_of(x: Measured) -> str:
+        return real(x) + (f" ({beside(x)})" if x.real_n and beside(x) != usual else "")
 
     rows = [
-        (x.label, number(spreads[x.name].mean), sure(x, spreads[x.name]), real(x), x.better or "near 1")
+        (x.label, number(spreads[x.name].mean), sure(x, spreads[x.name]), real_of(x), x.better or "near 1")
         for x in first.numbers
     ]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(5)]

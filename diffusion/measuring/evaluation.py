@@ -28,6 +28,7 @@ class Measured:
             were held out, if some were.
         real_n, real_n_reference: how many pictures these are, and how many the others: as near to `n` and `n_reference` as the reference
             has them.
+        real_std: standard deviation of `real` over five random choices of these pictures, of which it is the mean; None: there was one.
         about: what it says, in a sentence.
     """
 
@@ -43,6 +44,7 @@ class Measured:
     real: float | None = None
     real_n: int | None = None
     real_n_reference: int | None = None
+    real_std: float | None = None
     about: str = ""
 
 

@@ -23,10 +23,13 @@ from .pictures import Pictures
 from .question import Answer, Question, Side
 from .real_parts import Beside, beside_held_out, question_of_parts, real_parts
 from .record import record
+from .spread import Spread
 from .statistics import save_statistics, statistics_of
 from .usual import classes_of
 
 __all__ = ["Evaluator"]
+
+_CHOICES, _FEW = 5, 5000
 
 
 class Evaluator:
@@ -102,9 +105,16 @@ class Evaluator:
             return {}
         count = min(len(asked.fake), len(self._real) // 2)
         if count not in self._parts:
-            fake, real = map(_with_moments, real_parts(self._real, count, self._seed))
-            answers = self._asked(question_of_parts(fake, real, asked))[0]
-            self._parts[count] = {name: Beside(a.value, len(fake), len(real)) for name, a in answers.items()}
+            # of few pictures one choice says little, and of many one is enough
+            each: list[dict[str, Answer]] = []
+            for choice in range(_CHOICES if len(self._real) <= _FEW else 1):
+                fake, real = map(_with_moments, real_parts(self._real, count, self._seed, choice))
+                each.append(self._asked(question_of_parts(fake, real, asked))[0])
+            spreads = {name: Spread(tuple(answers[name].value for answers in each)) for name in each[0]}
+            rest = len(self._real) - count
+            self._parts[count] = {
+                name: Beside(s.mean, count, rest, s.std if len(each) > 1 else None) for name, s in spreads.items()
+            }
         return self._parts[count] | beside_held_out(found, asked)
 
     def _asked(self, q: Question) -> tuple[dict[str, Answer], dict[str, str]]:

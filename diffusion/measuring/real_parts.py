@@ -12,14 +12,15 @@ __all__ = ["Beside", "beside_held_out", "question_of_parts", "real_parts"]
 
 
 class Beside(NamedTuple):
-    """value: of a measure, of n real pictures against m others."""
+    """value: of a measure, of n real pictures against m others; the mean of several such choices, and std their standard deviation."""
 
     value: float
     n: int
     m: int
+    std: float | None = None
 
 
-def real_parts(real: Side, count: int, seed: int) -> tuple[Side, Side]:
+def real_parts(real: Side, count: int, seed: int, choice: int = 0) -> tuple[Side, Side]:
     """Real pictures that stand for those that are measured, and those that stand for the reference.
 
     Precision, coverage and the Frechet distance depend on both counts, so a part is as large as what is measured, and the rest the other.
@@ -29,10 +30,11 @@ def real_parts(real: Side, count: int, seed: int) -> tuple[Side, Side]:
     Args:
         real: at least 4 pictures.
         count: of the pictures that are measured.
-        seed: of the choice.
+        seed: of the choices.
+        choice: which of them, >= 0.
     """
     count = min(count, len(real) // 2)
-    order = permutation(seed, 0, len(real))
+    order = permutation(seed, choice, len(real))
     return real.part(order[:count].sort().values), real.part(order[count:].sort().values)
 
 

@@ -46,7 +46,7 @@ def record(
         Measured(
             name, _label(MEASURES[name].label, who["short"], told["short"], n), a.value, MEASURES[name].better, n,
             m if {"moments", "real"} & set(MEASURES[name].needs) else None, a.error, a.low, a.high,
-            *real.get(name, (None, None, None)), MEASURES[name].about,
+            *real.get(name, (None, None, None, None)), MEASURES[name].about,
         )
         for name, a in found.items()
     )  # fmt: skip

@@ -1,5 +1,7 @@
 """Real against real at the counts of what is measured, and what classes in exact proportions do to the kernel distance."""
 
+import statistics
+
 import pytest
 import torch
 from modelled import made
@@ -21,13 +23,16 @@ def test_real_parts_have_the_counts_of_what_is_measured():
     judge = Evaluator(OfSource(source), EYE, measures=["frechet", "kid", "recall", "memorised"])
     for count in (100, 900):
         found = judge.of(OfTensor(OfSource(source).pixels(torch.arange(count))))
-        order = permutation(0, 0, 1797)
-        parts = order[: min(count, 898)], order[min(count, 898) :]
-        fake, real = (features(source, part) for part in parts)
-        assert found["frechet"].real == pytest.approx(frechet(moments(fake), moments(real)), rel=1e-6)
-        assert found["kid"].real == pytest.approx(kernel_distance(fake, real).value, rel=1e-4, abs=1e-7)
+        n = min(count, 898)
+        orders = [permutation(0, choice, 1797) for choice in range(5)]
+        parts = [[features(source, part) for part in (order[:n], order[n:])] for order in orders]
+        distances = [frechet(moments(fake), moments(real)) for fake, real in parts]
+        assert found["frechet"].real == pytest.approx(statistics.fmean(distances), rel=1e-6)
+        assert found["frechet"].real_std == pytest.approx(statistics.stdev(distances), rel=1e-4)
+        kernels = [kernel_distance(fake, real).value for fake, real in parts]
+        assert found["kid"].real == pytest.approx(statistics.fmean(kernels), rel=1e-4, abs=1e-7)
         for number in found.numbers:
-            assert (number.real_n, number.real_n_reference) == (len(fake), len(real))
+            assert (number.real_n, number.real_n_reference) == (n, 1797 - n)
         # no picture is in both parts, so none is a copy of itself
         assert found["memorised"].real < 0.05
 
