@@ -236,7 +236,12 @@ def test_commands_of_the_table_exist(line):
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in COMMAND_LINES if line.split()[1:2] in (["evaluate"], ["compare"], ["curves"])]
+    "line",
+    [
+        line
+        for line in COMMAND_LINES
+        if len(line.split()) > 2 and line.split()[1:2] in (["evaluate"], ["compare"], ["curves"])
+    ],
 )
 def test_measuring_commands_of_the_readme_parse(line, tmp_path, monkeypatch):
     """Options are read, and axes are laid out."""

@@ -112,7 +112,7 @@ def run(argv: Sequence[str]) -> int:
 def _say(folder: Path, results: dict[str, Any], loss: str) -> None:
     plain, guided, known = results["unguided"], results["guided"], results["references"]
     print(f"trained in {results['training']['seconds']} s, drew the sheet in {results['sampling']['seconds']} s")
-    print(f"Frechet distance of {plain['n']} unguided samples {plain['frechet']:.1f}, real half against real half "
+    print(f"Frechet distance of {plain['n']} unguided samples {plain['frechet']:.1f}, every second real one against the others "
           f"{known['real_vs_real']:.1f}, noise {known['noise_vs_real']:.0f}")  # fmt: skip
     print(f"class accuracy {plain['accuracy']:.3f} unguided, {guided['accuracy']:.3f} under {guided['guidance']}; "
           f"the classifier's own {known['test_accuracy']:.3f}")  # fmt: skip
