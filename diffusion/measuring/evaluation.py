@@ -87,7 +87,7 @@ class Evaluation:
         for number in self.numbers:
             if number.name == name:
                 return number
-        raise KeyError(f"{name}: {self.missing.get(name, 'not measured')}")
+        raise KeyError(f"{name}: {self.missing.get(name, 'it was not asked for')}")
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain data."""

@@ -89,6 +89,11 @@ def about_of(
         for why in kinds
         if (own := [o for o in outcomes if f"no distance, {o.no_distance}" == why])
     ]
+    if "label" in moved and looking["data"] is not None:
+        remarks = [
+            *remarks,
+            "The pictures of a cell are of one class, and the real ones of all, which makes most of the Frechet distance here.",
+        ]
     notes = dict.fromkeys(note for o in outcomes for note in o.notes if "pictures diverged" not in note)
     return {
         "title": f"{Path(run).name}{step}: {axes}", "shared": _shared(model, base, shared, moved, looking),
@@ -166,7 +171,7 @@ def said_of(table: Table, about: Mapping[str, Any]) -> list[str]:
         measure = name or measure
         told = not who.startswith("not told apart")
         if where == "all cells" or (told and where in rows_of):  # columns are in the report
-            lines.append(f"{measure}, {where}: {who}")
+            lines.append(f"best {measure}, {where}: {who}" if told else f"{measure}, {where}: {who}")
     if about["sets"] < 3 and len(table.outcomes) > 1:
         there = ("one set of seeds", "two sets of seeds")[about["sets"] - 1]
         lines.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.metadata import version
@@ -27,6 +28,7 @@ from ..compare.words import brief
 from ..folders import ready_folder
 from ..parts import resolve_class
 from ..sample import numbers, own_parts
+from ..stopping import Stopped, stopping
 from .cells import keeper, measure
 from .methods import chosen
 from .mixture import ExactMixture
@@ -113,6 +115,17 @@ def run(argv: Sequence[str]) -> int:
         )
         return 0
     options, _ = parse(argv, Curves, ("model",), base=_own)
+    try:
+        with stopping():
+            return _curves(argv, options)
+    except Stopped as stopped:
+        words = shlex.join(["sfumato", "curves", *argv])
+        print(f"sfumato curves: {stopped}; what was measured is kept\ngo on with: {words}", file=sys.stderr)
+        return stopped.code
+
+
+def _curves(argv: Sequence[str], options: Curves) -> int:
+    """Measure, and leave the report."""
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     samplers, extra = chosen(options.samplers), _grids(options)
