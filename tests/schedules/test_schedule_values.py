@@ -167,7 +167,7 @@ def test_importance_golden():
         (CosineShifted(256.0, 64.0), lambda v: 1 / torch.cosh((v + 2 * math.log(4)) / 2) / (2 * torch.pi)),
         (RectifiedFlow(), lambda v: 0.125 / torch.cosh(v / 4) ** 2),
     ],
-    ids=str,
+    ids=lambda part: "density" if callable(part) and not hasattr(part, "at_log_snr") else str(part),
 )
 def test_densities_in_closed_form(schedule, density):
     at = torch.linspace(-9, 9, 181, dtype=torch.float64)
