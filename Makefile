@@ -11,8 +11,11 @@ quickstart: $(STAMP)
 # the networks of tests are tiny: a second thread waits more than it works, above all where something else runs
 ONE := OMP_NUM_THREADS=1
 
+# a worker per core, each with whole files, so that what a file has made is made once
+WORKERS ?= 2
+
 test: lint types
-	$(ONE) $(BIN)/python -m pytest
+	$(ONE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: $(STAMP)
 	$(ONE) $(BIN)/python -m pytest -m slow --ignore tests/faults
