@@ -77,7 +77,8 @@ MEASURES: dict[str, Measure] = {
         "how far the cloud of these pictures is from that of the reference, each taken as a Gaussian; 0 for equal ones. Few pictures make "
         "it larger, so compare it at equal counts only"),
     "frechet_infinity": Measure("{FD}, without the bias of few", "lower", ("moments", "many"), ask_frechet_infinity,
-        "the same, extrapolated to pictures without end, from what it is of parts of them; around 0 for equal sets"),
+        "the same, extrapolated to pictures without end, from what it is of parts of them; around 0 for equal sets. "
+        "A reference of fewer than six pictures per feature, or of statistics, keeps its own bias"),
     "kid": Measure("{KD}{at}", "lower", ("real", "three"), ask_kid,
         "the same question without taking them for Gaussians, and without a bias from few pictures; around 0 for equal ones, below 0 by "
         "chance"),
@@ -93,7 +94,8 @@ MEASURES: dict[str, Measure] = {
         "how sure the classifier is of each picture, and how many classes there are, 1 to the number of classes; it never looks at the "
         "reference"),
     "sliced": Measure("sliced Wasserstein{at}", "lower", ("real",), ask_sliced,
-        "how far features must be moved to become those of the reference, squared, along random directions; 0 for equal sets"),
+        "how far features must be moved to become those of the reference, squared, along random directions; 0 for equal sets. "
+        "Its ± is over directions, not over pictures"),
     "accuracy": Measure("class accuracy", "higher", ("logits", "labels"), ask_accuracy,
         "share of pictures that the classifier takes for the class that was asked for, 0 to 1"),
     "brightness": Measure("brightness spread", "", ("real",), ask_brightness,

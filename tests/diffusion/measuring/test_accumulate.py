@@ -2,7 +2,6 @@
 
 import copy
 import math
-import pickle
 
 import pytest
 import torch
@@ -90,9 +89,9 @@ def test_asking_changes_nothing_and_reset_forgets():
     a.compute()
     a(x[200:])  # as torchmetrics' collections call it
     assert_near(a.compute(), moments(x))
-    for twin in (copy.deepcopy(a), pickle.loads(pickle.dumps(a))):
-        twin.update(x[:7])
-        assert_near(twin.compute(), moments(torch.cat([x, x[:7]])))
+    twin = copy.deepcopy(a)
+    twin.update(x[:7])
+    assert_near(twin.compute(), moments(torch.cat([x, x[:7]])))
     assert_near(a.compute(), moments(x))
     a.update(x[:3])
     a.reset()
