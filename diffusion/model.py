@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
@@ -17,7 +17,7 @@ from ..guidance.tree import Tree
 from ..samplers import DPMSolverPP, Sampler, on_path, tabulate
 from ..samplers.filters import Filter, Judged, Sampling
 from ..samplers.filters.pictures import check_for
-from ..samplers.refill import Finished, fill
+from ..samplers.refill import Finished, Glimpse, fill
 from ..schedules import Grid, Trailing, check_seeds
 from ..schedules.noise import Seeds
 from ..schedules.parts import describe
@@ -148,7 +148,7 @@ class Model:
         weak: Model | Denoiser | None = None, steps: int | None = None, sampler: Sampler | None = None, grid: Grid | None = None,
         guidance: Guidance | None = None, filters: Sequence[Filter] = (), retries: int = 8, batch: int = 64,
         strict: bool = False, brownian: bool = False, progress: bool = False, mark: bool = False,
-        folder: PictureFolder | None = None,
+        folder: PictureFolder | None = None, watch: Callable[[Glimpse], object] | None = None,
     ) -> Samples:  # fmt: skip
         """Pictures, one per seed; picture i depends on its seed and label only, not on what is sampled beside it.
 
@@ -170,6 +170,7 @@ class Model:
             progress: show a bar.
             mark: nothing is tried again: rejected pictures stay, and `kept`, `scores` and `reasons` say which they are.
             folder: holds each picture as soon as it is finished; those that it knows already are read from it.
+            watch: shown every step, for previews; an exception in it ends the work at once, which is how to stop.
 
         Raises:
             ValueError: for values out of range, what a filter refuses (a threshold of another model), and a folder of other pictures.
@@ -262,7 +263,7 @@ class Model:
             for done in fill(
                 walker, denoise_for, levels, seed, self.shape, filters=watching, retries=min(retries, 0) if mark else retries, batch=batch,
                 strict=strict, brownian=brownian, device=device, on_step=lambda moved: bar.update(moved), finish=finish,
-                known=known,
+                known=known, watch=watch,
             ):  # fmt: skip
                 finite = torch.isfinite(done.x).flatten(1).all(1).cpu()
                 if not bool(finite.all()):

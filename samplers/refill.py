@@ -16,9 +16,9 @@ from ..schedules.noise import Noise, Seeds, check_seeds, gaussian
 from ..schedules.prediction import Prediction
 from .filters.filter import Filter, Verdict, apart, check_verdict
 from .state import Denoise, Sampler
-from .trajectory import tabulate, trajectory
+from .trajectory import Step, tabulate, trajectory
 
-__all__ = ["Finished", "addressed", "fill"]
+__all__ = ["Finished", "Glimpse", "addressed", "fill"]
 
 
 def addressed(
@@ -51,6 +51,25 @@ class Finished(NamedTuple):
     evaluations: Tensor
 
 
+class Glimpse(NamedTuple):
+    """A step of a batch that is on its way, for who looks on.
+
+    step: that has been made; its tensors hold further rows behind those of `slots` where a batch is filled up with repeats. steps: in all.
+    slots, attempts: int64 (B,), whose rows these are. spent: int64 (B, branches), evaluations of this attempt so far; written to later.
+    """
+
+    step: Step
+    steps: int
+    slots: Tensor
+    attempts: Tensor
+    spent: Tensor
+
+    @property
+    def x0(self) -> Tensor:
+        """(B, ...), what the (guided) model believed where the step began, in the units of the data and not cut to their range."""
+        return self.step.prediction.x0[: len(self.slots)]
+
+
 class _Counted:
     """A plain denoiser, counted per sample."""
 
@@ -68,6 +87,7 @@ def fill(
     dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
     on_step: Callable[[int], object] = lambda samples: None, finish: Callable[[Tensor], Tensor] = lambda x: x,
     known: Callable[[Sequence[tuple[int, int]]], Finished | None] = lambda work: None,
+    watch: Callable[[Glimpse], object] | None = None,
 ) -> Iterator[Finished]:  # fmt: skip
     """Sample every slot, in batches; what a filter rejects is tried again, as attempt 1, 2, ... of the same seed.
 
@@ -90,6 +110,7 @@ def fill(
         finish: what is done to x after the last step, before filters see it: cutting pictures to their range, so that a filter judges what
             is handed out.
         known: asked before each batch with its slots and attempts; what it returns stands for the batch, which is not made then.
+        watch: shown every step of a batch that is made, after filters have seen it; an exception in it ends the work at once.
 
     Raises:
         ValueError: for values out of range.
@@ -105,7 +126,7 @@ def fill(
     seed = check_seeds(seeds)
     return _fill(
         sampler, denoise_for, levels, seed, shape, filters, retries, batch, strict, brownian, dtype, device, on_step, finish,
-        known,
+        known, watch,
     )  # fmt: skip
 
 
@@ -113,6 +134,7 @@ def _fill(
     sampler: Sampler, denoise_for: Callable[[Tensor], Denoise], levels: Sequence[Level], seeds: Tensor, shape: Sequence[int],
     filters: Sequence[Filter], retries: int, batch: int, strict: bool, brownian: bool, dtype: torch.dtype, device: torch.device | str,
     on_step: Callable[[int], object], finish: Callable[[Tensor], Tensor], known: Callable[[Sequence[tuple[int, int]]], Finished | None],
+    watch: Callable[[Glimpse], object] | None,
 ) -> Iterator[Finished]:  # fmt: skip
     table = tabulate(sampler, levels)
     queue = deque((slot, 0) for slot in range(len(seeds)))
@@ -139,6 +161,9 @@ def _fill(
             own = [replace(step, noise=apart(noise, j)) for j in range(len(filters))]
             memories = [f.update(m, s) for f, m, s in zip(filters, memories, own, strict=True)]
             on_step(real)
+            if watch is not None:
+                spent: Tensor = denoise.spent  # pyright: ignore[reportFunctionMemberAccess]
+                watch(Glimpse(step, len(levels) - 1, slots[:real], attempts[:real], spent[:real]))
             x = step.x
             del step, own  # what a step shows is written over in the next one only when nobody holds it
         verdicts = [check_verdict(f, f.verdict(m), len(x)) for f, m in zip(filters, memories, strict=True)]
@@ -146,7 +171,7 @@ def _fill(
         keep = torch.ones(real, dtype=torch.bool)
         for verdict in verdicts:
             keep &= verdict.keep
-        spent: Tensor = denoise.spent  # pyright: ignore[reportFunctionMemberAccess]
+        spent = denoise.spent  # pyright: ignore[reportFunctionMemberAccess]
         yield Finished(slots[:real], attempts[:real], x[:real], keep, verdicts, spent[:real].clone())
         queue.extend(_again(work[:real], keep, retries))
 
