@@ -27,7 +27,7 @@ def test_what_is_shown_is_what_is_made(strict):
     for g in seen:
         assert g.x0.shape[0] == len(g.slots) == len(g.attempts)
         # DDIM's step is one line of its prediction
-        now, nxt, p = g.step.now, g.step.level, g.step.prediction
+        nxt, p = g.step.level, g.step.prediction
         if not g.step.last:
             torch.testing.assert_close(nxt.alpha * p.x0 + nxt.sigma * p.eps, g.step.x)
     last = torch.cat([g.x0 for g in seen if g.step.last])

@@ -1,0 +1,1 @@
+"""`sfumato demo`: one page in the browser, on real models."""

@@ -1,0 +1,44 @@
+"""The page: what stands above the tabs, and the tabs."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from .compare_tab import compare_tab
+from .info_tab import info_tab
+from .limits import Limits
+from .parts import Page
+from .running import Running
+from .sample_tab import sample_tab
+from .schedule_tab import schedule_tab
+from .shelf import Shelf
+from .trajectory_tab import trajectory_tab
+
+__all__ = ["build_app"]
+
+
+def build_app(shelf: Shelf, limits: Limits | None = None) -> gr.Blocks:
+    """The whole page, ready to be launched; nothing is loaded yet.
+
+    Args:
+        shelf: the models that can be chosen.
+        limits: of one visitor.
+    """
+    limits = limits or Limits()
+    with gr.Blocks(title="Sfumato", analytics_enabled=False, delete_cache=(600, 600)) as app:
+        gr.HTML('<header class="sf-head"><h1>Sfumato</h1></header>')
+        model = gr.Dropdown(shelf.names, value=next(iter(shelf.names), None), label="Model", elem_id="model")
+        with gr.Tabs(elem_id="tabs") as tabs:
+            page = Page(shelf, limits, Running(), model, tabs)
+            with gr.Tab("Sample", id="sample"):
+                sheet = sample_tab(page)
+            with gr.Tab("Compare", id="compare"):
+                compare_tab(page, sheet)
+            with gr.Tab("Trajectory", id="trajectory"):
+                trajectory_tab(page, sheet)
+            with gr.Tab("Schedule", id="schedule"):
+                schedule_tab(page)
+            with gr.Tab("PNG info", id="info"):
+                info_tab(page, sheet)
+    app.queue(max_size=16, default_concurrency_limit=1, api_open=False)
+    return app

@@ -1,0 +1,14 @@
+"""The info tab."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from .parts import Page, Sheet
+
+__all__ = ["info_tab"]
+
+
+def info_tab(page: Page, sheet: Sheet) -> None:
+    """Put the tab together, within its place on the page."""
+    gr.Markdown("to come")

@@ -1,0 +1,38 @@
+"""How much one visitor may ask for at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Limits"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds that are checked on the server.
+
+    Args:
+        pictures: at once.
+        steps: of a sampler.
+        cells: of a comparison.
+        retries: of a picture that a filter rejects.
+        text: characters of a prompt.
+        upload: bytes of a file.
+
+    Raises:
+        ValueError: for numbers below 1.
+    """
+
+    pictures: int = 64
+    steps: int = 250
+    cells: int = 64
+    retries: int = 8
+    text: int = 1000
+    upload: int = 10 * 2**20
+
+    def __post_init__(self) -> None:
+        for name in ("pictures", "steps", "cells", "text", "upload"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: >= 1")
+        if self.retries < 0:
+            raise ValueError(f"retries is {self.retries}; allowed: >= 0")

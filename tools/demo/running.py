@@ -1,0 +1,142 @@
+"""Work that goes on while a page is kept up to date, and that stops when it is told to, or when nobody looks any more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+__all__ = ["Done", "Halt", "Halted", "Running", "going_on"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Halted(Exception):
+    """Someone pressed Stop, or went away."""
+
+
+class Halt:
+    """A flag that is raised once, from any thread, and looked at in every step."""
+
+    def __init__(self) -> None:
+        self._flag = threading.Event()
+
+    def stop(self) -> None:
+        """Raise it."""
+        self._flag.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is raised."""
+        return self._flag.is_set()
+
+    def check(self) -> None:
+        """Leave the work, where the flag is raised.
+
+        Raises:
+            Halted: there.
+        """
+        if self._flag.is_set():
+            raise Halted
+
+
+class Running:
+    """Who is at work: one piece of work per session and kind, so that Stop reaches the right one."""
+
+    def __init__(self) -> None:
+        self._halts: dict[tuple[str, str], Halt] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, session: str, kind: str) -> Halt:
+        """A flag for new work; older work of that session and kind is told to stop."""
+        halt = Halt()
+        with self._lock:
+            before = self._halts.pop((session, kind), None)
+            self._halts[session, kind] = halt
+        if before is not None:
+            before.stop()
+        return halt
+
+    def stop(self, session: str, kind: str | None = None) -> int:
+        """Tell work to stop; returns how many pieces there were. None: all that the session has."""
+        with self._lock:
+            found = [self._halts.pop(key) for key in list(self._halts) if key[0] == session and kind in (None, key[1])]
+        for halt in found:
+            halt.stop()
+        return len(found)
+
+    def end(self, session: str, kind: str, halt: Halt) -> None:
+        """Work has ended by itself."""
+        with self._lock:
+            if self._halts.get((session, kind)) is halt:
+                del self._halts[session, kind]
+
+    @property
+    def count(self) -> int:
+        """Pieces of work that go on."""
+        return len(self._halts)
+
+
+class Done(Generic[R]):
+    """What work came to, the last thing that it says.
+
+    result: of the work. stopped: whether it was stopped before its end; then there is no result.
+    """
+
+    def __init__(self, result: R | None, stopped: bool) -> None:
+        self.result, self.stopped = result, stopped
+
+
+def going_on(work: Callable[[Callable[[T], None]], R], halt: Halt, pause: float = 0.1) -> Iterator[T | Done[R]]:
+    """Do work in a thread of its own, and hand out the latest thing that it said from time to time, then what it came to.
+
+    Closing the iterator stops the work and waits for it. What was said in between and is no longer the latest is left out: a page that
+    can't keep up does not slow the work down.
+
+    Args:
+        work: given a function to say things with, which ends the work by Halted once the flag is raised.
+        halt: the flag.
+        pause: seconds between two things that are handed out.
+
+    Raises:
+        Exception: what the work raised.
+    """
+    said: list[T] = []
+    error: list[BaseException] = []
+    result: list[R] = []
+    news, ended = threading.Condition(), threading.Event()
+
+    def say(thing: T) -> None:
+        halt.check()
+        with news:
+            said[:] = [thing]
+            news.notify()
+
+    def run() -> None:
+        try:
+            result.append(work(say))
+        except BaseException as problem:  # handed on to whoever waits
+            error.append(problem)
+        finally:
+            with news:
+                ended.set()
+                news.notify()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while not ended.is_set():
+            with news:
+                if not said and not ended.is_set():
+                    news.wait(0.5)
+                latest = said.pop() if said else None
+            if latest is not None:
+                yield latest
+                ended.wait(pause)
+    finally:
+        halt.stop()
+        thread.join()
+    if error and not isinstance(error[0], Halted):
+        raise error[0]
+    yield Done(result[0] if result else None, bool(error))

@@ -1,0 +1,14 @@
+"""The trajectory tab."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from .parts import Page, Sheet
+
+__all__ = ["trajectory_tab"]
+
+
+def trajectory_tab(page: Page, sheet: Sheet) -> None:
+    """Put the tab together, within its place on the page."""
+    gr.Markdown("to come")
