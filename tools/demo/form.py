@@ -14,12 +14,12 @@ from ...samplers import Sampler
 from ...samplers.filters import Filter
 from ...schedules import Grid
 from ...schedules.parts import build
-from ..compare.syntax import part_tree
 from ..resolve import resolve
 from ..sample import numbers
 from . import checked
 from .limits import Limits
 from .menus import FILTERS, GRIDS, OWN, RULES, SAMPLERS
+from .plain_parts import plain_tree
 
 __all__ = ["NAMES", "Asked", "Form", "asked", "read_form"]
 
@@ -133,7 +133,7 @@ def part(said: str, kind: type, menu: dict[str, str], own: Any, name: str) -> An
     """
     if said in ("", OWN):
         return own
-    tree = part_tree(menu.get(said, said), kind, (), name)
+    tree = plain_tree(menu.get(said, said), kind, name)  # a visitor's text opens no file
     key = {Sampler: "sampler", Grid: "grid", Guidance: "guidance"}[kind]
     return build(resolve({key: tree}, _Parts, ())[key], (), name)
 
