@@ -25,13 +25,16 @@ def form_sheet(page: Page) -> Sheet:
         "steps": gr.Slider(1, page.limits.steps, own.steps, step=1, label="Steps", elem_id="steps"),
         "rule": gr.Dropdown([OWN, *RULES], value=OWN, label="Guidance", allow_custom_value=True, elem_id="rule"),
         "scale": gr.Slider(0, 15, own.scale, label="Scale", elem_id="scale"),
+        "weak": gr.Dropdown([("none", ""), *page.shelf.names], value="", label="Weaker model", elem_id="weak"),
         "limited": gr.Checkbox(own.limited, label="Only within", elem_id="limited"),
         "interval": gr.JSON(list(own.interval), elem_id="interval"),
         "seeds": gr.Textbox(own.seeds, label="Seed", elem_id="seeds"),
         "count": gr.Slider(1, page.limits.pictures, own.count, step=1, label="Pictures", elem_id="count"),
-        "filters": gr.CheckboxGroup(list(FILTERS), label="Filters", elem_id="filters"),
+        "filters": gr.Dropdown(list(FILTERS), value=[], multiselect=True, allow_custom_value=True, label="Filters", elem_id="filters"),
         "threshold": gr.Textbox(own.threshold, label="Threshold", elem_id="threshold"),
         "rejected": gr.Radio(["mark", "retry"], value=own.rejected, label="Rejected", elem_id="rejected"),
+        "brownian": gr.Checkbox(own.brownian, label="One Brownian motion", elem_id="brownian"),
+        "strict": gr.Checkbox(own.strict, label="The same to the last bit", elem_id="strict"),
     }  # fmt: skip
     assert tuple(fields) == NAMES
     return Sheet(fields)
