@@ -27,6 +27,7 @@ COMMANDS = {
     "claims": "print what papers promise beside what was measured here, or measure a promise again",
     "orders": "measure the order of convergence of every sampler, round trips and stability, and say what has drifted",
     "bench": "count and time what sampling costs beside the network, against minimal loops and other libraries",
+    "demo": "open a page in the browser: sample, compare, look into trajectories and schedules",
     "doctor": "print versions, devices, attention back-ends, and what is missing for which feature",
 }
 

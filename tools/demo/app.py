@@ -17,19 +17,20 @@ from .trajectory_tab import trajectory_tab
 __all__ = ["build_app"]
 
 
-def build_app(shelf: Shelf, limits: Limits | None = None) -> gr.Blocks:
+def build_app(shelf: Shelf, limits: Limits | None = None, running: Running | None = None) -> gr.Blocks:
     """The whole page, ready to be launched; nothing is loaded yet.
 
     Args:
         shelf: the models that can be chosen.
         limits: of one visitor.
+        running: who is at work, for whoever stops it when the server ends.
     """
     limits = limits or Limits()
     with gr.Blocks(title="Sfumato", analytics_enabled=False, delete_cache=(600, 600)) as app:
         gr.HTML('<header class="sf-head"><h1>Sfumato</h1></header>')
         model = gr.Dropdown(shelf.names, value=next(iter(shelf.names), None), label="Model", elem_id="model")
         with gr.Tabs(elem_id="tabs") as tabs:
-            page = Page(shelf, limits, Running(), model, tabs)
+            page = Page(shelf, limits, running or Running(), model, tabs)
             with gr.Tab("Sample", id="sample"):
                 sheet = sample_tab(page)
             with gr.Tab("Compare", id="compare"):

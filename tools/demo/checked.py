@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+# what turns the direction of the letters around it (a name then reads as another one), and what ends a line unseen
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+
 __all__ = ["choice", "flag", "interval", "number", "several", "text", "whole"]
 
 
@@ -52,7 +55,7 @@ def flag(value: object, name: str) -> bool:
 
 
 def text(value: object, name: str, most: int = 2000) -> str:
-    """A text without control characters; nothing said is the empty text.
+    """A text without control characters, halves of characters and turns of direction; nothing said is the empty text.
 
     Args:
         value, name: as of `whole`.
@@ -67,8 +70,12 @@ def text(value: object, name: str, most: int = 2000) -> str:
         raise ValueError(f"{name} is {_shown(value)}; allowed: a text")
     if len(value) > most:
         raise ValueError(f"{name} has {len(value):,} characters; allowed: at most {most:,}")
-    if any((ord(sign) < 32 and sign not in "\n\t") or ord(sign) == 127 for sign in value):
+    if any((ord(sign) < 32 and sign not in "\n\t") or 127 <= ord(sign) < 160 for sign in value):
         raise ValueError(f"{name} holds control characters; allowed: plain text")
+    if any(0xD800 <= ord(sign) < 0xE000 or sign in _TURNS for sign in value):
+        raise ValueError(
+            f"{name} holds halves of characters, or turns the direction of its letters; allowed: plain text"
+        )
     return value.strip()
 
 
@@ -90,8 +97,8 @@ def several(value: object, name: str, allowed: Sequence[str]) -> list[str]:
         ValueError: for anything else.
     """
     given = [] if value is None else value
-    if not isinstance(given, list | tuple):
-        raise ValueError(f"{name} is {_shown(value)}; allowed: a list of {', '.join(allowed)}")
+    if not isinstance(given, list | tuple) or len(given) > len(allowed):
+        raise ValueError(f"{name} is {_shown(value)}; allowed: a list of {', '.join(allowed)}, each once")
     found = [choice(each, name, allowed) for each in given]
     if len(set(found)) < len(found):
         raise ValueError(f"{name} is {_shown(value)}: one is there twice")
@@ -124,8 +131,10 @@ def _real(value: object) -> int | float | None:
 
 
 def _shown(value: object) -> str:
-    """A value for a message: never long, never a path."""
+    """A value for a message: never long, and of signs that can be seen."""
     if not isinstance(value, int | float | bool | str | None):
         return f"a {type(value).__name__}"
-    words = repr(value)
+    if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to write out what is very long
+        return f"a number of about {round(value.bit_length() * math.log10(2)):,} digits"
+    words = repr(value[:50] if isinstance(value, str) else value)
     return words if len(words) <= 40 else f"{words[:37]}..."

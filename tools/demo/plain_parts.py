@@ -64,7 +64,7 @@ def check_tree(tree: Any, kind: type, name: str) -> None:
         for each in tree:
             check_tree(each, kind, name)
         return
-    spec = tree if isinstance(tree, Mapping) else {"class_path": tree}
+    spec: Mapping[str, Any] = tree if isinstance(tree, Mapping) else {"class_path": tree}
     cls = choices(kind).get(str(spec.get("class_path")))
     if cls is None:
         return  # what it is not, `resolve` says

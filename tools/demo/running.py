@@ -66,6 +66,11 @@ class Running:
             halt.stop()
         return len(found)
 
+    def stop_all(self) -> None:
+        """Tell all work to stop, of everybody, since the server ends."""
+        for session in {session for session, _ in list(self._halts)}:
+            self.stop(session)
+
     def end(self, session: str, kind: str, halt: Halt) -> None:
         """Work has ended by itself."""
         with self._lock:

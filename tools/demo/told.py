@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import inspect
 import re
 import sys
@@ -11,22 +12,57 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import gradio as gr
+import torch
 
 __all__ = ["readable", "told"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# a path with at least one folder, and what names a place in code
-_PATH = re.compile(r"(?:[A-Za-z]:)?(?:\.{0,2}/[^\s'\",;:()\[\]]+)+/?|\\\\[^\s'\",;]+|File \"[^\"]*\"")
+_LONGEST = 1500
+
+_NAME = r"[^\s'\"`,;:()\[\]{}<>|/\\]+"
+_ROOT = r"(?:~\w*[/\\]|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\|/)"
+# a path in quotes may have blanks in it
+_QUOTED = re.compile(rf"(?P<quote>['\"`])(?:file://)?{_ROOT}[^'\"`\n]*(?P=quote)")
+# one without quotes begins after a blank or a bracket; blanks belong to it where another slash follows at once: /home/my name/x
+_BARE = re.compile(
+    rf"(?<![\w)\].'\"`/\\:~<])(?:file://+|{_ROOT})(?:{_NAME}[/\\]*)+(?:(?: (?![~.])[^\s'\"`,;:()\[\]/\\]+){{1,3}}[/\\](?:{_NAME}[/\\]*)+)*"
+)
+# a path from here: three names and more, or two of which the last is a file; and/or, image/png, 1/2 are none
+_RELATIVE = re.compile(
+    rf"(?<![\w./\\:])[A-Za-z_][\w.-]*(?:(?:[/\\]{_NAME}){{2,}}|[/\\]{_NAME}\.(?:json|ya?ml|safetensors|png|npy|txt|py|bin|pt|ckpt))(?![\w(])"
+)
+_ADDRESS = re.compile(r"\b(?!file:)[a-z][a-z0-9+.-]*://[^\s'\"<>]+")
 
 
 def readable(error: BaseException) -> str:
-    """A message without paths: of each that is in it the last name stays.
+    """A message without paths: of each that is in it the last name stays. Addresses of pages, class paths and fractions stay.
 
     Args:
         error: of which `str` is taken.
     """
-    return _PATH.sub(lambda found: found[0].rstrip("/").rpartition("/")[2] or "…", str(error))
+    try:
+        text = str(error)
+    except Exception:  # whose message can't be made, such as of a number that is too long to be written
+        text = type(error).__name__
+    text = text[: 4 * _LONGEST].encode("utf-8", "replace").decode()
+    parts, end = [], 0
+    for address in _ADDRESS.finditer(text):
+        parts += [_pathless(text[end : address.start()]), address[0]]
+        end = address.end()
+    text = "".join([*parts, _pathless(text[end:])])
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+
+
+def _pathless(text: str) -> str:
+    text = _QUOTED.sub(lambda found: f"{found['quote']}{_last(found[0][1:-1])}{found['quote']}", text)
+    text = _BARE.sub(lambda found: _last(found[0]), text)
+    return _RELATIVE.sub(lambda found: _last(found[0]), text)
+
+
+def _last(path: str) -> str:
+    name = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+    return "…" if name in ("", ".", "..", "~") or name.endswith(":") else name
 
 
 def told(handler: F) -> F:
@@ -35,14 +71,22 @@ def told(handler: F) -> F:
     def refused(error: Exception) -> gr.Error:
         if isinstance(error, gr.Error):
             return error
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            return gr.Error(
+                "The server has not enough memory for this: take fewer pictures at once, or smaller ones.",
+                title="Too large", duration=None, print_exception=False,
+            )  # fmt: skip
         if isinstance(error, ValueError | FloatingPointError):
-            return gr.Error(readable(error), title="That can't be done", duration=None, print_exception=False)
+            # a page shows it as HTML
+            said = html.escape(readable(error), quote=False)
+            return gr.Error(said, title="That can't be done", duration=None, print_exception=False)
         traceback.print_exception(error, file=sys.stderr)
         return gr.Error(
             "The server failed at this, and its log says where. The settings are still here; change them, or try again.",
             title="Something broke", print_exception=False,
         )  # fmt: skip
 
+    # what is no Exception is no failure: a visitor who went away, or a server that is told to end
     if inspect.isgeneratorfunction(handler):
 
         @functools.wraps(handler)

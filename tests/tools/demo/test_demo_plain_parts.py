@@ -95,7 +95,9 @@ def test_what_the_menus_say_stays_allowed():
     assert part("HeavyBall(base=DPMSolverPP(2), beta=0.8)", Sampler, {}, None, "sampler") == HeavyBall(
         DPMSolverPP(2), 0.8
     )
-    assert part("Interval(CFG(2.5e0), -1.5, 1)", Guidance, {}, None, "guidance") == Interval(CFG(2.5), -1.5, 1)
+    assert part("Interval(CFG(2.5e0), -1.5, 1., log_snr)", Guidance, {}, None, "guidance") == Interval(
+        CFG(2.5), -1.5, 1, "log_snr"
+    )
 
     for said in ("DDIM(eta=.5)", "X(1.)", "X(1.e3, 2.E-4)"):
         check_said(said, "x")
