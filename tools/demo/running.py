@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 __all__ = ["Done", "Halt", "Halted", "Running", "going_on"]
@@ -17,10 +18,15 @@ class Halted(Exception):
 
 
 class Halt:
-    """A flag that is raised once, from any thread, and looked at in every step."""
+    """A flag that is raised once, from any thread, and looked at in every step.
 
-    def __init__(self) -> None:
+    Args:
+        turn: held by the one piece of work that computes; None: it may go on beside others.
+    """
+
+    def __init__(self, turn: threading.Lock | None = None) -> None:
         self._flag = threading.Event()
+        self._turn = turn
 
     def stop(self) -> None:
         """Raise it."""
@@ -40,17 +46,36 @@ class Halt:
         if self._flag.is_set():
             raise Halted
 
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until work that was stopped before has made its last step, and go on alone.
+
+        Raises:
+            Halted: where the flag is raised before that.
+        """
+        if self._turn is None:
+            self.check()
+            yield
+            return
+        while not self._turn.acquire(timeout=0.05):
+            self.check()
+        try:
+            self.check()
+            yield
+        finally:
+            self._turn.release()
+
 
 class Running:
-    """Who is at work: one piece of work per session and kind, so that Stop reaches the right one."""
+    """Who is at work: one piece of work per session and kind, so that Stop reaches the right one; of all of them one computes."""
 
     def __init__(self) -> None:
         self._halts: dict[tuple[str, str], Halt] = {}
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
 
     def begin(self, session: str, kind: str) -> Halt:
         """A flag for new work; older work of that session and kind is told to stop."""
-        halt = Halt()
+        halt = Halt(self._turn)
         with self._lock:
             before = self._halts.pop((session, kind), None)
             self._halts[session, kind] = halt
@@ -96,12 +121,13 @@ class Done(Generic[R]):
 def going_on(work: Callable[[Callable[[T], None]], R], halt: Halt, pause: float = 0.1) -> Iterator[T | Done[R]]:
     """Do work in a thread of its own, and hand out the latest thing that it said from time to time, then what it came to.
 
-    Closing the iterator stops the work and waits for it. What was said in between and is no longer the latest is left out: a page that
-    can't keep up does not slow the work down.
+    What was said in between and is no longer the latest is left out: a page that can't keep up does not slow the work down. Closing the
+    iterator stops the work and does not wait for it, since Gradio closes what nobody looks at any more on the very loop that serves all
+    the others; the next work waits instead, until the step that was begun is over.
 
     Args:
         work: given a function to say things with, which ends the work by Halted once the flag is raised.
-        halt: the flag.
+        halt: the flag; raised already, nothing is begun.
         pause: seconds between two things that are handed out.
 
     Raises:
@@ -120,7 +146,8 @@ def going_on(work: Callable[[Callable[[T], None]], R], halt: Halt, pause: float 
 
     def run() -> None:
         try:
-            result.append(work(say))
+            with halt.turn():
+                result.append(work(say))
         except BaseException as problem:  # handed on to whoever waits
             error.append(problem)
         finally:
@@ -128,20 +155,18 @@ def going_on(work: Callable[[Callable[[T], None]], R], halt: Halt, pause: float 
                 ended.set()
                 news.notify()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        while not ended.is_set():
+        while True:
             with news:
-                if not said and not ended.is_set():
-                    news.wait(0.5)
-                latest = said.pop() if said else None
-            if latest is not None:
-                yield latest
-                ended.wait(pause)
+                news.wait_for(lambda: bool(said) or ended.is_set())
+                latest = [] if ended.is_set() else [said.pop()]
+            if not latest:
+                break
+            yield latest[0]
+            ended.wait(pause)
     finally:
         halt.stop()
-        thread.join()
     if error and not isinstance(error[0], Halted):
         raise error[0]
     yield Done(result[0] if result else None, bool(error))

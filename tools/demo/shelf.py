@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from ...diffusion import Model
+from .told import readable
 
 __all__ = ["Entry", "Loaded", "Shelf"]
 
 # bytes of weights that are kept at once; beyond that the one that was used longest ago goes
 _KEPT = 4 * 2**30
+# how often a model is read again that was replaced by a newer one meanwhile
+_TRIES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +25,8 @@ class Entry:
     """A model that can be chosen.
 
     name: in the menu. load: makes it. newest: something that is another when a newer checkpoint is there. home: its folder, which no
-    browser is told. run: whether it is a run of ours, rather than somebody else's model. command: how a command names it.
+    browser is told. run: whether it is a run of ours, rather than somebody else's model. command: the words by which a command names it,
+    with the options that it needs, quoted for a shell.
     """
 
     name: str
@@ -44,19 +50,26 @@ class Loaded:
 
 
 class Shelf:
-    """Models by name, loaded when they are asked for, once, and again when a newer checkpoint is there."""
+    """Models by name, loaded when they are asked for, once, and again when a newer checkpoint is there.
 
-    def __init__(self, entries: list[Entry]) -> None:
+    Args:
+        entries: in the order of the menu.
+        kept: bytes of weights that stay in memory; what is over goes, the one that was used longest ago first.
+    """
+
+    def __init__(self, entries: list[Entry], kept: int = _KEPT) -> None:
         self._entries: dict[str, Entry] = {}
         self._loaded: dict[str, Loaded] = {}
-        self._lock = threading.RLock()
+        # one to look at the lists, which is held for moments, and one per model, which is held while it is loaded
+        self._lock, self._turns, self._kept = threading.Lock(), dict[str, threading.Lock](), kept
         for entry in entries:
             self.add(entry)
 
     @property
     def names(self) -> list[str]:
         """Of all models, in the order they were added."""
-        return list(self._entries)
+        with self._lock:
+            return list(self._entries)
 
     def add(self, entry: Entry) -> str:
         """One more model; returns the name that it got, which has a number at its end where another model has that name."""
@@ -65,7 +78,7 @@ class Shelf:
             while name in self._entries:
                 n += 1
                 name = f"{entry.name} ({n})"
-            self._entries[name] = entry
+            self._entries[name], self._turns[name] = entry, threading.Lock()
             return name
 
     def entry(self, name: object) -> Entry:
@@ -74,29 +87,76 @@ class Shelf:
         Raises:
             ValueError: for a name that is not on the list.
         """
-        if not isinstance(name, str) or name not in self._entries:
-            raise ValueError(
-                f"there is no such model; allowed: {', '.join(self._entries) or 'none yet, train one first'}"
-            )
-        return self._entries[name]
+        found = self._entries.get(name) if isinstance(name, str) else None
+        if found is None:
+            raise ValueError(f"there is no such model; allowed: {', '.join(self.names) or 'none yet, train one first'}")
+        return found
 
-    def get(self, name: object) -> Loaded:
-        """A model, loaded.
+    def ready(self, name: object) -> bool:
+        """Whether `get` answers at once; where it does not, a visitor is told that the model is being loaded.
 
         Raises:
-            ValueError: for a name that is not on the list, and what loading refuses.
+            ValueError: for a name that is not on the list.
         """
         entry = self.entry(name)
-        assert isinstance(name, str)
-        with self._lock:  # a second visitor waits for the first one's loading rather than loading it again
-            there, version = self._loaded.pop(name, None), entry.newest()
-            if there is None or there.version != version:
-                there = Loaded(entry, entry.load(), version)
-            self._loaded[name] = there  # the last used is the last
-            while len(self._loaded) > 1 and sum(_bytes(each.model) for each in self._loaded.values()) > _KEPT:
-                del self._loaded[next(iter(self._loaded))]
+        there = self._loaded.get(str(name))
+        return there is not None and there.version == _version(entry)
+
+    def get(self, name: object) -> Loaded:
+        """A model, loaded: by the first who asks, while others who want the same one wait, and those who want another do not.
+
+        Raises:
+            ValueError: for a name that is not on the list, and with the reason where it can't be loaded.
+        """
+        entry = self.entry(name)
+        name = str(name)
+        with self._turns[name]:
+            there = self._loaded.get(name)
+            if there is None or not self.ready(name):
+                there = _load(name, entry)
+            with self._lock:
+                self._loaded.pop(name, None)
+                self._loaded[name] = there  # the last used is the last
+                while len(self._loaded) > 1 and sum(_bytes(each.model) for each in self._loaded.values()) > self._kept:
+                    del self._loaded[next(iter(self._loaded))]
             return there
 
 
+def _load(name: str, entry: Entry) -> Loaded:
+    """A model, with the version that it is of; read again where a newer one took its place while it was read."""
+    tries = _TRIES
+    while True:
+        tries, version = tries - 1, _version(entry)
+        try:
+            return Loaded(entry, entry.load(), version)
+        except (ValueError, OSError, RuntimeError, MemoryError, ImportError, LookupError, TypeError) as error:
+            if tries and _version(entry) != version:
+                continue
+            lines = readable(error).strip().splitlines() or [type(error).__name__]
+            raise ValueError(f"{name} can't be loaded: {' '.join(lines)[:600]}") from error
+
+
+def _version(entry: Entry) -> Hashable:
+    """Of the newest checkpoint; None where it can't be told, which loading will say in words."""
+    try:
+        return entry.newest()
+    except (OSError, ValueError):
+        return None
+
+
 def _bytes(model: Model) -> int:
-    return sum(p.numel() * p.element_size() for p in model.denoiser.parameters())
+    """Of all weights: the network's, its VAE's and its text encoders', shared ones once."""
+    weights = [p for part in (model.denoiser, model.vae, model.text) for m in _modules(part) for p in m.parameters()]
+    return sum({p.data_ptr(): p.numel() * p.element_size() for p in weights}.values())
+
+
+def _modules(part: object) -> Iterator[nn.Module]:
+    """Networks that a part is, or holds, or that a pipeline which it holds has for components."""
+    if isinstance(part, nn.Module):
+        yield part
+        return
+    for held in vars(part).values() if hasattr(part, "__dict__") else ():
+        inner = getattr(held, "components", None)
+        for each in (held, *(inner.values() if isinstance(inner, Mapping) else ())):
+            if isinstance(each, nn.Module):
+                yield each
