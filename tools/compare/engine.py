@@ -14,6 +14,7 @@ import torch
 
 from ...diffusion import Model
 from ...samplers import on_path
+from ...samplers.refill import Glimpse
 from ...schedules.parts import describe
 from ..sample import also_of, numbers, prompts_of
 from .axes import Axis
@@ -40,7 +41,8 @@ class Comparison:
         looking: what looks at the pictures.
         progress: whether each cell shows a bar of its own.
 
-    `told` is called with the number of evaluations after each part of a cell, for progress; an exception in it ends the comparison.
+    For progress: `told` is called with the number of evaluations after each part of a cell, `begins` with a cell whose network is about to
+    be asked, and `watch`, where there is one, sees every step, as that of `Model.sample`. An exception in any of them ends the comparison.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class Comparison:
         self.x, self.y, self.base, self.shared, self.looking = x, y, base, shared, looking
         self.cells, self._networks, self._store = list(cells), networks, store
         self.told: Callable[[int], object] = lambda evaluations: None
+        self.begins: Callable[[Cell], object] = lambda cell: None
+        self.watch: Callable[[Glimpse], object] | None = None
         self._progress = progress
         self._real: Any = None
         self._warm: set[int] = set()
@@ -57,7 +61,9 @@ class Comparison:
     @property
     def _options(self) -> dict[str, Any]:
         s = self.shared
-        return {"retries": s.retries, "mark": s.mark, "batch": s.batch, "strict": s.strict, "progress": self._progress}
+        return {
+            "retries": s.retries, "mark": s.mark, "batch": s.batch, "strict": s.strict, "progress": self._progress, "watch": self.watch,
+        }  # fmt: skip
 
     def model(self, cell: Cell) -> Model:
         """The model of a cell."""
@@ -189,6 +195,7 @@ class Comparison:
             stored = self._store.get(key)
             if stored is None:
                 cached = False
+                self.begins(cell)
                 self._warm_up(model, way, drawn)
                 stored = make(model, way, drawn, self._near, self._options)
                 self._store.put(key, stored)
@@ -223,6 +230,7 @@ class Comparison:
             if stored is not None and "exact" in stored.arrays:
                 return (stored.arrays["exact"], False), ""
             drawn = self.drawn(cell, part).first(self._near)
+            self.begins(cell)
             stored = make_fine(self.model(cell), its, drawn, self._options)
         except (ValueError, FloatingPointError) as error:
             return None, str(error)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,15 @@ from ..folders import ready_folder
 from ..resolve import resolve
 from ..sample import own_parts
 from ..stopping import Stopped, stopping
+from .about import begun, usual_count
 from .axes import Axis, parse_axes
 from .engine import Comparison
 from .networks import Networks
 from .options import Compare
-from .outcome import Outcome, Shared
+from .outcome import Outcome
 from .report import FILES, write_report
-from .settings import Settings, lay_out
-from .store import Store, address
+from .settings import lay_out
+from .store import Store
 from .table import Table
 from .what_looks import what_looks
 from .where import home_of, place_for
@@ -150,14 +150,10 @@ def _compare(
     own = {name: describe(getattr(model, name)) for name in ("sampler", "grid", "guidance")} | {"steps": model.steps}
     base = options.settings(own)
     cells = lay_out(x, y, base, options.allow)
-    count = options.count or (64 if max(model.picture_shape[1:]) <= 64 else 4)
+    count = options.count or usual_count(model)
     shared = options.shared(count)
     looking, remarks = what_looks(options, model, count)
-    about: dict[str, Any] = {
-        "id": _identity(x, y, base, shared, looking.about()), "command": _command(argv), "model": options.run, "source": dict(model.source),
-        "version": version("sfumato"), "count": count, "sets": shared.sets, "first": options.first, "near": min(shared.near, count),
-        "fine_steps": shared.fine_steps, "device": str(model.device), "store": str(store.folder),
-    }  # fmt: skip
+    about = begun(options.run, _command(argv), model, x, y, base, shared, looking.about(), str(store.folder))
     out = place_for(home, options.out, x, y, about["id"])
     made = ready_folder(out, "out")
     try:
@@ -177,12 +173,6 @@ def _compare(
     print(f"report: {out / FILES[0]}")
     print(f"picture: {out / FILES[1]} ({picture.width} x {picture.height}); table: {out / FILES[2]}, {out / FILES[3]}")
     return 0
-
-
-def _identity(x: Axis, y: Axis, base: Settings, shared: Shared, looking: Mapping[str, Any]) -> str:
-    """Which comparison this is, so that a report replaces that of the same one only."""
-    axes = [[list(axis.keys), list(axis.labels)] for axis in (x, y)]
-    return address({"axes": axes, "base": describe(base), "shared": describe(shared), "looking": looking})
 
 
 def _make(comparison: Comparison, done: list[Outcome]) -> None:

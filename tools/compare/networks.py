@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ class Networks:
         self._models: dict[tuple[Any, ...], Model] = {}
         self._known: dict[tuple[Any, ...], str] = {}
         self.loads = 0
+        # what a comparison costs may be asked while another one runs
+        self._lock = threading.RLock()
 
     def model(self, checkpoint: int | None, ema: bool | float) -> Model:
         """The model at a checkpoint, with an average.
@@ -65,14 +68,15 @@ class Networks:
         return self._known.get(key) or self._known.setdefault(key, model_hash(self.weak(run, step)))
 
     def _get(self, key: tuple[Any, ...], make: Callable[[], Model]) -> Model:
-        if key not in self._models:
-            large = sum(map(_bytes, self._models.values()))
-            if large > _KEPT:
-                for each in [k for k in self._models if k[0] == key[0]]:
-                    del self._models[each]
-            self.loads += 1
-            self._models[key] = make()
-        return self._models[key]
+        with self._lock:
+            if key not in self._models:
+                large = sum(map(_bytes, self._models.values()))
+                if large > _KEPT:
+                    for each in [k for k in self._models if k[0] == key[0]]:
+                        del self._models[each]
+                self.loads += 1
+                self._models[key] = make()
+            return self._models[key]
 
 
 def _bytes(model: Model) -> int:

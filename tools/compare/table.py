@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -121,10 +122,13 @@ class Table:
         return [_row(o, self.measures) for o in self.outcomes]
 
     def save_json(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Write `as_json`."""
+        replace_text(path, self.as_json(about))
+
+    def as_json(self, about: Mapping[str, Any]) -> str:
         """Everything, with what is needed to do it again.
 
         Args:
-            path: where to.
             about: of the whole comparison.
         """
         whole = {
@@ -132,25 +136,31 @@ class Table:
             "measures": {m.key: {"better": m.better or None, "about": m.about} for m in self.measures},
             "cells": self.rows(), "best": self.best(),
         }  # fmt: skip
-        replace_text(path, json.dumps(to_json(whole), indent=1, allow_nan=False))
+        return json.dumps(to_json(whole), indent=1, allow_nan=False)
 
     def save_csv(self, path: Path) -> None:
+        """Write `as_csv`."""
+        with whole_file(path) as temporary, temporary.open("w", newline="") as file:
+            file.write(self.as_csv())
+
+    def as_csv(self) -> str:
         """A line per cell: its place, its state, means, standard deviations over the sets of seeds, and the problem."""
         rows, branches = self.rows(), list(dict.fromkeys(name for o in self.outcomes for name in o.branches))
         axes = [axis.name for axis in (self.x, self.y) if axis.keys]
         spread = len(self._sets()) > 0 and max(self._sets()) > 1
-        with whole_file(path) as temporary, temporary.open("w", newline="") as file:
-            lines = csv.writer(file)
-            head = [name for m in self.measures for name in ([m.key, f"{m.key}_std"] if spread else [m.key])]
-            lines.writerow([*axes, "state", *head, *(f"evaluations_{name}" for name in branches), "problem"])
-            for row in rows:
-                numbers: list[str] = []
-                for m in self.measures:
-                    own = row["measures"].get(m.key)
-                    shown = [own["mean"], own["std"]] if own else [None, None]
-                    numbers += [_number(v) for v in (shown if spread else shown[:1])]
-                each = [_number(row["branches"].get(name)) for name in branches]
-                lines.writerow([*(row["place"][name] for name in axes), row["state"], *numbers, *each, row["problem"]])
+        file = io.StringIO(newline="")
+        lines = csv.writer(file)
+        head = [name for m in self.measures for name in ([m.key, f"{m.key}_std"] if spread else [m.key])]
+        lines.writerow([*axes, "state", *head, *(f"evaluations_{name}" for name in branches), "problem"])
+        for row in rows:
+            numbers: list[str] = []
+            for m in self.measures:
+                own = row["measures"].get(m.key)
+                shown = [own["mean"], own["std"]] if own else [None, None]
+                numbers += [_number(v) for v in (shown if spread else shown[:1])]
+            each = [_number(row["branches"].get(name)) for name in branches]
+            lines.writerow([*(row["place"][name] for name in axes), row["state"], *numbers, *each, row["problem"]])
+        return file.getvalue()
 
     def _sets(self) -> list[int]:
         return [len(values) for o in self.outcomes for values in o.measured.values()]
