@@ -101,7 +101,16 @@ def test_imports_run_one_way(path):
         ("sklearn", {"diffusion/data.py"}),
         ("datasets", {"diffusion/hub_data.py"}),
         ("pyarrow", {"diffusion/hub_data.py"}),
-        ("matplotlib", {"tools/curves/figure.py", "tools/plots.py", "tools/run_plot.py"}),
+        (
+            "matplotlib",
+            {
+                "tools/curves/figure.py",
+                "tools/demo/path_figures.py",
+                "tools/demo/svg.py",
+                "tools/plots.py",
+                "tools/run_plot.py",
+            },
+        ),
     ],
 )
 def test_a_library_lives_in_its_own_file(library, homes):

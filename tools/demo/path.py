@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -31,8 +31,9 @@ class Shot:
     """A place on the path: where a step began, or, the last one, the finished picture.
 
     index: 0, 1, ...; as many as there are steps for the finished picture. level: there. x0: what was believed there. x: the noisy state
-    that it was believed of, scaled to unit variance. addresses: of both, as text within the page. size: root mean square of x0. change: how far x0 is from the one before it, root mean
-    square; None: there is none. pull: of the guidance; None: none was asked for. evaluations: of the network, this step's included.
+    that it was believed of, scaled to unit variance. addresses: of both, as text within the page. size: root mean square of x0. change: how
+    far x0 is from the one before it, root mean square; None: there is none. pull: of the guidance; None: none was asked for. evaluations:
+    of the network, this step's included.
     """
 
     index: int
@@ -103,7 +104,7 @@ def walk(model: Model, one: Asked, path: Path, side: int, say: Callable[[Path], 
     """
     if plain:  # thresholds that were found with guidance hold for no other
         kept = [f for f in one.filters if not (isinstance(f, Calibrated) and f.calibration.sampler is not None)]  # pyright: ignore[reportAttributeAccessIssue]
-        one = replace(one, guidance=Plain(), filters=kept)
+        one = replace(one, guidance=Plain(), filters=kept, weak=None, also=None)
     observed = None if isinstance(one.guidance, Plain) else Observed(one.guidance)
     watcher = _Watcher(model, one, path, side, observed)
     began = time.perf_counter()
@@ -114,7 +115,9 @@ def walk(model: Model, one: Asked, path: Path, side: int, say: Callable[[Path], 
         say(path)
 
     given = one.arguments() if observed is None else replace(one, guidance=observed).arguments()
-    samples = model.sample(**given, batch=1, watch=watch)
+    samples = model.sample(
+        **{"batch": 1, **given}, watch=watch
+    )  # strict batches have a size of their own, and repeats in them
     path.seconds = time.perf_counter() - began
     path.samples = replace(samples, settings={**samples.settings, "guidance": describe(one.guidance)})
     watcher.finish(samples)
@@ -159,7 +162,7 @@ class _Watcher:
         x = self._before / math.hypot(step.now.alpha, step.now.sigma)
         shown = smaller(pictured(self._model, x0), self._side)
         self._add(step.now, x0[0], shown, smaller(pictured(self._model, x), self._side), pull, spent)
-        self._before, self._last = step.x.clone(), step.level
+        self._before, self._last = step.x[:1].clone(), step.level
 
     def finish(self, samples: Samples) -> None:
         """The picture is there."""

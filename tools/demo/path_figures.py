@@ -139,7 +139,15 @@ def _line(axes: Any, values: Sequence[float | None], style: dict[str, Any]) -> N
     for a, b in zip(x, y, strict=True):
         if math.isinf(b):
             up = b > 0
-            axes.plot([a], [0.97 if up else 0.03], "^" if up else "v", transform=edge, color=style["color"], ms=5, clip_on=False)
+            axes.plot(
+                [a],
+                [0.97 if up else 0.03],
+                "^" if up else "v",
+                transform=edge,
+                color=style["color"],
+                ms=5,
+                clip_on=False,
+            )
 
 
 def _ticks(steps: int) -> list[int]:

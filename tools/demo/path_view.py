@@ -18,8 +18,8 @@ from .path_pictures import laid_out
 __all__ = ["EMPTY", "heading", "short", "still_walking", "view"]
 
 EMPTY = (
-    '<p class="sf-path-empty">Walk one sample from noise to data, and look at what the model believed at every step; the settings are those '
-    "of the Sample tab.</p>"
+    '<p class="sf-path-empty">Walk one sample from noise to data, and see what the model believed at every step; the settings are those of '
+    "the Sample tab.</p>"
 )
 SHARE = 0.1
 """How near to the finished picture counts as decided, as a share of its root mean square."""
@@ -66,7 +66,9 @@ def still_walking(paths: Sequence[Path], head: str, most: int = 12) -> str:
     )
 
 
-def view(paths: Sequence[Path], head: str, data_std: float | None, notes: Sequence[str], retry: bool, stopped: bool) -> str:
+def view(
+    paths: Sequence[Path], head: str, data_std: float | None, notes: Sequence[str], retry: bool, stopped: bool
+) -> str:
     """A path that was walked, or two side by side, as HTML that trajectory.js brings to life.
 
     Args:
@@ -141,7 +143,9 @@ def _sentences(paths: Sequence[Path], retry: bool, stopped: bool) -> list[str]:
         name = f"{html.escape(path.name.capitalize())}: " if len(paths) > 1 else ""
         seconds = f"{path.evaluations} evaluations of the network in {path.seconds:.2f} s."
         if not path.left:
-            found.append(f"{name}{'stopped after' if stopped else 'at'} step {len(path.shots)} of {path.steps}, {seconds}")
+            found.append(
+                f"{name}{'stopped after' if stopped else 'at'} step {len(path.shots)} of {path.steps}, {seconds}"
+            )
             continue
         found.append(f"{name}{_decision(path)} {seconds}")
         found.extend(f"{name}{html.escape(words)}" for words in _verdicts(path, retry and path is paths[0]))
@@ -165,8 +169,14 @@ def _decision(path: Path) -> str:
 def _verdicts(path: Path, retry: bool) -> list[str]:
     found: list[str] = []
     for known in path.scores:
-        ends = "" if known.speaks else " (it judges the finished picture only, and its evaluations are in the last step's)"
-        again = "; the Sample tab would try this seed again, and this is its first attempt" if retry and not known.kept else ""
+        ends = (
+            "" if known.speaks else " (it judges the finished picture only, and its evaluations are in the last step's)"
+        )
+        again = (
+            "; the Sample tab would try this seed again, and this is its first attempt"
+            if retry and not known.kept
+            else ""
+        )
         found.append(
             f"filter {known.name} {'keeps' if known.kept else 'rejects'} it with a score of {short(known.score)}{ends}{again}."
         )
@@ -185,8 +195,9 @@ def _stage(paths: Sequence[Path]) -> str:
             "<figcaption>difference (black: none)</figcaption></figure>"
         )
     head = "".join(f'<th scope="col">{html.escape(path.name)}</th>' for path in paths) if len(paths) > 1 else ""
-    top = f'<thead><tr><td></td>{head}</tr></thead>' if head else ""
-    return f'<div class="sf-path-stage"><div class="sf-path-frames">{frames}</div><table class="sf-path-read">{top}<tbody></tbody></table></div>'
+    top = f"<thead><tr><td></td>{head}</tr></thead>" if head else ""
+    read = f'<table class="sf-path-read">{top}<tbody></tbody></table>'
+    return f'<div class="sf-path-stage"><div class="sf-path-frames">{frames}</div>{read}</div>'
 
 
 def _slider(count: int) -> str:
@@ -208,12 +219,19 @@ def _strip(paths: Sequence[Path], shown: Sequence[int], every: bool) -> str:
         if rows:
             name = "end" if index == paths[0].steps else f"{index + 1}"
             hidden = "" if index in shown else " hidden"
-            cells.append(f'<button type="button" tabindex="-1" data-k="{index}"{hidden}>{rows}<span>{name}</span></button>')
-    key = " and ".join(f"{word} row {html.escape(path.name)}" for word, path in zip(("upper", "lower"), paths, strict=False))
+            cells.append(
+                f'<button type="button" tabindex="-1" data-k="{index}"{hidden}>{rows}<span>{name}</span></button>'
+            )
+    key = " and ".join(
+        f"{word} row {html.escape(path.name)}" for word, path in zip(("upper", "lower"), paths, strict=False)
+    )
     said = f'<p class="sf-path-soft sf-path-key">Predicted x0 where each step begins{f"; {key}" if len(paths) > 1 else ""}.'
-    more = " More steps are between these; the slider reaches all." if every and len(shown) < len(paths[0].shots) else ""
+    more = (
+        " More steps are between these; the slider reaches all." if every and len(shown) < len(paths[0].shots) else ""
+    )
+    noisy = "Below each the noisy x that it was predicted from, scaled to unit variance."
     return (
-        f'{said}<span class="sf-path-when-noisy"> Below each the noisy x that it was predicted from, scaled to unit variance.</span>{more}</p>'
+        f'{said}<span class="sf-path-when-noisy"> {noisy}</span>{more}</p>'
         f'<div class="sf-path-strip" role="group" aria-label="Frames of the path" tabindex="0">{"".join(cells)}</div>'
     )
 
@@ -227,4 +245,6 @@ def _cell(path: Path, row: int, index: int, named: bool, noisy: bool) -> str:
     small = " sf-path-pixels" if max(shot.x0.size) <= 64 else ""
     x0, x = shot.addresses
     found = f'<img class="sf-path-x0{small}" data-row="{row}" alt="predicted x0, {words}" src="{x0}">'
-    return found + (f'<img class="sf-path-x{small}" data-row="{row}" alt="noisy x, {words}" src="{x}">' if noisy else "")
+    return found + (
+        f'<img class="sf-path-x{small}" data-row="{row}" alt="noisy x, {words}" src="{x}">' if noisy else ""
+    )

@@ -53,7 +53,9 @@ class Observed:
     def __call__(self, ask: Ask, memory: Tree) -> tuple[Prediction, Tree]:
         p, after = self.rule(ask, memory)
         if ask.first:  # further evaluations of a step are its method's own affair
-            others = any(bool(ask.asked(name)[0]) for name in ask.branches if name != "cond" and not ask.same(name, "cond"))
+            others = any(
+                bool(ask.asked(name)[0]) for name in ask.branches if name != "cond" and not ask.same(name, "cond")
+            )
             size = None
             if bool(ask.asked("cond")[0]):
                 (cond,) = ask("cond")

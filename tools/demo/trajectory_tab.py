@@ -12,6 +12,7 @@ from ...diffusion import Model
 from ...guidance import Plain
 from . import checked
 from .form import asked, read_form
+from .heard import heard
 from .parts import Page, Sheet
 from .path import Path, one_of, walk
 from .path_pictures import side_for
@@ -31,7 +32,12 @@ def trajectory_tab(page: Page, sheet: Sheet) -> None:
             "", label="Seed", info="Empty: the first of the Sample tab, or a random one", elem_id="path-seed", scale=2, min_width=180,
         )  # fmt: skip
         beside = gr.Checkbox(
-            True, label="Beside it: unguided", info="The same noise without guidance", elem_id="path-beside", scale=2, min_width=180
+            True,
+            label="Beside it: unguided",
+            info="The same noise without guidance",
+            elem_id="path-beside",
+            scale=2,
+            min_width=180,
         )
         go = gr.Button("Walk the path", variant="primary", elem_id="path-walk", scale=1, min_width=120)
         halt = gr.Button("Stop", elem_id="path-stop", scale=1, min_width=80)
@@ -102,7 +108,9 @@ def _work(
 
     def work(say: Callable[[int], None]) -> None:
         for k, path in enumerate(paths):
-            walk(model, one, path, side, lambda _, k=k: say(k + 1), plain=k > 0)
+            with heard() as found:
+                walk(model, one, path, side, lambda _, k=k: say(k + 1), plain=k > 0)
+            notes.extend(note for note in found if note not in notes)
 
     return work
 
