@@ -109,6 +109,7 @@ def test_imports_run_one_way(path):
                 "tools/demo/svg.py",
                 "tools/plots.py",
                 "tools/run_plot.py",
+                "tools/schedule_figure.py",
             },
         ),
     ],

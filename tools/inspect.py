@@ -124,7 +124,7 @@ def run(argv: Sequence[str]) -> int:
     # JSON knows no infinity: the ends of log-SNR are null
     out.with_suffix(".json").write_text(json.dumps(_finite(figures), indent=1))
     try:
-        from .plots import draw_schedule
+        from .schedule_figure import draw_schedule
 
         draw_schedule(data, title, out)
         print(f"figure: {out}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..diffusion import Recipe
+from ..diffusion.migrate import current_recipe
 from ..samplers import DPMSolverPP, Sampler
 from ..schedules import (
     Constant,
@@ -27,8 +30,9 @@ from ..schedules import (
 )  # fmt: skip
 from ..schedules.parts import build, describe
 from ..schedules.schedule import entries
-from .arguments import merge
-from .resolve import resolve
+from .arguments import merge, read_config
+from .resolve import fields_of, resolve
+from .spelling import UsageError
 from .train import resolve_recipe
 
 __all__ = ["Inspected", "Parts", "look"]
@@ -80,13 +84,31 @@ def look(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequence[str], to
     if tokens is not None and tokens < 1:
         raise ValueError(f"tokens is {tokens}; allowed: >= 1")
     if found is None:
-        description = resolve_recipe(config, pairs, allow)
-        size = (description["backbone"].get("init_args") or {}).get("size", 32)
+        description = _recipe(config, pairs, allow)
+        backbone = description["backbone"]
+        size = ((backbone.get("init_args") if isinstance(backbone, Mapping) else None) or {}).get("size", 32)
         kept = {f.name: description[f.name] for f in fields(Parts)}
         return Inspected(Parts(**build(kept, allow)), kept, size**2)
     own = _diffusers(found, tokens)
     description = resolve(merge(describe(own)["init_args"], pairs), Parts, allow)
     return Inspected(Parts(**build(description, allow)), description, _size(found) ** 2, True)
+
+
+def _recipe(config: str, pairs: Sequence[tuple[str, Any]], allow: Sequence[str]) -> dict[str, Any]:
+    """A recipe's description, also where its data or its network can't be made here: neither is looked at."""
+    try:
+        return resolve_recipe(config, pairs, allow)
+    except UsageError as error:
+        own = {f.name for f in fields(Parts)}
+        told = {re.split(r"[.:\[ ]", problem)[0] for problem in error.problems}
+        # what was said with the command must be right whatever it is about, and so must every name
+        if told & (own | {key.split(".")[0] for key, _ in pairs}) or told - {*fields_of(Recipe)}:
+            raise
+        path = Path(config) / "config.yaml"
+        tree = merge(current_recipe(read_config(str(path) if path.is_file() else config)), pairs)
+        mine = {name: tree[name] for name in own & {*tree}}
+        defaults = {name: describe(f.default) for name, f in fields_of(Recipe).items() if name in own - {*tree}}
+        return {"backbone": tree.get("backbone"), **resolve({**defaults, **mine}, Parts, allow)}
 
 
 def _diffusers(file: Path, tokens: int | None) -> Parts:

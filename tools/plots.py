@@ -11,64 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-__all__ = ["draw_orders", "draw_panels", "draw_schedule", "draw_sheet"]
-
-
-def _finite(values: Any) -> np.ndarray:
-    """Numbers with nan for what can't be drawn."""
-    array = np.array(values, dtype=float)
-    return np.where(np.isfinite(array), array, np.nan)
-
-
-def draw_schedule(curves: Mapping[str, Any], title: str, path: Path) -> None:
-    """What `inspect` computes: alpha, sigma and log-SNR over t with the grid, density and weights over log-SNR.
-
-    Args:
-        curves: of inspect.curves.
-        title: of the figure.
-        path: of the PNG.
-    """
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    (a, b), (c, d) = figure.subplots(2, 2)
-    figure.suptitle(title)
-    t = np.array(curves["t"])
-    a.plot(t, curves["alpha"], label="alpha (data)")
-    a.plot(t, curves["sigma"], label="sigma (noise)")
-    a.plot(curves["grid"]["t"], np.zeros(len(curves["grid"]["t"])), "|", color="black", label="grid")
-    a.set(xlabel="t (0 data, 1 noise)", title="alpha and sigma")
-    a.legend(fontsize="small")
-    beside = curves.get("also", [])
-    b.plot(t, _finite(curves["log_snr"]), label=curves["name"] if beside else None)
-    for other in beside:
-        b.plot(other["t"], _finite(other["log_snr"]), "--", label=other["name"])
-    inside = [(u, v) for u, v in zip(curves["grid"]["t"], curves["grid"]["log_snr"], strict=True) if np.isfinite(v)]
-    b.plot([u for u, _ in inside], [v for _, v in inside], "o", ms=4, color="black", label="grid")
-    b.axhline(0, color="grey", lw=0.5)
-    b.set(xlabel="t", ylabel="log-SNR", title="log-SNR and the grid that samples")
-    b.set_ylim(max(b.get_ylim()[0], -20), min(b.get_ylim()[1], 20))
-    b.legend(fontsize="small")
-    c.fill_between(
-        curves["density"]["log_snr"], curves["density"]["value"], step="mid", alpha=0.5, label="what training draws"
-    )
-    for k, other in enumerate(beside):
-        c.plot(
-            other["density"]["log_snr"],
-            other["density"]["value"],
-            "--",
-            color=f"C{k + 1}",
-            label=f"{other['name']}, t uniform",
-        )
-    assumed = " (assumed)" if curves.get("assumed") else ""
-    c.set(xlabel="log-SNR", title=f"density of training noise levels{assumed}", ylim=(0, None))
-    if beside:
-        c.legend(fontsize="x-small", loc="upper left")
-    w = curves["weighting"]
-    d.plot(w["log_snr"], w["output"], label=f"on the output ({w['row']})")
-    d.plot(w["log_snr"], w["eps"], "--", label="on eps")
-    d.plot(w["log_snr"], w["x0"], ":", label="on x0")
-    d.set(xlabel="log-SNR", yscale="log", title=f"weight of the squared error ({w['name']}){assumed}")
-    d.legend(fontsize="small")
-    figure.savefig(path, dpi=110)
+__all__ = ["draw_orders", "draw_panels", "draw_sheet"]
 
 
 def draw_panels(panels: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
