@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from .compare_tab import compare_tab
+from .header import header
 from .info_tab import info_tab
 from .limits import Limits
 from .parts import Page
@@ -27,8 +28,7 @@ def build_app(shelf: Shelf, limits: Limits | None = None, running: Running | Non
     """
     limits = limits or Limits()
     with gr.Blocks(title="Sfumato", analytics_enabled=False, delete_cache=(600, 600)) as app:
-        gr.HTML('<header class="sf-head"><h1>Sfumato</h1></header>')
-        model = gr.Dropdown(shelf.names, value=next(iter(shelf.names), None), label="Model", elem_id="model")
+        model = header(shelf)
         with gr.Tabs(elem_id="tabs") as tabs:
             page = Page(shelf, limits, running or Running(), model, tabs)
             with gr.Tab("Sample", id="sample"):

@@ -1,0 +1,75 @@
+// Light and dark, and copying. Runs in the page's head; everything is found by its class, since Gradio puts the page together later.
+(() => {
+  const KEY = "sfumato-mode";
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+  const asked = new URLSearchParams(location.search).get("__theme"); // Gradio's own way, which wins
+  let chosen = asked === "dark" || asked === "light" ? asked : null;
+  try {
+    chosen = chosen || localStorage.getItem(KEY);
+  } catch {
+    // a browser may forbid it; then the choice lasts as long as the page
+  }
+  const own = () => (system.matches ? "dark" : "light");
+  const mode = () => (chosen === "dark" || chosen === "light" ? chosen : own());
+
+  // Gradio sets the class by the system when it starts and whenever the system changes, so ours is put back after it
+  const show = () => {
+    const dark = mode() === "dark";
+    if (document.body.classList.contains("dark") !== dark) document.body.classList.toggle("dark", dark);
+    document.documentElement.style.colorScheme = mode();
+    for (const button of document.querySelectorAll(".sf-mode")) {
+      button.setAttribute("aria-pressed", String(dark));
+      button.title = dark ? "Change to light" : "Change to dark";
+    }
+  };
+  const start = () => {
+    new MutationObserver(show).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    // the switch is there only once Gradio has put the page together
+    const wait = new MutationObserver(() => {
+      if (document.querySelector(".sf-mode")) {
+        wait.disconnect();
+        show();
+      }
+    });
+    wait.observe(document.body, { childList: true, subtree: true });
+    show();
+  };
+  if (document.body) start();
+  else document.addEventListener("DOMContentLoaded", start);
+  system.addEventListener("change", show);
+
+  const copy = async (text) => {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // without https, and not on this machine, only the old way is left
+      const area = document.createElement("textarea");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+  };
+  document.addEventListener("click", async (event) => {
+    const button = event.target instanceof Element ? event.target.closest(".sf-mode, .sf-copy") : null;
+    if (!button) return;
+    if (button.classList.contains("sf-mode")) {
+      chosen = mode() === "dark" ? "light" : "dark";
+      try {
+        // what the system has anyway is not held on to, so that the page follows it again
+        if (chosen === own()) localStorage.removeItem(KEY);
+        else localStorage.setItem(KEY, chosen);
+      } catch {
+        // as above
+      }
+      show();
+      return;
+    }
+    const code = button.parentElement.querySelector("code");
+    if (!code) return;
+    await copy(code.textContent);
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 1600);
+  });
+})();
