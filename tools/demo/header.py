@@ -16,7 +16,7 @@ _MARK = """<svg class="sf-mark" viewBox="0 0 48 48" aria-hidden="true" focusable
 <circle cx="24" cy="24" r="24" fill="url(#sf-smoke)"/></svg>"""
 
 _BRAND = f"""<header class="sf-head">{_MARK}<div><h1>Sfumato</h1>
-<p>Diffusion models, sampled: see what a sampler, a schedule and guidance do to a picture.</p></div></header>"""
+<p>See what a sampler, a schedule and guidance do to a picture.</p></div></header>"""
 
 _SWITCH = """<button type="button" class="sf-mode" aria-label="Dark page" aria-pressed="false">
 <svg viewBox="0 0 20 20" aria-hidden="true" focusable="false">

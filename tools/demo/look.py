@@ -60,7 +60,7 @@ def theme() -> Base:
     }
     both |= {
         "input_shadow": "none",
-        "input_shadow_focus": "0 0 0 1px var(--sf-accent)",
+        "input_shadow_focus": "none",
         "checkbox_label_border_width": "1px",
     }
     both |= {"checkbox_border_width": "1px", "button_border_width": "1px"}
@@ -69,10 +69,10 @@ def theme() -> Base:
         **both, **{f"{name}_dark": value for name, value in both.items()},
         # written out, since the page is painted in them before any style sheet is there
         body_background_fill=LIGHT["back"], body_background_fill_dark=DARK["back"],
-        block_padding="0px", block_radius="8px", block_title_text_size="13px", block_title_text_weight="550",
+        block_padding="0px", block_radius="8px", block_title_text_size="13px", block_title_text_weight="500",
         block_info_text_size="13px", layout_gap="16px", form_gap_width="0px", input_padding="9px 12px", input_radius="6px",
         input_text_size="15px", checkbox_label_padding="9px 12px", checkbox_label_gap="8px", checkbox_label_shadow="none",
-        button_large_padding="10px 20px", button_large_radius="6px", button_large_text_size="15px", button_large_text_weight="550",
+        button_large_padding="10px 20px", button_large_radius="6px", button_large_text_size="15px", button_large_text_weight="500",
         button_medium_padding="9px 16px", button_medium_radius="6px", button_medium_text_size="15px", button_medium_text_weight="500",
         button_small_padding="8px 12px", button_small_radius="6px", button_small_text_size="13px", button_small_text_weight="500",
         button_transition="background-color .12s, border-color .12s", section_header_text_size="16px", section_header_text_weight="600",
@@ -85,8 +85,8 @@ def theme() -> Base:
 def css() -> str:
     """All style sheets, after the colours and the letters as --sf-font and --sf-mono."""
     sheets = sorted(f.name for f in _HERE.iterdir() if f.name.endswith(".css"))
-    # look.css first: a tab's own sheet may say otherwise
-    sheets.sort(key=lambda name: name != "look.css")
+    # these first: a tab's own sheet may say otherwise
+    sheets.sort(key=lambda name: name not in ("gradio.css", "look.css"))
     letters = f":root{{--sf-font:{','.join(FONT)};--sf-mono:{','.join(MONO)};}}"
     return "\n".join([variables(), letters, *(_HERE.joinpath(name).read_text() for name in sheets)])
 
