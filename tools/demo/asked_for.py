@@ -12,7 +12,10 @@ from ...samplers import Sampler
 from ...samplers.filters import Filter
 from ...schedules import Grid
 
-__all__ = ["STRICT_BATCH", "Asked", "Beside"]
+__all__ = ["LOG_SNR", "STRICT_BATCH", "Asked", "Beside"]
+
+LOG_SNR = 40.0
+"""Ends of the log-SNR axis; an interval that ends there has no end."""
 
 STRICT_BATCH = 8
 """Rows that a network always sees where pictures must be the same to the last bit."""

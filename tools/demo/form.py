@@ -14,17 +14,14 @@ from ...schedules import Grid
 from ...schedules.parts import build
 from ..resolve import resolve
 from . import checked
-from .asked_for import Asked, Beside
+from .asked_for import LOG_SNR, Asked, Beside
 from .limits import Limits
 from .menus import EACH, GRIDS, OWN, RULES, SAMPLERS
 from .plain_parts import plain_tree
 from .slots import labels_of, seeds_of
 from .steering import asks, filters_of, limited_to, steered_from, with_scale
 
-__all__ = ["LOG_SNR", "NAMES", "Asked", "Beside", "Form", "asked", "read_form"]
-
-LOG_SNR = 40.0
-"""Ends of the log-SNR axis; an interval that ends there has no end."""
+__all__ = ["LOG_SNR", "NAMES", "Asked", "Beside", "Form", "asked", "chosen", "read_form"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +123,18 @@ def part(said: str, kind: type, menu: Mapping[str, str], own: Any, name: str) ->
     return build(resolve({key: tree}, _Parts, ())[key], (), name)
 
 
+def chosen(form: Form, model: Model) -> tuple[Sampler, Grid, Guidance]:
+    """Sampler, grid and rule of a form, the rule before it is limited to an interval or given something to steer away from.
+
+    Raises:
+        ValueError: for what is no such part, in words.
+    """
+    rule = with_scale(part(form.rule, Guidance, RULES, model.guidance, "guidance"), form.rule, form.scale)
+    return (
+        part(form.sampler, Sampler, SAMPLERS, model.sampler, "sampler"), part(form.grid, Grid, GRIDS, model.grid, "grid"), rule
+    )  # fmt: skip
+
+
 def asked(form: Form, model: Model, limits: Limits, beside: Beside | None = None) -> Asked:
     """What a form means for a model.
 
@@ -141,7 +150,7 @@ def asked(form: Form, model: Model, limits: Limits, beside: Beside | None = None
     beside = beside or Beside()
     seeds = seeds_of(form.seeds, form.count, limits)
     labels = None if model.num_classes == 0 else labels_of(form.labels, len(seeds), model.num_classes, "class")
-    rule = with_scale(part(form.rule, Guidance, RULES, model.guidance, "guidance"), form.rule, form.scale)
+    sampler, grid, rule = chosen(form, model)
     also = None
     if form.negative and (model.text is not None or model.num_classes):
         rule = steered_from(rule, "negative")
@@ -162,8 +171,7 @@ def asked(form: Form, model: Model, limits: Limits, beside: Beside | None = None
             )
         weak = beside.weak(form.weak)
     return Asked(
-        seeds, labels, [form.prompt] * len(seeds) if model.text is not None else None, also, form.steps,
-        part(form.sampler, Sampler, SAMPLERS, model.sampler, "sampler"), part(form.grid, Grid, GRIDS, model.grid, "grid"), rule,
+        seeds, labels, [form.prompt] * len(seeds) if model.text is not None else None, also, form.steps, sampler, grid, rule,
         filters_of(form.filters, form.threshold, beside.calibrations, lambda said, menu: part(said, Filter, menu, None, "filters")),
         limits.retries, form.rejected == "mark", weak, form.brownian, form.strict,
     )  # fmt: skip

@@ -1,0 +1,112 @@
+// Two handles on one axis. The page's value is [low, high] in log-SNR; an end of the axis is -end or +end, which means none.
+const find = (name) => element.querySelector(name);
+const [low, high] = [find('.sf-low'), find('.sf-high')];
+const STEP = 0.05;
+
+const value = () => {
+  const given = Array.isArray(props.value) ? props.value.map(Number) : [];
+  return given.length === 2 && given.every(Number.isFinite) ? given : [-props.end, props.end];
+};
+const axis = () => (Array.isArray(props.axis) ? props.axis : [-10, 12.5]);
+// the axis ends on whole steps, so that every position is one
+const span = () => [Math.floor(axis()[0] / STEP) * STEP, Math.ceil(axis()[1] / STEP) * STEP];
+const place = (x) => {
+  const [a, b] = span();
+  return Math.min(Math.max((x - a) / (b - a), 0), 1);
+};
+const round = (x, digits) => String(Number(x.toFixed(digits))).replace('-', '\u2212');
+const ratio = (x) => {
+  const r = Math.exp(-x / 2);
+  return r >= 100 ? r.toFixed(0) : String(Number(r.toPrecision(3)));
+};
+const open = (x) => x <= span()[0] + 1e-9 || x >= span()[1] - 1e-9;
+const named = (x) =>
+  x <= span()[0] + 1e-9 ? 'from pure noise on' : x >= span()[1] - 1e-9 ? 'to the data' : `log-SNR ${round(x, 2)}, sigma over alpha ${ratio(x)}`;
+
+function sentence() {
+  const ticks = props.ticks || [], guided = props.guided || [], plain = props.plain || [];
+  const [a, b] = value();
+  const inside = ticks.map((t) => !props.on || ((a <= -props.end || t >= a) && (b >= props.end || t < b)));
+  const count = inside.filter(Boolean).length;
+  if (!ticks.length) return '';
+  let words = props.on ? `${count} of ${ticks.length} steps are guided` : `All ${ticks.length} steps are guided`;
+  if (guided.length === ticks.length && plain.length === ticks.length) {
+    const sum = (of) => of.reduce((x, y) => x + y, 0);
+    const all = sum(guided), here = sum(inside.map((on, i) => (on ? guided[i] : plain[i])));
+    words += here < all ? `; ${here} evaluations instead of ${all}` : `; ${all} evaluations`;
+  }
+  return `${words}.`;
+}
+
+function draw() {
+  const [a, b] = span(), [from, to] = value();
+  const on = Boolean(props.on);
+  for (const [input, x] of [[low, from], [high, to]]) {
+    input.min = a; input.max = b; input.step = STEP; input.disabled = !on;
+    const shown = Math.min(Math.max(x, a), b);
+    if (Math.abs(Number(input.value) - shown) > STEP / 2) input.value = shown;
+    input.setAttribute('aria-valuetext', named(shown));
+  }
+  const [p, q] = [place(from), place(to)];
+  const bar = find('.sf-guided');
+  bar.style.setProperty('--from', p); bar.style.setProperty('--to', Math.max(q, p));
+  find('.sf-interval').classList.toggle('sf-off', !on);
+  find('.sf-said').textContent = sentence();
+  find('.sf-from').textContent = 'noise \u00b7 ' + round(a, 1);
+  find('.sf-to').textContent = round(b, 1) + ' \u00b7 data';
+  find('.sf-ratios').textContent = !on ? '' : p === 0 && q === 1 ? 'From pure noise to the data: everywhere.'
+    : `From ${open(from) ? 'pure noise' : `log-SNR ${round(from, 2)} (sigma over alpha ${ratio(from)})`} to ${
+        open(to) ? 'the data' : `${round(to, 2)} (${ratio(to)})`}.`;
+  const ticks = find('.sf-ticks'), levels = props.ticks || [];
+  while (ticks.childElementCount > levels.length) ticks.lastElementChild.remove();
+  while (ticks.childElementCount < levels.length) ticks.appendChild(document.createElement('i'));
+  levels.forEach((t, i) => {
+    const inside = (from <= -props.end || t >= from) && (to >= props.end || t < to);
+    ticks.children[i].style.setProperty('--at', place(t));
+    ticks.children[i].className = on && !inside ? '' : 'sf-in';
+  });
+}
+
+function move(from, to) {
+  const [a, b] = span();
+  const tidy = (x) => Number(x.toFixed(2));
+  props.value = [from <= a + 1e-9 ? -props.end : tidy(from), to >= b - 1e-9 ? props.end : tidy(to)];
+  draw();
+}
+
+// handles meet and do not cross
+low.addEventListener('input', () => {
+  const least = Math.min(Number(low.value), Number(high.value));
+  low.value = least;
+  move(least, Number(high.value));
+});
+high.addEventListener('input', () => {
+  const most = Math.max(Number(high.value), Number(low.value));
+  high.value = most;
+  move(Number(low.value), most);
+});
+for (const input of [low, high]) input.addEventListener('change', () => trigger('change'));
+
+// the part between them moves as a whole
+const bar = find('.sf-guided');
+let held = null;
+bar.addEventListener('pointerdown', (event) => {
+  if (!props.on) return;
+  held = { x: event.clientX, from: Number(low.value), to: Number(high.value) };
+  bar.setPointerCapture(event.pointerId);
+  event.preventDefault();
+});
+bar.addEventListener('pointermove', (event) => {
+  if (!held) return;
+  const [a, b] = span(), width = find('.sf-rail').getBoundingClientRect().width || 1;
+  let by = ((event.clientX - held.x) / width) * (b - a);
+  by = Math.round(Math.min(Math.max(by, a - held.from), b - held.to) / STEP) * STEP;
+  low.value = held.from + by; high.value = held.to + by;
+  move(Number(low.value), Number(high.value));
+});
+const leave = () => { if (held) { held = null; trigger('change'); } };
+bar.addEventListener('pointerup', leave);
+bar.addEventListener('pointercancel', leave);
+
+watch(['value', 'axis', 'ticks', 'guided', 'plain', 'on'], draw);
+draw();
