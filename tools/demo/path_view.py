@@ -25,30 +25,6 @@ SHARE = 0.1
 """How near to the finished picture counts as decided, as a share of its root mean square."""
 
 
-def short(value: float | None) -> str:
-    """A number in three digits, with a minus that is one; what is not there is a dash."""
-    if value is None or math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return f"{value:.3g}".replace("-", "−")
-
-
-def heading(one: Asked) -> str:
-    """What is walked, in a line.
-
-    Args:
-        one: what was asked for, of one picture.
-    """
-    told = "" if one.labels is None else "no class" if one.labels[0] is None else f"class {one.labels[0]}"
-    said = f"“{one.prompts[0]}”" if one.prompts and one.prompts[0] else ""
-    parts = [brief(describe(part)) for part in (one.sampler, one.grid)]
-    rule = brief(describe(one.guidance))
-    steps = f"{one.steps} step{'s' * (one.steps != 1)}"
-    words = [f"seed {one.seeds[0]}", told, said, parts[0], f"{parts[1]} grid", steps, rule]
-    return html.escape(" · ".join(word for word in words if word))
-
-
 def still_walking(paths: Sequence[Path], head: str, most: int = 12) -> str:
     """The strip while it grows.
 
@@ -83,11 +59,11 @@ def view(
     both = [path for path in paths if len(path.shots) == len(first.shots)]
     count = len(first.shots)
     shots = [
-        {"at": round(100 * place(i, first.steps), 3), "say": _say(first, i), "rows": _readout(both, i)} for i in range(count)
+        {"at": round(100 * place(i, first.steps), 3), "say": say(first, i), "rows": readout(both, i)} for i in range(count)
     ]  # fmt: skip
     told = html.escape(json.dumps(shots, ensure_ascii=False, separators=(",", ":")), quote=True)
     warned = "".join(f'<p class="sf-path-note">{html.escape(note)}</p>' for note in notes)
-    sentences = "".join(f"<p>{sentence}</p>" for sentence in _sentences(both, retry, stopped))
+    sentences = "".join(f"<p>{sentence}</p>" for sentence in sentences(both, retry, stopped))
     figures = "".join(
         f'<figure><figcaption><b>{html.escape(p.name)}</b> {html.escape(p.about)}</figcaption><div class="sf-path-plot">{p.svg}'
         '<i class="sf-path-at" aria-hidden="true"></i></div></figure>'
@@ -99,88 +75,6 @@ def view(
         f"{_stage(both)}{_slider(count)}{_strip(both, laid_out(count), every=True)}"
         f'<div class="sf-path-words">{sentences}</div><div class="sf-path-figures">{figures}</div>{links(both, head)}</section>'
     )
-
-
-def _say(path: Path, index: int) -> str:
-    shot = path.shots[index]
-    at = f"log-SNR {short(float(shot.level.log_snr))}"
-    if index == path.steps:
-        return f"finished picture, after {path.steps} step{'s' * (path.steps != 1)}"
-    return f"step {index + 1} of {path.steps}, {at}"
-
-
-def _readout(paths: Sequence[Path], index: int) -> list[list[str]]:
-    """Rows of the table beside the large frame: what, then a value per path."""
-    each = [path.shots[index] for path in paths]
-    level = each[0].level
-    ends = index == paths[0].steps
-    rows = [
-        ["t", short(float(level.t))], ["log-SNR", short(float(level.log_snr))], ["sigma / alpha", short(float(level.ratio))],
-        ["evaluations so far", *(f"{shot.evaluations}" for shot in each)],
-    ]  # fmt: skip
-    if any(shot.pull is not None for shot in paths[0].shots):
-        rows.append(["guided at this step", *(_steered(shot, ends) for shot in each)])
-        rows.append(["pull of the guidance", *(short(shot.pull.size if shot.pull else None) for shot in each)])
-    rows.append(["change of x0", *(short(shot.change) for shot in each)])
-    left = [short(100 * path.left[index]) + " %" if path.left else "–" for path in paths]
-    rows.append(["distance to the end", *left])
-    for k, known in enumerate(paths[0].scores):
-        if known.speaks:
-            found = [path.scores[k].so_far if k < len(path.scores) else [] for path in paths]
-            rows.append([known.name, *(short(f[min(index, len(f) - 1)] if f else None) for f in found)])
-    return rows
-
-
-def _steered(shot: Shot, ends: bool) -> str:
-    if ends:
-        return "–"
-    return "yes" if shot.pull is not None and shot.pull.steered else "no"
-
-
-def _sentences(paths: Sequence[Path], retry: bool, stopped: bool) -> list[str]:
-    found: list[str] = []
-    for path in paths:
-        name = f"{html.escape(path.name.capitalize())}: " if len(paths) > 1 else ""
-        seconds = f"{path.evaluations} evaluations of the network in {path.seconds:.2f} s."
-        if not path.left:
-            found.append(
-                f"{name}{'stopped after' if stopped else 'at'} step {len(path.shots)} of {path.steps}, {seconds}"
-            )
-            continue
-        found.append(f"{name}{_decision(path)} {seconds}")
-        found.extend(f"{name}{html.escape(words)}" for words in _verdicts(path, retry and path is paths[0]))
-    if any(path.left for path in paths):
-        found.append(
-            f'<span class="sf-path-soft">Decided: predicted x0 is from there on within {SHARE:.0%} of the finished picture, root mean '
-            "square of the difference over that of the picture itself. It says when the picture stood, not why.</span>"
-        )
-    return found
-
-
-def _decision(path: Path) -> str:
-    at = decided(path, SHARE)
-    if at is None or at == path.steps:
-        return "not decided before the last step: x0 was still on its way."
-    if at == 0:
-        return "decided from the first step on."
-    return f"decided from step {at + 1} of {path.steps} on (log-SNR {short(float(path.shots[at].level.log_snr))})."
-
-
-def _verdicts(path: Path, retry: bool) -> list[str]:
-    found: list[str] = []
-    for known in path.scores:
-        ends = (
-            "" if known.speaks else " (it judges the finished picture only, and its evaluations are in the last step's)"
-        )
-        again = (
-            "; the Sample tab would try this seed again, and this is its first attempt"
-            if retry and not known.kept
-            else ""
-        )
-        found.append(
-            f"filter {known.name} {'keeps' if known.kept else 'rejects'} it with a score of {short(known.score)}{ends}{again}."
-        )
-    return found
 
 
 def _stage(paths: Sequence[Path]) -> str:
@@ -241,7 +135,7 @@ def _cell(path: Path, row: int, index: int, named: bool, noisy: bool) -> str:
         return ""
     shot = path.shots[index]
     of = f", {path.name}" if named else ""
-    words = html.escape(f"{_say(path, index)}{of}", quote=True)
+    words = html.escape(f"{say(path, index)}{of}", quote=True)
     small = " sf-path-pixels" if max(shot.x0.size) <= 64 else ""
     x0, x = shot.addresses
     found = f'<img class="sf-path-x0{small}" data-row="{row}" alt="predicted x0, {words}" src="{x0}">'

@@ -27,11 +27,13 @@ function show(k) {
     large.alt = large.parentElement.classList.contains('sf-path-apart') ? '' : small.alt;
     large.classList.toggle('sf-path-pixels', small.classList.contains('sf-path-pixels'));
   });
-  const body = home.querySelector('.sf-path-read tbody');
+  const body = home.querySelector('.sf-path-read tbody'), columns = Math.max(...shot.rows.map((row) => row.length - 1));
   body.replaceChildren(...shot.rows.map(([name, ...values]) => {
     const row = document.createElement('tr');
     row.append(Object.assign(document.createElement('th'), { textContent: name, scope: 'row' }));
-    values.forEach((value) => row.append(Object.assign(document.createElement('td'), { textContent: value })));
+    // what is the same for both paths is said once
+    const span = columns - values.length + 1;
+    values.forEach((value) => row.append(Object.assign(document.createElement('td'), { textContent: value, colSpan: span })));
     return row;
   }));
   // the frame itself, or the last one that is laid out before it

@@ -27,7 +27,7 @@ KIND = "trajectory"
 
 def trajectory_tab(page: Page, sheet: Sheet) -> None:
     """Put the tab together, within its place on the page."""
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_id="path-settings"):
         seed = gr.Textbox(
             "", label="Seed", info="Empty: the first of the Sample tab, or a random one", elem_id="path-seed", scale=2, min_width=180,
         )  # fmt: skip
