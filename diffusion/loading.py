@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from .quantise import quantised
 from .run_model import load_run
 from .vae import Precision, Vae
 
-__all__ = ["load"]
+__all__ = ["check_options", "kind_of", "load"]
 
 
 def load(
@@ -78,11 +78,8 @@ def _load(
     vae: str | Path | Decoder | None, text: TextEncoder | str | Path | None, only: dict[str, Any],
 ) -> Model:  # fmt: skip
     """The model as it is; `only`: options that say something about some kinds of source."""
-    kind = _kind(source)
-    given = {"step": step, **only}
-    for name in given.keys() - _TAKES[kind]:
-        if given[name] is not None:
-            raise ValueError(f"{name} is {given[name]!r}, which says nothing about {_WORDS[kind]}; leave it out")
+    kind = kind_of(source)
+    check_options(kind, {"step": step, **only})
     if kind == "run":
         assert isinstance(source, str | Path)
         decoder = Vae(vae, device) if isinstance(vae, str | Path) else vae
@@ -113,8 +110,26 @@ _TAKES: dict[str, set[str]] = {
 _WORDS = {"run": "a run", "file": "a published checkpoint", "diffusers": "a model of diffusers"}
 
 
-def _kind(source: object) -> str:
-    """What a source is: "run", "diffusers" or "file".
+def check_options(kind: str, given: Mapping[str, Any]) -> None:
+    """Refuse an option that says nothing about such a source.
+
+    Args:
+        kind: as of `kind_of`.
+        given: options of `load` that not every source takes, by name; None: not given.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    for name in given.keys() - _TAKES[kind]:
+        if given[name] is not None:
+            raise ValueError(f"{name} is {given[name]!r}, which says nothing about {_WORDS[kind]}; leave it out")
+
+
+def kind_of(source: object) -> str:
+    """What a source is: "run", "diffusers" or "file". Only whether files are there is looked at.
+
+    Args:
+        source: as of `load`.
 
     Raises:
         ValueError: for a place where there is none of these.

@@ -23,7 +23,7 @@ from .prompts import Decoder, TextEncoder
 from .text_of_run import text_of
 from .vae import Vae
 
-__all__ = ["load_run"]
+__all__ = ["description_of", "load_run", "of_latents"]
 
 _MODEL = ("backbone", "schedule", "row", "clock", "input_std", "sampler", "grid", "sampling_steps", "guidance")
 # what the weights mean, which a resume can't change
@@ -57,21 +57,8 @@ def load_run(
         ValueError: for a folder that is not a run, holds no valid checkpoint or not that of `step`, or names classes that are not
             allowed, or for a length that can't be made of what it stored.
     """
-    folder = Path(run)
+    folder, description = Path(run), description_of(run)
     config = folder / "config.yaml"
-    if not config.is_file():
-        raise ValueError(f"{run} is not a run folder: it holds no config.yaml (a run is made by `sfumato train`)")
-    try:
-        description = yaml.safe_load(config.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(description, dict):
-        raise ValueError(
-            f"{config} is not the config of a run: it {'is empty' if description is None else 'holds no keys'}"
-        )
-    missing = [key for key in _MODEL if key not in description]
-    if missing:
-        raise ValueError(f"{config} lacks {', '.join(missing)}; it is not the config of a run")
     try:
         checkpoint = (
             newest(folder / "checkpoints")
@@ -125,16 +112,47 @@ def load_run(
     return Model(
         denoiser.eval(), shape, classes if text is None else 0,
         parts["sampler"], parts["grid"], parts["sampling_steps"], parts["guidance"],
-        source, dropout > 0, text, _of_latents(state, description.get("data")) or not is_picture(shape), vae,
+        source, dropout > 0, text, of_latents(state, description.get("data")) or not is_picture(shape), vae,
     )  # fmt: skip
 
 
-def _of_latents(state: Mapping[str, Any], data: Any) -> bool:
-    """Whether a run was trained on latents; one from before checkpoints said so names them in its config."""
+def description_of(run: str | Path) -> dict[str, Any]:
+    """What a run's config says; nothing of it is made.
+
+    Args:
+        run: its folder.
+
+    Raises:
+        ValueError: for a folder that is not a run, or whose config lacks what a model needs.
+    """
+    config = Path(run) / "config.yaml"
+    if not config.is_file():
+        raise ValueError(f"{run} is not a run folder: it holds no config.yaml (a run is made by `sfumato train`)")
+    try:
+        description = yaml.safe_load(config.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(description, dict):
+        raise ValueError(
+            f"{config} is not the config of a run: it {'is empty' if description is None else 'holds no keys'}"
+        )
+    missing = [key for key in _MODEL if key not in description]
+    if missing:
+        raise ValueError(f"{config} lacks {', '.join(missing)}; it is not the config of a run")
+    return description
+
+
+def of_latents(state: Mapping[str, Any], data: Any) -> bool:
+    """Whether a run was trained on latents; one from before checkpoints said so names them in its config.
+
+    Args:
+        state: of a checkpoint.
+        data: what the config says of the data.
+    """
     if not isinstance(data, Mapping):
         return state.get("latents") is not None
     inner = data.get("init_args")
-    within = isinstance(inner, Mapping) and any(_of_latents({}, v) for v in inner.values())
+    within = isinstance(inner, Mapping) and any(of_latents({}, v) for v in inner.values())
     return state.get("latents") is not None or within or str(data.get("class_path")).endswith(".LatentArray")
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from .library import class_of, read_json, read_part
 
-__all__ = ["NETWORKS", "Parts", "kind_of", "read_folder", "read_object"]
+__all__ = ["NETWORKS", "Parts", "check_folder", "kind_of", "read_folder", "read_object"]
 
 NETWORKS = (
     "UNet2DModel",
@@ -133,11 +133,39 @@ def read_folder(folder: Path, dtype: torch.dtype, ema: bool, vae: bool = True, t
     return Parts(name, network, like, part("vae") if vae else None, pipeline)
 
 
-def _network(folder: Path, library: str, name: object, dtype: torch.dtype, ema: bool) -> nn.Module:
-    class_of(library, name, folder)
+def check_folder(folder: Path) -> None:
+    """Refuse a folder whose configs name nothing that can be loaded; no weights are read.
+
+    Args:
+        folder: as of `read_folder`.
+
+    Raises:
+        ValueError: for a pipeline or a network of another kind, and one without a config.
+    """
+    if not (folder / "model_index.json").is_file():
+        inside = [folder / name for name in ("transformer", "unet") if (folder / name).is_dir()]
+        bare = not (folder / "config.json").is_file() and inside
+        _check_network(folder, read_json((inside[0] if bare else folder) / "config.json").get("_class_name"))
+        return
+    index = read_json(folder / "model_index.json")
+    _check_pipeline(index.get("_class_name"))
+    key = next((key for key in ("unet", "transformer") if index.get(key)), None)
+    if key is None:
+        raise ValueError(
+            f"{folder} holds no unet or transformer, though it is a {index['_class_name']}; give the whole folder"
+        )
+    _check_network(folder / key, read_json(folder / key / "config.json").get("_class_name"))
+
+
+def _check_network(folder: Path, name: object) -> None:
     # the published DiT is named after the class that it was before; diffusers makes of it what it is by its config
     if name not in (*NETWORKS, "Transformer2DModel"):
         raise ValueError(f"{folder} is of {name}, no network that can be loaded here; allowed: {', '.join(NETWORKS)}")
+
+
+def _network(folder: Path, library: str, name: object, dtype: torch.dtype, ema: bool) -> nn.Module:
+    class_of(library, name, folder)
+    _check_network(folder, name)
     return read_part(folder, library, name, dtype, ema)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from .dit import is_dit, read_dit
 from .edm import is_edm, read_edm
 from .parts import Published
 
-__all__ = ["load_published"]
+__all__ = ["check_published", "load_published"]
 
 
 def load_published(
@@ -63,6 +63,32 @@ def load_published(
     )  # fmt: skip
 
 
+def check_published(file: Path) -> None:
+    """Refuse a file that holds no network of these, by the names of its tensors; no weights are read.
+
+    Args:
+        file: safetensors.
+
+    Raises:
+        ValueError: saying what it holds.
+    """
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            keys = list(opened.keys())
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file} can't be read as safetensors: {error}") from error
+    if not (is_dit(keys) or is_edm(keys) or is_adm(keys)):
+        raise _unknown(file, keys)
+
+
+def _unknown(file: Path, keys: Iterable[str]) -> ValueError:
+    some = ", ".join(list(keys)[:3]) or "nothing"
+    return ValueError(
+        f"{file} holds {some}, ..., which are no weights of DiT, ADM or EDM in their authors' names; a network of diffusers is loaded by "
+        "its folder"
+    )
+
+
 def _read(file: Path, weights: Mapping[str, Tensor], size: int | None) -> Published:
     keys = weights.keys()
     if is_dit(keys):
@@ -73,8 +99,4 @@ def _read(file: Path, weights: Mapping[str, Tensor], size: int | None) -> Publis
         return read_edm(weights, size)
     if is_adm(keys):
         return read_adm(weights, size)
-    some = ", ".join(list(weights)[:3]) or "nothing"
-    raise ValueError(
-        f"{file} holds {some}, ..., which are no weights of DiT, ADM or EDM in their authors' names; a network of diffusers is loaded by "
-        "its folder"
-    )
+    raise _unknown(file, keys)
