@@ -110,7 +110,7 @@ def serving(
     )  # fmt: skip
     config = uvicorn.Config(
         Guard(app, host, folder, limits.upload, passwords), log_level="critical", access_log=False, server_header=False,
-        date_header=False, lifespan="on", ws="none", limit_concurrency=1000, timeout_graceful_shutdown=3,
+        date_header=False, lifespan="on", ws="none", limit_concurrency=1000, timeout_graceful_shutdown=1,
         h11_max_incomplete_event_size=2**16,
     )  # fmt: skip
     server = uvicorn.Server(config)
