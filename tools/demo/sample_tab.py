@@ -2,66 +2,170 @@
 
 from __future__ import annotations
 
-import time
+import base64
 from collections.abc import Iterator
+from importlib import resources
+from itertools import pairwise
 from typing import Any
 
 import gradio as gr
 
-from .encoded import data_uri
-from .form import asked, read_form
+from . import checked
+from .bundle import sheet_file, zip_file
+from .form import read_form
 from .parts import Page, Sheet
-from .preview import preview
-from .running import Done, going_on
+from .remembered import remembering
+from .report import failed, plain
+from .sample_run import Previews, shown_while
 from .sheet import form_sheet
-from .told import told
+from .tickets import Tickets
+from .tiles import EMPTY
+from .told import readable, told
 
 __all__ = ["sample_tab"]
+
+# seconds for which a visitor's last pictures are held for the ZIP
+_HELD = 1800
 
 
 def sample_tab(page: Page) -> Sheet:
     """Put the tab together, within its place on the page; returns the form."""
-    with gr.Row():
-        with gr.Column(scale=1):
+    tickets, previews = Tickets(), Previews()
+    with gr.Row(elem_classes="sf-sample"):
+        with gr.Column(scale=1, min_width=300):
             sheet = form_sheet(page)
-        with gr.Column(scale=2):
-            with gr.Row():
+            with gr.Row(elem_classes="sf-small"):
+                dice = gr.Button("New seeds each time", size="sm", elem_id="dice")
+                reuse = gr.Button("Seeds of the last run", size="sm", elem_id="reuse")
+        with gr.Column(scale=2, min_width=300):
+            with gr.Row(elem_classes="sf-small"):
                 make = gr.Button("Sample", variant="primary", elem_id="make")
-                halt = gr.Button("Stop", elem_id="stop")
-            tiles, status = gr.HTML(elem_id="tiles"), gr.HTML(elem_id="status")
+                halt = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
+            waiting = gr.HTML("", elem_id="waiting", js_on_load=_script("waiting.js"), apply_default_css=False)
+            status = gr.HTML("", elem_id="status", apply_default_css=False)
+            tiles = gr.HTML(
+                [EMPTY], elem_id="tiles", html_template='<div class="sf-tiles">${(value || []).join("")}</div>',
+                js_on_load=_script("tiles.js"), apply_default_css=False,
+            )  # fmt: skip
+            report = gr.HTML("", elem_id="report", apply_default_css=False)
+            with gr.Row(elem_classes="sf-small"):
+                as_zip = gr.Button("All as ZIP", size="sm", elem_id="zip", interactive=False)
+                as_sheet = gr.Button("Sheet as PNG", size="sm", elem_id="sheet", interactive=False)
+    ticket = gr.Textbox("", visible=False, elem_id="ticket")
+    parcel = gr.Textbox("", visible=False, elem_id="parcel")
+    pictures = gr.State(None, time_to_live=_HELD)
+    remembered = remembering(page, sheet)
 
     @told
-    def sample(request: gr.Request, name: str, *values: Any) -> Iterator[tuple[Any, str]]:
-        form = read_form(values, page.limits)
-        loaded = page.shelf.get(name)
-        wanted = asked(form, loaded.model, page.limits)
+    def begin(request: gr.Request) -> tuple[Any, ...]:
+        return (
+            tickets.draw(str(request.session_hash)), gr.Button(interactive=False), gr.Button(interactive=True),
+            plain("Waiting for its turn"), "",
+        )  # fmt: skip
+
+    @told
+    def sample(request: gr.Request, name: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        *given, number = values
+        if not tickets.hand_in(checked.text(number, "ticket", 40)):
+            yield gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            return
         session = str(request.session_hash)
         flag = page.running.begin(session, "sample")
-        began = time.perf_counter()
-
-        def work(say: Any) -> Any:
-            return loaded.model.sample(**wanted.arguments(), watch=say)
-
         try:
-            for said in going_on(work, flag):
-                if isinstance(said, Done):
-                    if said.stopped or said.result is None:
-                        yield gr.skip(), "stopped"
-                    else:
-                        yield _tiles(said.result.images), f"{time.perf_counter() - began:.1f} s"
-                else:
-                    yield _tiles(preview(loaded.model, said.x0)), f"step {said.step.index + 1} of {said.steps}"
+            form = read_form(given, page.limits)
+            for shown in shown_while(page.shelf, name, form, page.limits, flag, previews):
+                seeds = {"seeds": _shortly(shown.seeds), "count": len(shown.seeds)} if shown.seeds else gr.skip()
+                yield shown.tiles, shown.status, shown.report, seeds, shown.pictures
+        except (ValueError, FloatingPointError) as error:  # in its place, where it stays, and told to programs
+            yield gr.skip(), failed(readable(error)), "", gr.skip(), gr.skip()
+            raise
+        except Exception:
+            yield gr.skip(), failed("The server failed at this, and its log says where."), "", gr.skip(), gr.skip()
+            raise
         finally:
             page.running.end(session, "sample", flag)
 
-    def stop(request: gr.Request) -> None:
-        page.running.stop(str(request.session_hash), "sample")
+    def after(request: gr.Request, number: str, held: Any) -> tuple[Any, ...]:
+        lost = isinstance(number, str) and tickets.waits(number)
+        tickets.hand_in(number)
+        words = plain("It was not begun, since too many are waiting. Try again in a moment.") if lost else gr.skip()
+        there = gr.Button(interactive=held is not None)
+        return gr.Button(interactive=True), gr.Button(interactive=False), words, there, there
 
-    make.click(sample, [page.model, *sheet.components], [tiles, status], concurrency_id="model", concurrency_limit=1,
-               api_name="sample", show_progress="hidden")  # fmt: skip
-    halt.click(stop, queue=False, api_name="stop", show_progress="hidden")
+    def stop(request: gr.Request) -> tuple[Any, ...]:
+        session = str(request.session_hash)
+        off = tickets.call_off(session)
+        running = page.running.stop(session, "sample")
+        words = plain("Stopping") if running else plain("Stopped before it began.") if off else gr.skip()
+        return gr.Button(interactive=True), gr.Button(interactive=False), words
+
+    pressed = make.click(
+        begin, None, [ticket, make, halt, status, report], queue=False, api_visibility="private",
+        trigger_mode="multiple", show_progress="hidden",
+    )  # fmt: skip
+    remembered.keep(pressed)
+    run = pressed.then(
+        sample, [page.model, *sheet.components, ticket], [tiles, status, report, remembered.seeds, pictures], concurrency_id="model",
+        concurrency_limit=1, api_name="sample", show_progress="minimal", show_progress_on=waiting, trigger_mode="multiple",
+    )  # fmt: skip
+    run.then(after, [ticket, pictures], [make, halt, status, as_zip, as_sheet], queue=False, api_visibility="private",
+             show_progress="hidden")  # fmt: skip
+    halt.click(stop, None, [make, halt, status], queue=False, api_name="stop", show_progress="hidden")
+
+    @told
+    def packed(kind: str, held: Any) -> str:
+        if held is None:
+            raise ValueError("there are no pictures any more; sample again")
+        return base64.b64encode(zip_file(held) if kind == "zip" else sheet_file(held)).decode()
+
+    for button, kind, name in ((as_zip, "zip", "pictures.zip"), (as_sheet, "png", "sheet.png")):
+        # from memory into the browser's own downloads: no file that has an address is ever written
+        button.click(
+            lambda held, kind=kind: packed(kind, held), pictures, parcel, queue=False, api_visibility="private", show_progress="hidden",
+        ).success(None, parcel, parcel, js=_SAVE.replace("NAME", name))  # fmt: skip
+
+    seeds, count = sheet.fields["seeds"], sheet.fields["count"]
+    dice.click(lambda: "random", None, seeds, queue=False, api_visibility="private", show_progress="hidden")
+
+    @told
+    def again(last: Any) -> tuple[Any, Any]:
+        if not isinstance(last, dict) or not last:
+            raise ValueError("there was no run yet, so it has no seeds")
+        return (
+            checked.text(last.get("seeds"), "seed", 400) or "random",
+            checked.whole(last.get("count"), "pictures", 1, page.limits.pictures),
+        )
+
+    reuse.click(again, remembered.seeds, [seeds, count], queue=False, api_visibility="private", show_progress="hidden")
+
+    @told
+    def take(event: gr.EventData) -> tuple[Any, Any]:
+        told_of = event._data if isinstance(event._data, dict) else {}
+        seed = checked.text(told_of.get("seed"), "seed", 30)
+        label = checked.text(told_of.get("label"), "class", 30)
+        return seed, label or gr.skip()
+
+    for happens, shows in ((tiles.use_seed, None), (tiles.follow, "trajectory")):
+        taken = happens(
+            take, None, [seeds, sheet.fields["labels"]], queue=False, api_visibility="private", show_progress="hidden"
+        )
+        if shows is not None:
+            taken.success(lambda to=shows: gr.Tabs(selected=to), None, page.tabs, queue=False, api_visibility="private",
+                          show_progress="hidden")  # fmt: skip
     return sheet
 
 
-def _tiles(x: Any) -> str:
-    return "".join(f'<img width="96" style="image-rendering:pixelated" src="{data_uri(one)}">' for one in x)
+_SAVE = """(text) => { if (!text) return ""; const raw = atob(text), bytes = new Uint8Array(raw.length);
+for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+const link = document.createElement("a"); link.href = URL.createObjectURL(new Blob([bytes])); link.download = "NAME";
+document.body.append(link); link.click(); link.remove(); setTimeout(() => URL.revokeObjectURL(link.href), 60000); return ""; }"""
+
+
+def _shortly(seeds: tuple[int, ...]) -> str:
+    """Seeds as the form has them: the first where the others follow it, 3,9,27 else."""
+    follow = all(b == a + 1 for a, b in pairwise(seeds))
+    return str(seeds[0]) if follow else ",".join(map(str, seeds))
+
+
+def _script(name: str) -> str:
+    return resources.files("sfumato.tools.demo").joinpath(name).read_text()
