@@ -92,8 +92,8 @@ class Live:
         if model.vae is not None:
             model = replace(model, vae=_Halting(model.vae, self.flag, self.preview))
         self.began = time.perf_counter()
-        batch = at_once(model)
-        return model.sample(**self.asked.arguments(), batch=batch, folder=self.gathered, watch=say)
+        arguments = {"batch": at_once(model), **self.asked.arguments()}
+        return model.sample(**arguments, folder=self.gathered, watch=say)
 
     def tiles(self, glimpse: Glimpse | None, over: bool) -> list[str]:
         """One piece of HTML per slot, and one for what all have in common once it is over.

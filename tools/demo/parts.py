@@ -30,9 +30,13 @@ class Page:
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """The form as components, one per field of `Form` in the order of `NAMES`, so that other tabs may read and fill it."""
+    """The form as components, one per field of `Form` in the order of `NAMES`, so that other tabs may read and fill it.
+
+    fields: by name. opened: the event by which the form has met the model when the page is opened, to go on from.
+    """
 
     fields: dict[str, Any]
+    opened: Any = None
 
     @property
     def components(self) -> list[Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...diffusion import Model
 from ...diffusion.prompts import Decoder
 
-__all__ = ["LARGEST", "LatentColours", "Preview", "as_pictures"]
+__all__ = ["LARGEST", "LatentColours", "Preview", "as_pictures", "preview", "preview_of"]
 
 LARGEST = 256
 """Sides of a preview at most, in pixels: it is looked at for a tenth of a second."""
@@ -143,6 +143,27 @@ class Preview:
         """What is shown of finished pictures (B, C, H, W): themselves, or the channels of what can't be shown in colours."""
         latents = self._latents and self.colours is None
         return as_pictures(images.float() / (self._range if latents else 1.0)).clamp(-1, 1).cpu()
+
+
+def preview_of(model: Model) -> Preview:
+    """How a model is looked at; held by the model itself, so that what is learnt of its latents is learnt once.
+
+    Args:
+        model: as it was loaded; what `replace` makes of it is another.
+    """
+    return vars(model).setdefault("_preview", Preview(model))
+
+
+def preview(model: Model, x0: Tensor) -> Tensor:
+    """Pictures (B, 1 or 3, H, W) in [-1, 1] of a predicted x0, no side longer than `LARGEST`; latents by a linear map.
+
+    Args:
+        model: that is sampled.
+        x0: (B, C, H, W), in the units of the data.
+    """
+    found = preview_of(model)
+    found.begin(model)
+    return found(x0)
 
 
 def as_pictures(x: Tensor) -> Tensor:

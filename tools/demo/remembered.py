@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from .form import NAMES, Form, read_form
 from .limits import Limits
@@ -38,21 +37,19 @@ def remembering(page: Page, sheet: Sheet) -> Remembered:
     seeds = gr.BrowserState({}, storage_key="sfumato-seeds", secret="sfumato")
     form = gr.BrowserState({}, storage_key="sfumato-form", secret="sfumato")
 
-    def model_of(held: Any) -> Any:
-        name = held.get("model") if isinstance(held, dict) else None
-        return name if isinstance(name, str) and name in page.shelf.names else gr.skip()
+    inputs = [page.model, *sheet.components]
 
     def values_of(held: Any) -> list[Any]:
         found = recalled(held, page.limits)
-        if found is None:
-            return [gr.skip()] * len(NAMES)
+        if found is None or held["model"] not in page.shelf.names:
+            return [gr.skip() for _ in inputs]
         values = asdict(found)
-        return [list(v) if isinstance(v := values[name], tuple) else v for name in NAMES]
+        return [held["model"], *(list(v) if isinstance(v := values[name], tuple) else v for name in NAMES)]
 
-    app: Any = Context.root_block
-    opened = app.load(model_of, form, page.model, queue=False, api_visibility="private", show_progress="hidden")
-    opened.then(values_of, form, sheet.components, queue=False, api_visibility="private", show_progress="hidden")
-    return Remembered(seeds, form, [page.model, *sheet.components])
+    # after the form has met the first model: of another one that was held it hears as of a choice, and keeps what fits
+    opened: Any = sheet.opened
+    opened.then(values_of, form, inputs, queue=False, api_visibility="private", show_progress="hidden")
+    return Remembered(seeds, form, inputs)
 
 
 def recalled(held: object, limits: Limits) -> Form | None:
@@ -63,6 +60,8 @@ def recalled(held: object, limits: Limits) -> Form | None:
         limits: of the server.
     """
     if not isinstance(held, Mapping) or held.get("version") != VERSION or not isinstance(held.get("values"), list):
+        return None
+    if not isinstance(held.get("model"), str):
         return None
     try:
         return read_form(held["values"], limits)

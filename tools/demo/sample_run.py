@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import NamedTuple
 
-from ...diffusion import Model
 from ...diffusion.samples import Samples
 from ...samplers.refill import Glimpse
 from .bundle import held
+from .facts import beside
 from .form import Form, asked
+from .heard import heard
 from .limits import Limits
 from .live import Live
-from .preview import Preview
+from .preview import preview_of
 from .report import plain, progress, report
 from .running import Done, Halt, going_on
 from .shelf import Shelf
 
-__all__ = ["Previews", "Shown", "shown_while"]
+__all__ = ["Shown", "shown_while"]
 
 # of the time of a visitor's work at most what previews may take
 _SHARE = 0.1
@@ -35,23 +35,7 @@ class Shown(NamedTuple):
     pictures: Samples | None
 
 
-class Previews:
-    """How each model is looked at; one per model, for as long as the model is there."""
-
-    def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Any, Preview] = WeakKeyDictionary()
-
-    def of(self, model: Model) -> Preview:
-        """That of a model."""
-        key = model.denoiser
-        if key not in self._known:
-            self._known[key] = Preview(model)
-        return self._known[key]
-
-
-def shown_while(
-    shelf: Shelf, name: object, form: Form, limits: Limits, flag: Halt, previews: Previews
-) -> Iterator[Shown]:
+def shown_while(shelf: Shelf, name: object, form: Form, limits: Limits, flag: Halt) -> Iterator[Shown]:
     """Load a model and sample from it; yields what is to be shown meanwhile, and at the end.
 
     Args:
@@ -59,7 +43,6 @@ def shown_while(
         form: checked.
         limits: of the server.
         flag: that stops it.
-        previews: of all models.
 
     Raises:
         ValueError, FloatingPointError: what the form can't be, and what sampling refuses, in words.
@@ -68,12 +51,13 @@ def shown_while(
     started: list[Live] = []
 
     def work(say: Callable[[Glimpse | None], None]) -> tuple[Samples, list[str]]:
-        model = shelf.get(name).model
-        live = Live(model, asked(form, model, limits), previews.of(model), flag)
+        loaded = shelf.get(name)
+        model = loaded.model
+        live = Live(model, asked(form, model, limits, beside(shelf, loaded)), preview_of(model), flag)
         started.append(live)
         say(None)
-        notes: list[str] = []
-        return live.work(say), notes
+        with heard() as notes:
+            return live.work(say), notes
 
     last: Glimpse | None = None
     rest = 0.0

@@ -16,7 +16,7 @@ from .form import read_form
 from .parts import Page, Sheet
 from .remembered import remembering
 from .report import failed, plain
-from .sample_run import Previews, shown_while
+from .sample_run import shown_while
 from .sheet import form_sheet
 from .tickets import Tickets
 from .tiles import EMPTY
@@ -30,7 +30,7 @@ _HELD = 1800
 
 def sample_tab(page: Page) -> Sheet:
     """Put the tab together, within its place on the page; returns the form."""
-    tickets, previews = Tickets(), Previews()
+    tickets = Tickets()
     with gr.Row(elem_classes="sf-sample"):
         with gr.Column(scale=1, min_width=300):
             sheet = form_sheet(page)
@@ -73,7 +73,7 @@ def sample_tab(page: Page) -> Sheet:
         flag = page.running.begin(session, "sample")
         try:
             form = read_form(given, page.limits)
-            for shown in shown_while(page.shelf, name, form, page.limits, flag, previews):
+            for shown in shown_while(page.shelf, name, form, page.limits, flag):
                 seeds = {"seeds": _shortly(shown.seeds), "count": len(shown.seeds)} if shown.seeds else gr.skip()
                 yield shown.tiles, shown.status, shown.report, seeds, shown.pictures
         except (ValueError, FloatingPointError) as error:  # in its place, where it stays, and told to programs

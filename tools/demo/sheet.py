@@ -86,7 +86,8 @@ def form_sheet(page: Page) -> Sheet:
     loading.then(follow, everything, found, **quiet).then(draw, everything, fields["interval"], **quiet)
     block = Context.root_block
     assert block is not None
-    block.load(begin, everything, found, **quiet).then(draw, everything, fields["interval"], **quiet)
+    opened = block.load(begin, everything, found, **quiet)
+    opened.then(draw, everything, fields["interval"], **quiet)
     preset.input(fill, [page.model, preset], [*sheet.components, why], **quiet)
     fields["rule"].input(
         choose,
@@ -102,7 +103,7 @@ def form_sheet(page: Page) -> Sheet:
         [fields[each].change for each in ("sampler", "grid", "steps", "rule", "scale", "limited")], draw, everything, fields["interval"],
         trigger_mode="always_last", **quiet,
     )  # fmt: skip
-    return sheet
+    return Sheet(sheet.fields, opened)
 
 
 def _fields(page: Page) -> dict[str, Any]:
