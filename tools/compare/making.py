@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from ...guidance import CFGPlusPlus, Guidance, rules_within
 from ...samplers import DPMSolverPP, Sampler, on_path
 from ...samplers.filters import Filter
 from ...schedules import Grid, Trailing
+from ..overheard import overheard
 from .store import Stored
 
 __all__ = ["Drawn", "Way", "evaluations_of", "fine_way", "make", "make_fine"]
@@ -139,8 +139,7 @@ def make_fine(model: Model, way: Way, drawn: Drawn, options: Mapping[str, Any]) 
     Raises:
         ValueError, FloatingPointError: as `Model.sample`.
     """
-    with warnings.catch_warnings(record=True):
-        warnings.simplefilter("always")
+    with overheard(lambda warning: None):
         found = _sample(model, way, drawn, options)
     return Stored({}, {"exact": found.images.float().cpu().numpy()})
 
@@ -157,14 +156,14 @@ def make(model: Model, way: Way, drawn: Drawn, near: int, options: Mapping[str, 
         ValueError: for what can't be sampled so.
     """
     began = _now(model)
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
+    heard: list[str] = []
+    with overheard(lambda warning: heard.append(str(warning))):
         try:
             found = _sample(model, way, drawn, options)
         except FloatingPointError as error:
             return Stored({"problem": str(error), "seconds": _now(model) - began, "warnings": []})
     seconds = _now(model) - began
-    said = list(dict.fromkeys(str(w.message) for w in heard))
+    said = list(dict.fromkeys(heard))
     diverged = [int(match[1]) for text in said if (match := re.match(r"(\d+) of \d+ pictures diverged", text))]
     about = {
         "problem": "", "seconds": seconds / len(found), "warnings": said, "diverged": sum(diverged), "branches": list(found.branches),

@@ -97,12 +97,13 @@ def lay_out(x: Axis, y: Axis, base: Settings, allow: Sequence[str] = ()) -> list
         UsageError: for values that fit nowhere, with the reason.
     """
     cells: list[Cell] = []
+    known: dict[str, Any] = {}
     for row in range(len(y)):
         for column in range(len(x)):
             moved = [*zip(x.keys, x.values[column], strict=True), *zip(y.keys, y.values[row], strict=True)]
             said = {axis.name: axis.labels[i] for axis, i in ((x, column), (y, row)) if axis.keys}
             try:
-                cells.append(Cell(row, column, said, _moved(base, moved, allow)))
+                cells.append(Cell(row, column, said, _moved(base, moved, allow, known)))
             except ValueError as error:
                 problem = "; ".join(error.problems) if isinstance(error, UsageError) else str(error)
                 cells.append(Cell(row, column, said, base, problem))
@@ -126,7 +127,9 @@ def _refusal(base: Settings, moved: Sequence[tuple[str, Any]], allow: Sequence[s
     return []
 
 
-def _moved(base: Settings, moved: Sequence[tuple[str, Any]], allow: Sequence[str]) -> Settings:
+def _moved(
+    base: Settings, moved: Sequence[tuple[str, Any]], allow: Sequence[str], known: dict[str, Any] | None = None
+) -> Settings:
     """The settings with values put in: a part before its arguments, and these before an interval around it."""
     found = base
     trees: dict[str, Any] = {name: getattr(base, name) for name in PARTS}
@@ -137,7 +140,7 @@ def _moved(base: Settings, moved: Sequence[tuple[str, Any]], allow: Sequence[str
             found = replace(found, also={**found.also, key[5:]: value})
         elif "." not in key and key != "interval":
             found = replace(found, **{_FIELDS.get(key, key): value})
-    trees = _resolved(trees, allow)
+    trees = _resolved(trees, allow, known)
     for key, value in moved:
         name, dot, rest = key.partition(".")
         if dot and name in trees:
@@ -145,11 +148,17 @@ def _moved(base: Settings, moved: Sequence[tuple[str, Any]], allow: Sequence[str
     for key, value in moved:
         if key == "interval":
             trees["guidance"] = _within(trees["guidance"], value)
-    return replace(found, **_resolved(trees, allow))
+    return replace(found, **_resolved(trees, allow, known))
 
 
-def _resolved(trees: Mapping[str, Any], allow: Sequence[str]) -> dict[str, Any]:
-    return resolve({k: v for k, v in trees.items() if v is not None}, _Parts, allow)
+def _resolved(trees: Mapping[str, Any], allow: Sequence[str], known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Parts complete and checked; `known`: those that were seen before, since many cells have the same."""
+    known = {} if known is None else known
+    wanted = {f"{name} {tree!r}": (name, tree) for name, tree in trees.items() if tree is not None}
+    fresh = {name: tree for key, (name, tree) in wanted.items() if key not in known}
+    found = resolve(fresh, _Parts, allow) if fresh else {}
+    known |= {key: found[name] for key, (name, _) in wanted.items() if key not in known}
+    return {name: known[key] for key, (name, _) in wanted.items()}
 
 
 def _argued(tree: Any, name: str, words: Sequence[str], text: str, allow: Sequence[str]) -> Any:

@@ -15,7 +15,7 @@ from .report import best_words, heading_of
 from .settings import Settings
 from .table import Table
 
-__all__ = ["about_of", "brief", "cost_words", "said_of"]
+__all__ = ["about_of", "brief", "cost_words", "said_of", "shared_words"]
 
 
 def brief(tree: Any, allow: Sequence[str] = ()) -> str:
@@ -96,12 +96,12 @@ def about_of(
         ]
     notes = dict.fromkeys(note for o in outcomes for note in o.notes if "pictures diverged" not in note)
     return {
-        "title": f"{Path(run).name}{step}: {axes}", "shared": _shared(model, base, shared, moved, looking),
+        "title": f"{Path(run).name}{step}: {axes}", "shared": shared_words(model, base, shared, moved, looking),
         "measured": _measured(base, shared, looking), "looking": looking, "notes": [*remarks, *none, *notes],
     }  # fmt: skip
 
 
-def _shared(model: Model, base: Settings, shared: Shared, moved: set[str], looking: Mapping[str, Any]) -> str:
+def shared_words(model: Model, base: Settings, shared: Shared, moved: set[str], looking: Mapping[str, Any]) -> str:
     said = [f"{base.steps} steps"] if "steps" not in moved else []
     said += [brief(getattr(base, name), shared.allow) for name in ("sampler", "grid", "guidance") if name not in moved]
     said += [f"filters {brief(base.filters, shared.allow)}"] if base.filters and "filters" not in moved else []

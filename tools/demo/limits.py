@@ -15,6 +15,7 @@ class Limits:
         pictures: at once.
         steps: of a sampler.
         cells: of a comparison.
+        evaluations: of the network in one comparison.
         retries: of a picture that a filter rejects.
         text: characters of a prompt.
         upload: bytes of a file.
@@ -26,12 +27,13 @@ class Limits:
     pictures: int = 64
     steps: int = 250
     cells: int = 64
+    evaluations: int = 1_000_000
     retries: int = 8
     text: int = 1000
     upload: int = 10 * 2**20
 
     def __post_init__(self) -> None:
-        for name in ("pictures", "steps", "cells", "text", "upload"):
+        for name in ("pictures", "steps", "cells", "evaluations", "text", "upload"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: >= 1")
         if self.retries < 0:
