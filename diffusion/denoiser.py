@@ -81,7 +81,8 @@ class Denoiser(nn.Module):
         time = self.clock(level)
         if isinstance(time, Tensor):
             time = time.to(x.device, torch.float32)
-            time = time.expand(len(x)) if time.ndim == 0 else time.flatten() if time.numel() == len(x) else time
+            # one number, of whatever rank, is that of all: a batch of one that guidance asks twice has a level (1, 1, 1, 1) for two rows
+            time = time.flatten().expand(len(x)) if time.numel() in (1, len(x)) else time
         else:
             time = torch.full((len(x),), time, device=x.device, dtype=torch.float32)
         if self.input_std is not None:

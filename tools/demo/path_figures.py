@@ -17,7 +17,7 @@ from .svg import INK, SOFT, as_svg
 __all__ = ["Panel", "panels", "place"]
 
 # where the axes are within a panel, as shares of its width and height
-_LEFT, _RIGHT, _BOTTOM, _TOP = 0.125, 0.985, 0.17, 0.965
+_LEFT, _RIGHT, _BOTTOM, _TOP = 0.14, 0.985, 0.18, 0.965
 _LINES = (
     {"color": PALETTE[0], "ls": "-", "marker": "o", "ms": 3.2},
     {"color": PALETTE[1], "ls": "--", "marker": "s", "ms": 3.2, "mfc": "none"},
@@ -100,7 +100,7 @@ def _panel(
 ) -> Panel:  # fmt: skip
     steps = paths[0].steps
     with mpl.rc_context({"font.size": 8.5, "axes.edgecolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT}):
-        figure = Figure(figsize=(4.7, 2.3))
+        figure = Figure(figsize=(4.2, 2.15))
         axes = figure.add_axes((_LEFT, _BOTTOM, _RIGHT - _LEFT, _TOP - _BOTTOM))
         for on, run in groupby(enumerate(shaded), key=lambda each: each[1]):
             at = [i for i, _ in run]
@@ -118,7 +118,7 @@ def _panel(
         if not wanted:  # sizes begin at nothing
             low = min((v for values in lines for v in values if v is not None and math.isfinite(v)), default=0.0)
             axes.set_ylim(bottom=min(0.0, low * 1.1))
-        axes.ticklabel_format(axis="y", useOffset=False, style="sci", scilimits=(-3, 4))
+        axes.yaxis.set_major_formatter(lambda v, _: f"{v:.4g}".replace("-", "−"))
         axes.grid(axis="y", color=SOFT, alpha=0.25, lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         if len(lines) > 1:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import html
 import json
-import math
 from collections.abc import Sequence
 
-from ...schedules.parts import describe
-from ..compare.words import brief
-from .form import Asked
-from .path import Path, Shot, decided
+from .path import Path
 from .path_figures import panels, place
 from .path_files import links
 from .path_pictures import laid_out
+from .path_words import readout, say, sentences
 
-__all__ = ["EMPTY", "heading", "short", "still_walking", "view"]
+__all__ = ["EMPTY", "still_walking", "view"]
 
 EMPTY = (
     '<p class="sf-path-empty">Walk one sample from noise to data, and see what the model believed at every step; the settings are those of '
     "the Sample tab.</p>"
 )
-SHARE = 0.1
-"""How near to the finished picture counts as decided, as a share of its root mean square."""
 
 
 def still_walking(paths: Sequence[Path], head: str, most: int = 12) -> str:
@@ -63,7 +58,7 @@ def view(
     ]  # fmt: skip
     told = html.escape(json.dumps(shots, ensure_ascii=False, separators=(",", ":")), quote=True)
     warned = "".join(f'<p class="sf-path-note">{html.escape(note)}</p>' for note in notes)
-    sentences = "".join(f"<p>{sentence}</p>" for sentence in sentences(both, retry, stopped))
+    words = "".join(f"<p>{sentence}</p>" for sentence in sentences(both, retry, stopped))
     figures = "".join(
         f'<figure><figcaption><b>{html.escape(p.name)}</b> {html.escape(p.about)}</figcaption><div class="sf-path-plot">{p.svg}'
         '<i class="sf-path-at" aria-hidden="true"></i></div></figure>'
@@ -73,7 +68,7 @@ def view(
     return (
         f'<section class="sf-path" data-shots="{told}" {here}><p class="sf-path-head">{head}</p>{warned}'
         f"{_stage(both)}{_slider(count)}{_strip(both, laid_out(count), every=True)}"
-        f'<div class="sf-path-words">{sentences}</div><div class="sf-path-figures">{figures}</div>{links(both, head)}</section>'
+        f'<div class="sf-path-words">{words}</div><div class="sf-path-figures">{figures}</div>{links(both, head)}</section>'
     )
 
 

@@ -6,11 +6,11 @@ import html
 import math
 from collections.abc import Sequence
 
-from ...guidance import Guidance, Interval
+from ...guidance import CFG, Guidance, Interval, Plain
 from ...schedules.parts import describe
 from ..compare.words import brief
 from .form import Asked, Form
-from .menus import GRIDS, RULES, SAMPLERS
+from .menus import GRIDS, SAMPLERS
 from .path import Path, Shot, decided
 
 __all__ = ["heading", "readout", "say", "sentences", "short"]
@@ -28,22 +28,39 @@ def short(value: float | None) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
-def heading(one: Asked) -> str:
-    """What is walked, in a line.
+def heading(one: Asked, form: Form) -> str:
+    """What is walked, in a line; parts of the menus by the menus' names.
 
     Args:
         one: what was asked for, of one picture.
+        form: that asked for it.
     """
     told = "" if one.labels is None else "no class" if one.labels[0] is None else f"class {one.labels[0]}"
     said = f"“{one.prompts[0]}”" if one.prompts and one.prompts[0] else ""
-    parts = [brief(describe(part)) for part in (one.sampler, one.grid)]
-    rule = brief(describe(one.guidance))
+    sampler = form.sampler if form.sampler in SAMPLERS else brief(describe(one.sampler))
+    grid = form.grid if form.grid in GRIDS else brief(describe(one.grid))
     steps = f"{one.steps} step{'s' * (one.steps != 1)}"
-    words = [f"seed {one.seeds[0]}", told, said, parts[0], f"{parts[1]} grid", steps, rule]
+    words = [f"seed {one.seeds[0]}", told, said, sampler, f"{grid} grid", steps, _rule(one.guidance)]
     return html.escape(" · ".join(word for word in words if word))
 
 
+def _rule(rule: Guidance) -> str:
+    if isinstance(rule, Plain):
+        return "unguided"
+    if isinstance(rule, Interval) and rule.unit == "log_snr":
+        low, high = (
+            short(math.copysign(math.inf, sign) if v is None else v) for v, sign in ((rule.low, -1), (rule.high, 1))
+        )
+        return f"{_rule(rule.rule)} within log-SNR {low} to {high}"
+    return (
+        f"CFG {short(rule.scale)}"
+        if isinstance(rule, CFG) and isinstance(rule.scale, float | int)
+        else brief(describe(rule))
+    )
+
+
 def say(path: Path, index: int) -> str:
+    """Where a shot stands."""
     shot = path.shots[index]
     at = f"log-SNR {short(float(shot.level.log_snr))}"
     if index == path.steps:
@@ -63,12 +80,13 @@ def readout(paths: Sequence[Path], index: int) -> list[list[str]]:
     if any(shot.pull is not None for shot in paths[0].shots):
         rows.append(["guided at this step", *(_steered(shot, ends) for shot in each)])
         rows.append(["pull of the guidance", *(short(shot.pull.size if shot.pull else None) for shot in each)])
+    rows.append(["size of x0", *(short(shot.size) for shot in each)])
     rows.append(["change of x0", *(short(shot.change) for shot in each)])
     left = [short(100 * path.left[index]) + " %" if path.left else "–" for path in paths]
     rows.append(["distance to the end", *left])
-    for k, known in enumerate(paths[0].scores):
+    for known in paths[0].scores:
         if known.speaks:
-            found = [path.scores[k].so_far if k < len(path.scores) else [] for path in paths]
+            found = [next((s.so_far for s in path.scores if s.name == known.name), []) for path in paths]
             rows.append([known.name, *(short(f[min(index, len(f) - 1)] if f else None) for f in found)])
     return rows
 
@@ -80,6 +98,13 @@ def _steered(shot: Shot, ends: bool) -> str:
 
 
 def sentences(paths: Sequence[Path], retry: bool, stopped: bool) -> list[str]:
+    """What the paths came to, as HTML.
+
+    Args:
+        paths: the guided one first.
+        retry: whether the form asks for rejected pictures to be tried again.
+        stopped: whether there is no end.
+    """
     found: list[str] = []
     for path in paths:
         name = f"{html.escape(path.name.capitalize())}: " if len(paths) > 1 else ""
@@ -123,5 +148,3 @@ def _verdicts(path: Path, retry: bool) -> list[str]:
             f"filter {known.name} {'keeps' if known.kept else 'rejects'} it with a score of {short(known.score)}{ends}{again}."
         )
     return found
-
-

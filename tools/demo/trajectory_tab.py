@@ -16,7 +16,8 @@ from .heard import heard
 from .parts import Page, Sheet
 from .path import Path, one_of, walk
 from .path_pictures import side_for
-from .path_view import EMPTY, heading, still_walking, view
+from .path_view import EMPTY, still_walking, view
+from .path_words import heading
 from .running import Done, going_on
 from .told import told
 
@@ -80,7 +81,7 @@ def walked(
     side = side_for((2 if twice else 1) * 2 * (one.steps + 1))
     names = ["guided", "unguided"] if twice else ["guided" if not isinstance(one.guidance, Plain) else "unguided"]
     paths = [Path(each, one.steps) for each in names]
-    head, notes = heading(one), list[str]()
+    head, notes = heading(one, form), list[str]()
     flag = page.running.begin(session, KIND)
     steps: Iterator[Any] = going_on(_work(loaded.model, one, paths, side, notes), flag, 0.2)
     try:
