@@ -11,6 +11,7 @@ import gradio as gr
 from ...diffusion import Model
 from ...guidance import Plain
 from . import checked
+from .facts import beside
 from .form import asked, read_form
 from .heard import heard
 from .parts import Page, Sheet
@@ -32,7 +33,7 @@ def trajectory_tab(page: Page, sheet: Sheet) -> None:
         seed = gr.Textbox(
             "", label="Seed", info="Empty: the first of the Sample tab, or a random one", elem_id="path-seed", scale=2, min_width=180,
         )  # fmt: skip
-        beside = gr.Checkbox(
+        other = gr.Checkbox(
             True,
             label="Beside it: unguided",
             info="The same noise without guidance",
@@ -46,19 +47,19 @@ def trajectory_tab(page: Page, sheet: Sheet) -> None:
     shown = gr.HTML(EMPTY, js_on_load=script, elem_id="path")
 
     @told
-    def trajectory(request: gr.Request, name: str, seed: Any, beside: Any, *values: Any) -> Iterator[tuple[Any, Any]]:
-        yield from walked(page, str(request.session_hash), name, seed, beside, values)
+    def trajectory(request: gr.Request, name: str, seed: Any, other: Any, *values: Any) -> Iterator[tuple[Any, Any]]:
+        yield from walked(page, str(request.session_hash), name, seed, other, values)
 
     def stop(request: gr.Request) -> None:
         page.running.stop(str(request.session_hash), KIND)
 
-    go.click(trajectory, [page.model, seed, beside, *sheet.components], [shown, seed], concurrency_id="model", concurrency_limit=1,
+    go.click(trajectory, [page.model, seed, other, *sheet.components], [shown, seed], concurrency_id="model", concurrency_limit=1,
              api_name="trajectory", show_progress="hidden")  # fmt: skip
     halt.click(stop, queue=False, api_visibility="private", show_progress="hidden")
 
 
 def walked(
-    page: Page, session: str, name: object, seed: object, beside: object, values: tuple[Any, ...]
+    page: Page, session: str, name: object, seed: object, other: object, values: tuple[Any, ...]
 ) -> Iterator[tuple[Any, Any]]:
     """The path as HTML while it is walked, and the seed that was taken.
 
@@ -67,17 +68,17 @@ def walked(
         session: whose work this is.
         name: of the model.
         seed: of the sample, as text; "" takes the form's first.
-        beside: whether to walk without guidance, too.
+        other: whether to walk without guidance, too.
         values: of the form.
 
     Raises:
         ValueError, FloatingPointError: in words.
     """
     form = read_form(values, page.limits)
-    other, wanted = checked.flag(beside, "unguided"), _seed(seed)
+    unguided, wanted = checked.flag(other, "beside it: unguided"), _seed(seed)
     loaded = page.shelf.get(name)
-    one = one_of(asked(form, loaded.model, page.limits), wanted)
-    twice = other and not isinstance(one.guidance, Plain)
+    one = one_of(asked(form, loaded.model, page.limits, beside(page.shelf, loaded)), wanted)
+    twice = unguided and not isinstance(one.guidance, Plain)
     side = side_for((2 if twice else 1) * 2 * (one.steps + 1))
     names = ["guided", "unguided"] if twice else ["guided" if not isinstance(one.guidance, Plain) else "unguided"]
     paths = [Path(each, one.steps) for each in names]
