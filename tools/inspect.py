@@ -17,9 +17,8 @@ from ..diffusion import Recipe
 from ..diffusion.forward_check import check_forward
 from ..schedules import X0, Eps, Schedule, log_snr_density, output_weight
 from ..schedules.parts import in_short
-from ..schedules.schedule import entries, first_t
 from .command import help_text, parse
-from .inspect_words import readable, warnings_of
+from .inspect_words import said_of, warnings_of
 from .inspected import Parts, look
 
 __all__ = ["Inspect", "curves", "run"]
@@ -131,19 +130,7 @@ def run(argv: Sequence[str]) -> int:
     except ImportError:
         print("no figure: matplotlib is not installed (pip install 'sfumato[plots]')")
     print(f"numbers: {out.with_suffix('.json')}")
-    top, bottom = parts.schedule(1.0), parts.schedule(0.0)
-    first = parts.schedule(first_t(parts.schedule))
-    entry = (
-        f", {float(first.log_snr):.4g} (first of {entries(parts.schedule)} entries)" if entries(parts.schedule) else ""
-    )
-    print(f"{title}\nlog-SNR runs from {float(bottom.log_snr):.4g} (data){entry} to {float(top.log_snr):.4g} (noise)")
-    if assumed:
-        print("a scheduler does not say how its network was trained: density and weighting are assumed")
-    if top.alpha > 0 and (spread := readable(top, elements)) >= 1:
-        print(
-            f"terminal SNR is not zero, but harmless for {elements} numbers per channel: at t = 1 mean brightness "
-            f"can be told only with an error of {spread:.2g}, and data lie in [-1, 1]"
-        )
+    print("\n".join([title, *said_of(parts, elements, assumed)]))
     print("\n".join(f"warning: {p}" for p in problems) if problems else "nothing wrong found")
     return 0
 

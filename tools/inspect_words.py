@@ -8,9 +8,10 @@ import torch
 
 from ..samplers import on_path, tabulate
 from ..schedules import Level, PairingError, check_pairing, output_weight
+from ..schedules.schedule import entries, first_t
 from .inspected import Parts
 
-__all__ = ["readable", "warnings_of"]
+__all__ = ["readable", "said_of", "warnings_of"]
 
 
 def readable(level: Level, elements: int) -> float:
@@ -21,6 +22,29 @@ def readable(level: Level, elements: int) -> float:
         elements: numbers per channel of a sample.
     """
     return float(level.ratio) / math.sqrt(elements)
+
+
+def said_of(parts: Parts, elements: int, assumed: bool = False) -> list[str]:
+    """What there is to know beside warnings: where log-SNR begins and ends, and what is assumed or harmless.
+
+    Args:
+        parts, elements: as of `warnings_of`.
+        assumed: whether nobody knows how it was trained.
+    """
+    top, bottom = parts.schedule(1.0), parts.schedule(0.0)
+    first = parts.schedule(first_t(parts.schedule))
+    entry = (
+        f", {float(first.log_snr):.4g} (first of {entries(parts.schedule)} entries)" if entries(parts.schedule) else ""
+    )
+    found = [f"log-SNR runs from {float(bottom.log_snr):.4g} (data){entry} to {float(top.log_snr):.4g} (noise)"]
+    if assumed:
+        found.append("a scheduler does not say how its network was trained: density and weighting are assumed")
+    if top.alpha > 0 and (spread := readable(top, elements)) >= 1:
+        found.append(
+            f"terminal SNR is not zero, but harmless for {elements} numbers per channel: at t = 1 mean brightness "
+            f"can be told only with an error of {spread:.2g}, and data lie in [-1, 1]"
+        )
+    return found
 
 
 def warnings_of(parts: Parts, elements: int) -> list[str]:
