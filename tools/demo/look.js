@@ -51,15 +51,20 @@
       area.remove();
     }
   };
+  // a browser stops at whatever scrolls, so that leaving a menu of many names would take a second Tab, to nowhere
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Tab") for (const list of document.querySelectorAll("ul.options")) list.tabIndex = -1;
+  }, true);
+
   document.addEventListener("click", async (event) => {
     const button = event.target instanceof Element ? event.target.closest(".sf-mode, .sf-copy") : null;
     if (!button) return;
     if (button.classList.contains("sf-mode")) {
       chosen = mode() === "dark" ? "light" : "dark";
+      if (chosen === own()) chosen = null; // what the system has anyway is not held on to, so that the page follows it again
       try {
-        // what the system has anyway is not held on to, so that the page follows it again
-        if (chosen === own()) localStorage.removeItem(KEY);
-        else localStorage.setItem(KEY, chosen);
+        if (chosen) localStorage.setItem(KEY, chosen);
+        else localStorage.removeItem(KEY);
       } catch {
         // as above
       }

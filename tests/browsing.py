@@ -1,0 +1,260 @@
+"""The demo in a real browser: a server on a run that was trained for a minute, and pages that fail on whatever they should not do."""
+
+import base64
+import contextlib
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# nothing that a browser does of itself: no look for updates, no lookups of hosts
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--disable-dev-shm-usage",
+]  # fmt: skip
+
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+# until `sfumato demo` is there
+STAND_IN = """
+import sys, time
+from sfumato.diffusion import load
+from sfumato.tools.demo.app import build_app
+from sfumato.tools.demo.look import css, favicon, head, theme
+from sfumato.tools.demo.shelf import Entry, Shelf
+app = build_app(Shelf([Entry("digits", lambda: load(sys.argv[1]))]))
+app.launch(server_port=int(sys.argv[2]), quiet=True, ssr_mode=False, theme=theme(), css=css(), head=head(), favicon_path=favicon(),
+           footer_links=[])
+"""
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """A run folder: digits of 8x8 pixels, hardly trained, or what SFUMATO_RUN names."""
+    if os.environ.get("SFUMATO_RUN"):
+        return Path(os.environ["SFUMATO_RUN"])
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    command(["train", "digits", "--steps", "150", "--out", str(folder)])
+    return folder
+
+
+def command(words):
+    """`sfumato` with words, to its end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sfumato.tools.cli", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextlib.contextmanager
+def served(run, log, *more):
+    """The address of a server of its own, as anybody starts it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-c", STAND_IN, str(run), str(port), *more]
+    with log.open("w") as out:
+        process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, cwd=log.parent)
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        end = time.monotonic() + 90
+        while True:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < end, f"no answer in 90 s: {log.read_text()}"
+            try:
+                urllib.request.urlopen(address, timeout=10).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+@pytest.fixture(scope="session")
+def address(run, tmp_path_factory):
+    """Of the server that the tests share."""
+    with served(run, tmp_path_factory.mktemp("served") / "log.txt") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser, found by SFUMATO_CHROMIUM or its usual name."""
+    api = pytest.importorskip("playwright.sync_api", reason="make test-demo installs playwright")
+    found = os.environ.get("SFUMATO_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    assert found, "no chromium; make test-demo installs it, or SFUMATO_CHROMIUM names one"
+    with api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """Someone at a page of the demo: clicks, waits and looks.
+
+    page: of playwright. faults: what the page did that it should not: errors of its console, requests to other hosts, refused answers.
+    """
+
+    def __init__(self, chromium, address, *, phone=False, dark=False, path=""):
+        self.address, self.faults, self._asked, self._open = address, [], 0, 0
+        self.context = chromium.new_context(
+            viewport=PHONE if phone else DESK, has_touch=phone, is_mobile=phone, color_scheme="dark" if dark else "light",
+            accept_downloads=True, reduced_motion="reduce",
+        )  # fmt: skip
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(15_000)
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.faults.append(f"page error: {error}"))
+        self.page.on("request", self._request)
+        self.page.on("requestfinished", self._ended)
+        self.page.on("requestfailed", self._ended)
+        self.page.on("response", self._response)
+        self.page.goto(address + path)
+        self.page.wait_for_selector("#make")
+        self.settle(0)
+
+    def _console(self, message):
+        if message.type in ("error", "warning"):
+            self.faults.append(f"console {message.type}: {message.text}")
+
+    def _request(self, request):
+        url = request.url
+        if not url.startswith((self.address, "data:", f"blob:{self.address}")):
+            self.faults.append(f"another host was asked: {url}")
+        self._asked += "/queue/join" in url
+        self._open += "/queue/data" in url
+
+    def _ended(self, request):
+        self._open -= "/queue/data" in request.url
+
+    def _response(self, response):
+        if response.status >= 400:
+            self.faults.append(f"{response.status} for {response.url}")
+
+    def settle(self, least=1, seconds=30.0):
+        """Wait until nothing is asked of the server any more.
+
+        Args:
+            least: pieces of work that must have been asked for since the last time.
+            seconds: to wait.
+        """
+        end, quiet = time.monotonic() + seconds, 0
+        while quiet < 3:
+            assert time.monotonic() < end, (
+                f"still at work after {seconds} s; {self._asked} were asked, {self._open} open"
+            )
+            self.page.wait_for_timeout(40)
+            quiet = quiet + 1 if self._asked >= least and self._open <= 0 else 0
+        self._asked = 0
+
+    def tab(self, name):
+        """Change to a tab, where there is room for its name or from the menu of others."""
+        there = self.page.get_by_role("tab", name=name, exact=True)
+        if there.count() and there.first.is_visible():
+            there.first.click()
+        else:
+            self.page.get_by_role("button", name="More tabs").click()
+            self.page.locator(".overflow-dropdown button", has_text=name).click()
+        self.page.wait_for_timeout(100)
+
+    def choose(self, menu, name):
+        """Choose from a menu by its element's id."""
+        box = self.page.locator(f"#{menu} input")
+        box.click()
+        self.page.get_by_role("option", name=name, exact=True).click()
+
+    def write(self, field, text):
+        """Write into a field by its element's id, and leave it."""
+        box = self.page.locator(f"#{field} :is(textarea, input)").first
+        box.fill(str(text))
+        box.blur()
+
+    def number(self, field, value):
+        """Set a slider's number by its element's id."""
+        box = self.page.locator(f"#{field} input[type=number]")
+        box.fill(str(value))
+        box.blur()
+
+    def sample(self):
+        """Press Sample and wait for the end; returns the pictures."""
+        self.page.click("#make")
+        self.settle()
+        return self.pictures("#tiles")
+
+    def pictures(self, where):
+        """What is seen, as arrays: every picture within an element that is its own content."""
+        sources = self.page.eval_on_selector_all(f"{where} img", "all => all.filter(i => i.complete).map(i => i.src)")
+        return [pixels(source) for source in sources if source.startswith(("data:image/png", "data:image/webp"))]
+
+    def text(self, where):
+        """What is read in an element."""
+        return self.page.locator(where).inner_text()
+
+    def sideways(self):
+        """By how many pixels the page is wider than its window."""
+        return self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+    def close(self):
+        """Go away; fails for what the page should not have done."""
+        self.context.close()
+        assert not self.faults, "\n".join(self.faults)
+
+
+def pixels(source):
+    """The picture of a data: address."""
+    return np.asarray(Image.open(io.BytesIO(decoded(source))).convert("RGB"), np.float64)
+
+
+def decoded(source):
+    """The bytes of a data: address."""
+    kind, _, text = source.partition(",")
+    assert kind.startswith("data:image/"), kind
+    assert kind.endswith(";base64"), kind
+    return base64.b64decode(text)
+
+
+def equal(one, other):
+    """Whether two lists of pictures are the same, pixel by pixel."""
+    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def drawn(pictures):
+    """Whether there are pictures, and none of one colour."""
+    return len(pictures) > 0 and all(picture.std() > 8 for picture in pictures)
+
+
+@pytest.fixture
+def visit(chromium, address):
+    """Makes visitors, of whom each must have seen a page without faults in the end."""
+    there = []
+
+    def come(**how):
+        there.append(Visitor(chromium, address, **how))
+        return there[-1]
+
+    yield come
+    for one in there:
+        one.close()
+
+
+@pytest.fixture
+def visitor(visit):
+    """One at a desk, in daylight."""
+    return visit()
