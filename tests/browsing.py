@@ -25,19 +25,6 @@ FLAGS = [
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
-# until `sfumato demo` is there
-STAND_IN = """
-import sys, time
-from sfumato.diffusion import load
-from sfumato.tools.demo.app import build_app
-from sfumato.tools.demo.look import css, favicon, head, theme
-from sfumato.tools.demo.shelf import Entry, Shelf
-app = build_app(Shelf([Entry("digits", lambda: load(sys.argv[1]))]))
-app.launch(server_port=int(sys.argv[2]), quiet=True, ssr_mode=False, theme=theme(), css=css(), head=head(), favicon_path=favicon(),
-           footer_links=[])
-"""
-
-
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """A run folder: digits of 8x8 pixels, hardly trained, or what SFUMATO_RUN names."""
@@ -63,7 +50,7 @@ def served(run, log, *more):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [sys.executable, "-c", STAND_IN, str(run), str(port), *more]
+    words = [sys.executable, "-m", "sfumato.tools.cli", "demo", str(run), "--port", str(port), *more]
     with log.open("w") as out:
         process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, cwd=log.parent)
     address = f"http://127.0.0.1:{port}/"

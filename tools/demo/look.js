@@ -1,5 +1,5 @@
-// Light and dark, and copying. Runs in the page's head; everything is found by its class, since Gradio puts the page together later.
-(() => {
+// Light and dark, and copying: a function that the page calls once. What it needs is found by its class, whenever Gradio puts it there.
+() => {
   const KEY = "sfumato-mode";
   const system = window.matchMedia("(prefers-color-scheme: dark)");
   const asked = new URLSearchParams(location.search).get("__theme"); // Gradio's own way, which wins
@@ -22,20 +22,16 @@
       button.title = dark ? "Change to light" : "Change to dark";
     }
   };
-  const start = () => {
-    new MutationObserver(show).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-    // the switch is there only once Gradio has put the page together
-    const wait = new MutationObserver(() => {
-      if (document.querySelector(".sf-mode")) {
-        wait.disconnect();
-        show();
-      }
-    });
-    wait.observe(document.body, { childList: true, subtree: true });
-    show();
-  };
-  if (document.body) start();
-  else document.addEventListener("DOMContentLoaded", start);
+  new MutationObserver(show).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  // the switch may be there only later
+  const wait = new MutationObserver(() => {
+    if (document.querySelector(".sf-mode")) {
+      wait.disconnect();
+      show();
+    }
+  });
+  wait.observe(document.body, { childList: true, subtree: true });
+  show();
   system.addEventListener("change", show);
 
   const copy = async (text) => {
@@ -77,4 +73,4 @@
     button.textContent = "Copied";
     setTimeout(() => (button.textContent = "Copy"), 1600);
   });
-})();
+}

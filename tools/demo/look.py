@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from importlib import resources
-from pathlib import Path
 
 from gradio.themes import Base, Size
 
 from .colours import DARK, LIGHT, variables
 
-__all__ = ["css", "favicon", "head", "theme"]
+__all__ = ["css", "favicon", "script", "theme"]
 
 FONT = ["system-ui", "Segoe UI", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace"]
@@ -91,11 +90,14 @@ def css() -> str:
     return "\n".join([variables(), letters, *(_HERE.joinpath(name).read_text() for name in sheets)])
 
 
-def head() -> str:
-    """For the page's head: the script that changes between light and dark, and copies."""
-    return f"<script>{_HERE.joinpath('look.js').read_text()}</script>"
+def script() -> str:
+    """The page's script, for Gradio's `js`: a function that changes between light and dark, and copies.
+
+    Not for its `head`: a script that is put there is a text of the page, and the server's policy lets no such text run.
+    """
+    return _HERE.joinpath("look.js").read_text()
 
 
-def favicon() -> Path:
+def favicon() -> str:
     """The file of the small picture that a browser shows beside the title."""
-    return Path(str(_HERE.joinpath("favicon.png")))
+    return str(_HERE.joinpath("favicon.png"))

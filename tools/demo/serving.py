@@ -99,13 +99,14 @@ def serving(
     from fastapi import FastAPI
 
     from .guard import Guard
-    from .look import css, theme
+    from .look import css, favicon, script, theme
 
     # mounted rather than launched: `launch` asks for its own page over the network's settings, takes the port a second time, and puts
     # middleware of its own in front of ours
     app = gr.mount_gradio_app(
         FastAPI(openapi_url=None, docs_url=None, redoc_url=None), page, "/", server_name=host, server_port=sock.getsockname()[1],
-        theme=theme(), css=css(), footer_links=[], run_history=False, allowed_paths=[], blocked_paths=[], show_error=False,
+        theme=theme(), css=css(), js=script(), favicon_path=favicon(), footer_links=[],
+        run_history=False, allowed_paths=[], blocked_paths=[], show_error=False,
         max_file_size=limits.upload, ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, root_path="",
     )  # fmt: skip
     config = uvicorn.Config(
