@@ -7,6 +7,7 @@ import gradio as gr
 from .compare_tab import compare_tab
 from .header import header
 from .info_tab import info_tab
+from .leaving import stop_who_leaves
 from .limits import Limits
 from .parts import Page
 from .running import Running
@@ -41,5 +42,6 @@ def build_app(shelf: Shelf, limits: Limits | None = None, running: Running | Non
                 schedule_tab(page)
             with gr.Tab("PNG info", id="info"):
                 info_tab(page, sheet)
+        stop_who_leaves(app, page.running)
     app.queue(max_size=16, default_concurrency_limit=1, api_open=False)
     return app
