@@ -14,7 +14,7 @@ from ...schedules.parts import describe
 from ...schedules.plain_json import to_json
 from .asked_for import STRICT_BATCH, Beside
 from .facts import Facts
-from .filled_rule import rule_of
+from .filled_rule import alike, rule_of
 from .form import NAMES, Form, part, read_form
 from .limits import Limits
 from .menus import FILTERS, GRIDS, NONE, OWN, SAMPLERS
@@ -152,7 +152,7 @@ def _named(spec: Any, kind: type, menu: Mapping[str, str], own: Any, name: str, 
     except ValueError as error:
         notes.append(f"{name}: {error}; the model's own is taken")
         return OWN
-    for each in menu:
+    for each in alike(menu, made):
         if part(each, kind, menu, None, name) == made:
             return each
     return OWN if made == own else text
@@ -179,9 +179,9 @@ def _filters(settings: Mapping[str, Any], beside: Beside, notes: list[str]) -> d
             notes.append(f"filters: {error}; left out")
             continue
         threshold = float(getattr(made, "threshold", float("inf")))
-        for each in FILTERS:
+        for each in alike(FILTERS, made):
             menu = part(each, Filter, FILTERS, None, "filters")
-            if type(menu) is type(made) and replace(menu, threshold=threshold) == made:
+            if replace(menu, threshold=threshold) == made:
                 names.append(each)
                 thresholds.append(repr(threshold))
                 break

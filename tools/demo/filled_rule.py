@@ -16,7 +16,12 @@ from .menus import NONE, OWN, RULES, SCALES
 from .part_text import part_text
 from .steering import asks, steered_from, with_scale
 
-__all__ = ["rule_of"]
+__all__ = ["alike", "rule_of"]
+
+
+def alike(menu: Mapping[str, str], part: object) -> list[str]:
+    """The names of a menu whose parts are of the class of a part."""
+    return [name for name, text in menu.items() if text.partition("(")[0] == type(part).__name__]
 
 
 def rule_of(settings: Mapping[str, Any], model: Model, facts: Facts, notes: list[str]) -> dict[str, Any]:
@@ -48,7 +53,8 @@ def _named(rule: Guidance, model: Model, negative: bool) -> dict[str, Any]:
     if isinstance(rule, Plain):
         return {"rule": NONE}
     scale = _scale(rule)
-    for name, kind in SCALES.items():
+    for name in alike(RULES, rule):
+        kind = SCALES[name]
         if not (isinstance(scale, int | float) and kind.least <= scale <= kind.most):
             continue
         candidate = with_scale(part(name, Guidance, RULES, None, "guidance"), name, scale)

@@ -18,7 +18,20 @@ from sfumato.tools.demo.shelf import Entry, Shelf
 
 LIMITS = Limits()
 # where a form says something of its own, the form that is filled says the same
-SAME = ("sampler", "grid", "rule", "steps", "labels", "negative", "limited", "filters", "threshold", "rejected", "brownian", "strict")
+SAME = (
+    "sampler",
+    "grid",
+    "rule",
+    "steps",
+    "labels",
+    "negative",
+    "limited",
+    "filters",
+    "threshold",
+    "rejected",
+    "brownian",
+    "strict",
+)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +145,9 @@ def test_all_pictures_of_a_sheet_come_back(shelf):
 def test_a_picture_of_another_checkpoint_says_so(shelf):
     loaded = shelf.get("large")
     settings = loaded.model.sample([1], steps=3).settings_of(0)
-    _, notes = settings_to_form({**settings, "checkpoint": 600}, loaded.model, facts_of(loaded, shelf), Beside(), LIMITS)
+    _, notes = settings_to_form(
+        {**settings, "checkpoint": 600}, loaded.model, facts_of(loaded, shelf), Beside(), LIMITS
+    )
     assert notes == ["made by large step 600; the model chosen here is large step 800, so the picture will be another"]
 
 
