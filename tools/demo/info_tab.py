@@ -29,7 +29,7 @@ __all__ = ["info_tab", "read_info"]
 def info_tab(page: Page, sheet: Sheet) -> None:
     """Put the tab together, within its place on the page."""
     gr.HTML(
-        '<p class="sf-note">A picture that Sfumato, Stable Diffusion web UI or ComfyUI made says how. Drop it here.</p>'
+        '<p class="sf-status">A picture that Sfumato, Stable Diffusion web UI or ComfyUI made says how. Drop it here.</p>'
     )
     with gr.Row():
         with gr.Column(scale=1):
@@ -126,12 +126,12 @@ def _page(png: PngTexts, said: Mapping[str, Any] | Foreign | None, data: bytes) 
     """The picture, and what it says."""
     address = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     small = " sf-pixels" if max(png.width, png.height) <= 256 else ""
-    picture = f'<img class="sf-info-picture{small}" src="{address}" alt="the picture that was dropped"/>'
+    picture = f'<img class="sf-png-picture{small}" src="{address}" alt="the picture that was dropped"/>'
     size = ("Size", f"{png.width} × {png.height}")
     if said is None:
         names = ", ".join(list(png.texts)[:8])
         more = f" It has texts of other kinds: {html.escape(names)[:200]}." if names else ""
-        return f'{picture}<p class="sf-note">{size[1]} pixels. The picture says nothing of how it was made.{more}</p>'
+        return f'{picture}<p class="sf-status">{size[1]} pixels. The picture says nothing of how it was made.{more}</p>'
     if isinstance(said, Foreign):
         return picture + table([("Made by", said.program), size, *said.rows])
     inner = said.get("pictures")
@@ -141,6 +141,6 @@ def _page(png: PngTexts, said: Mapping[str, Any] | Foreign | None, data: bytes) 
 
 def _noted(problems: Sequence[str]) -> str:
     if not problems:
-        return '<p class="sf-note">Everything is in the form.</p>'
+        return '<p class="sf-status">Everything is in the form.</p>'
     items = "".join(f"<li>{html.escape(each[:400])}</li>" for each in problems[:20])
-    return f'<p class="sf-note">In the form, but for these:</p><ul class="sf-notes">{items}</ul>'
+    return f'<p class="sf-status">In the form, but for these:</p><ul class="sf-png-notes">{items}</ul>'

@@ -52,7 +52,7 @@ def table(rows: Sequence[tuple[str, str]], pictures: Sequence[Mapping[str, Any]]
     body = "".join(
         f'<tr><th scope="row">{_safe(name, 80)}</th><td>{_safe(value, 2000)}</td></tr>' for name, value in rows
     )
-    return f'<div class="sf-scroll"><table class="sf-table sf-info">{body}</table></div>{_listed(pictures)}'
+    return f'<div class="sf-wide"><table class="sf-table sf-png">{body}</table></div>{_listed(pictures)}'
 
 
 def _listed(pictures: Sequence[Mapping[str, Any]]) -> str:
@@ -71,7 +71,7 @@ def _listed(pictures: Sequence[Mapping[str, Any]]) -> str:
     more = f"<p>and {len(pictures) - _LISTED} more</p>" if len(pictures) > _LISTED else ""
     caption = f"<caption>{len(pictures)} pictures</caption>"
     whole = f"{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-    return f'<div class="sf-scroll"><table class="sf-table sf-info">{whole}</table></div>{more}'
+    return f'<div class="sf-wide"><table class="sf-table sf-png">{whole}</table></div>{more}'
 
 
 def _said(value: Any) -> str:

@@ -22,9 +22,9 @@ __all__ = ["form_sheet"]
 
 def form_sheet(page: Page) -> Sheet:
     """Put the form together, within its place on the page; it follows the model that is chosen."""
-    note = gr.HTML(elem_id="model-note", elem_classes="sf-note")
+    note = gr.HTML(elem_id="model-note", elem_classes="sf-status")
     preset = gr.Dropdown([OWN_PRESET], value=OWN_PRESET, label="Preset", elem_id="preset")
-    why = gr.HTML(elem_id="preset-why", elem_classes="sf-note")
+    why = gr.HTML(elem_id="preset-why", elem_classes="sf-status")
     fields = _fields(page)
     sheet = Sheet({name: fields[name] for name in NAMES})
     everything = [page.model, *sheet.components]
@@ -109,7 +109,7 @@ def form_sheet(page: Page) -> Sheet:
 def _fields(page: Page) -> dict[str, Any]:
     """The components by name, in the order in which they are looked at."""
     own, own_only = Form(), [OWN]
-    with gr.Group(elem_classes="sf-part"):
+    with gr.Column():
         labels = gr.Dropdown([EACH, NONE], value=own.labels, label="Class", info="One of the list, or several: 0-4, 3,5,9.",
                              allow_custom_value=True, elem_id="labels")  # fmt: skip
         prompt = gr.Textbox(own.prompt, label="Prompt", lines=2, visible=False, elem_id="prompt")
