@@ -60,6 +60,9 @@ def argv_of(options: Compare) -> list[str]:
         elif isinstance(value, Mapping):
             words += [f"--{name}", json.dumps(value, ensure_ascii=False)]
         else:
+            if value is True:
+                words.append(f"--{name}")
+                continue
             said = value if isinstance(value, str) else _word(value)
             words += [f"--{name}={said}"] if said.startswith("--") else [f"--{name}", said]
     read, _ = parse(words, Compare, ("run",), base=own_parts)

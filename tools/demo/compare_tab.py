@@ -13,6 +13,7 @@ from .compare_grid import bar_of, grid_of
 from .compare_job import Job
 from .compare_moves import MOVES, NOTHING
 from .compare_results import ACTIONS, large_of, results_of
+from .menus import OWN, SAMPLERS
 from .parts import Page, Sheet
 from .told import told
 
@@ -41,11 +42,22 @@ def _axis(name: str, label: str, own: str, values: str, says: str, choices: list
     return move, text, pick, wrong
 
 
+def _example() -> tuple[Any, ...]:
+    """Samplers by steps."""
+    x, y = MOVES["sampler"], MOVES["steps"]
+    return (
+        "sampler", gr.update(value=x.begin, info=x.says), gr.update(choices=[OWN, *SAMPLERS], value=[], visible=True),
+        "steps", gr.update(value=y.begin, info=y.says), gr.update(choices=[], value=[], visible=False),
+    )  # fmt: skip
+
+
 def compare_tab(page: Page, sheet: Sheet) -> None:
     """Put the tab together, within its place on the page."""
     desk = Desk(page.shelf, page.limits, page.running)
     with gr.Row(elem_classes="sf-cmp-ask"):
-        x, x_values, x_pick, x_wrong = _axis("x", "From left to right", "sampler", "", MOVES["sampler"].says, [])
+        x, x_values, x_pick, x_wrong = _axis(
+            "x", "From left to right", "sampler", "", MOVES["sampler"].says, [OWN, *SAMPLERS]
+        )
         y, y_values, y_pick, y_wrong = _axis("y", "From top to bottom", NOTHING, "", "", [])
         with gr.Column(elem_classes="sf-cmp-more"):
             count = gr.Slider(
@@ -61,16 +73,19 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
             frechet = gr.Checkbox(False, label="Frechet distance to the training pictures", elem_id="compare-frechet")
     cost = gr.HTML(elem_id="compare-cost")
     with gr.Row(elem_classes="sf-cmp-buttons"):
-        make = gr.Button("Compare", variant="primary", elem_id="compare-make")
-        halt = gr.Button("Stop", elem_id="compare-stop")
-        example = gr.Button("Example: samplers by steps", elem_id="compare-example")
+        make = gr.Button("Compare", variant="primary", scale=0, min_width=160, elem_id="compare-make")
+        halt = gr.Button("Stop", scale=0, min_width=110, elem_id="compare-stop")
+        example = gr.Button("Example: samplers by steps", scale=0, min_width=230, elem_id="compare-example")
     bar = gr.HTML(elem_id="compare-bar")
-    show = gr.Slider(1, page.limits.pictures, 1, step=1, label="Picture shown of each cell", elem_id="compare-show")
+    show = gr.Slider(
+        1, page.limits.pictures, 1, step=1, label="Picture shown of each cell", visible=False, elem_id="compare-show"
+    )
     grid = gr.HTML(EMPTY, elem_id="compare-grid", js_on_load=ACTIONS)
     large = gr.HTML(elem_id="compare-large")
     put = gr.Button("Put into the form", visible=False, elem_id="compare-put")
     results = gr.HTML(elem_id="compare-results", js_on_load=ACTIONS)
-    tick, untimed = gr.State(0), gr.State("")
+    tick = gr.State(0)
+    untimed = gr.Textbox("", visible="hidden", elem_id="compare-untimed")
     own = [x, x_values, y, y_values, count, sets, fine, frechet]
     asked = [page.model, *sheet.components, *own]
 
@@ -79,17 +94,22 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
         version, job = -1, None
         for job in jobs:
             if isinstance(job, str):
-                yield gr.skip(), f'<div class="sf-cmp-cost">{job}</div>', gr.skip(), gr.skip(), gr.skip(), gr.skip()
+                yield gr.skip(), f'<div class="sf-cmp-cost"><p>{job}</p></div>', *[gr.skip()] * 5
                 return
+            first, before, version = (
+                version < 0,
+                version,
+                job.version,
+            )  # before anything is drawn, since the work goes on meanwhile
             ended = job.state != "running"
-            new = job.version != version
             yield (
-                grid_of(job) if new else gr.skip(), bar_of(job), results_of(job) if ended else "" if version < 0 else gr.skip(), gr.skip(),
-                large_of(job) if version < 0 else gr.skip(), gr.skip() if version >= 0 else gr.update(visible=job.picked is not None),
+                grid_of(job) if version != before else gr.skip(), bar_of(job),
+                results_of(job) if ended else "" if first else gr.skip(), gr.skip(),
+                large_of(job) if first else gr.skip(), gr.update(visible=job.picked is not None) if first else gr.skip(),
+                gr.update(visible=job.pictures > 1, maximum=job.pictures) if first else gr.skip(),
             )  # fmt: skip
-            version = job.version
         if isinstance(job, Job) and job.state == "running":  # others first, then the next slice
-            yield gr.skip(), gr.skip(), gr.skip(), turn + 1, gr.skip(), gr.skip()
+            yield gr.skip(), gr.skip(), gr.skip(), turn + 1, *[gr.skip()] * 3
 
     @told
     def compare(request: gr.Request, turn: int, picture: Any, name: str, *values: Any) -> Iterator[tuple[Any, ...]]:
@@ -134,14 +154,17 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
         form, left = desk.put(str(request.session_hash))
         if left:
             gr.Info(left)
-        return (*asdict(form).values(), gr.Tabs(selected="sample"))
+        fields = [list(value) if isinstance(value, tuple) else value for value in asdict(form).values()]
+        return (*fields, gr.Tabs(selected="sample"))
 
     @told
     def another(request: gr.Request, picture: Any) -> tuple[Any, Any]:
         return desk.show(str(request.session_hash), picture)
 
-    outputs = [grid, bar, results, tick, large, put]
-    make.click(compare, [tick, show, *asked], outputs, api_name="compare", **_MODEL)
+    outputs = [grid, bar, results, tick, large, put, show]
+    make.click(compare, [tick, show, *asked], outputs, api_name="compare", **_MODEL).then(
+        costs, asked, [cost, x_wrong, y_wrong, untimed], **_QUIET
+    )
     tick.change(go_on, tick, outputs, api_visibility="private", **_MODEL)
     halt.click(stop, None, [bar, grid, results], **_QUIET)
     said = [cost, x_wrong, y_wrong, untimed]
@@ -151,9 +174,7 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
     for move, text, pick in ((x, x_values, x_pick), (y, y_values, y_pick)):
         move.input(begin, [move, page.model, sheet.fields["prompt"]], [text, pick], **_QUIET)
         pick.input(None, pick, text, js=_TYPED, **_QUIET)
-    example.click(
-        lambda: ("sampler", "DDIM, DPM++ 2M, UniPC", "steps", "4, 8, 16"), None, [x, x_values, y, y_values], **_QUIET
-    )
+    example.click(_example, None, [x, x_values, x_pick, y, y_values, y_pick], **_QUIET)
     show.release(another, show, [grid, large], **_QUIET)
     grid.click(picked, None, [grid, large, put], **_QUIET)
     put.click(back, None, [*sheet.components, page.tabs], **_QUIET)
