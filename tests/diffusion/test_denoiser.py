@@ -58,6 +58,15 @@ def test_the_backbone_is_told_float32_time_of_the_batch():
     assert net.labels.tolist() == [1, 2, 3]
 
 
+def test_one_level_of_any_rank_is_that_of_all_samples():
+    # guidance asks a batch of one twice, in two rows, at the level of the one
+    net = Recorder()
+    model = Denoiser(net, RectifiedFlow(), V(), TimeClock(1000.0))
+    t = torch.full((1, 1, 1, 1), 0.25)
+    model(torch.randn(2, 1, 4, 4), RectifiedFlow()(t))
+    assert net.time.tolist() == [250.0] * 2
+
+
 def test_edm_input_has_unit_variance():
     net = Recorder()
     model = Denoiser(net, RectifiedFlow(), EDM(0.5), LogSNRClock(-0.125))

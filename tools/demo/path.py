@@ -19,8 +19,9 @@ from ...samplers.refill import Glimpse, addressed
 from ...schedules import Level
 from ...schedules.parts import describe
 from .form import Asked
-from .path_pictures import address, pictured, smaller
+from .path_pictures import address, smaller
 from .path_scores import Statistic, Statistics
+from .preview import Preview
 from .pull import Observed, Pull
 
 __all__ = ["Path", "Shot", "decided", "one_of", "walk"]
@@ -86,7 +87,9 @@ def one_of(asked: Asked, seed: int | None = None) -> Asked:
     )  # fmt: skip
 
 
-def walk(model: Model, one: Asked, path: Path, side: int, say: Callable[[Path], object], plain: bool = False) -> Path:
+def walk(
+    model: Model, one: Asked, path: Path, preview: Preview, side: int, say: Callable[[Path], object], plain: bool = False
+) -> Path:  # fmt: skip
     """Walk a sample and fill its path in.
 
     The picture at the end is, bit for bit, that of `model.sample` for the same arguments: nothing but watching is added.
@@ -95,6 +98,7 @@ def walk(model: Model, one: Asked, path: Path, side: int, say: Callable[[Path], 
         model: that is sampled.
         one: what is asked for, of one picture; see `one_of`.
         path: that is filled in.
+        preview: how the model's x0 is looked at.
         side: of the pictures, in pixels, at most.
         say: told after every step; an exception in it ends the walk.
         plain: without guidance, whatever is asked for.
@@ -102,11 +106,12 @@ def walk(model: Model, one: Asked, path: Path, side: int, say: Callable[[Path], 
     Raises:
         ValueError, FloatingPointError: of `model.sample`.
     """
-    if plain:  # thresholds that were found with guidance hold for no other
+    if plain and not isinstance(one.guidance, Plain):  # thresholds that were found with guidance hold for no other
         kept = [f for f in one.filters if not (isinstance(f, Calibrated) and f.calibration.sampler is not None)]  # pyright: ignore[reportAttributeAccessIssue]
         one = replace(one, guidance=Plain(), filters=kept, weak=None, also=None)
     observed = None if isinstance(one.guidance, Plain) else Observed(one.guidance)
-    watcher = _Watcher(model, one, path, side, observed)
+    preview.begin(model)
+    watcher = _Watcher(model, one, path, preview, side, observed)
     began = time.perf_counter()
 
     def watch(glimpse: Glimpse) -> None:
@@ -140,8 +145,10 @@ def decided(path: Path, share: float = 0.1) -> int | None:
 class _Watcher:
     """Writes down what is seen."""
 
-    def __init__(self, model: Model, one: Asked, path: Path, side: int, observed: Observed | None) -> None:
-        self._model, self._path, self._side, self._observed = model, path, side, observed
+    def __init__(
+        self, model: Model, one: Asked, path: Path, preview: Preview, side: int, observed: Observed | None
+    ) -> None:
+        self._path, self._preview, self._side, self._observed = path, preview, side, observed
         levels = one.grid(model.denoiser.schedule, one.steps)
         self._statistics = Statistics(on_path(tuple(one.filters), model.denoiser.schedule), levels)
         seeds = torch.tensor(one.seeds, dtype=torch.int64)
@@ -160,17 +167,15 @@ class _Watcher:
         pull = None if self._observed is None else self._observed.pulls.get(step.index)
         spent = int(glimpse.spent[0].sum())
         x = self._before / math.hypot(step.now.alpha, step.now.sigma)
-        shown = smaller(pictured(self._model, x0), self._side)
-        self._add(step.now, x0[0], shown, smaller(pictured(self._model, x), self._side), pull, spent)
+        shown, noisy = (smaller(self._preview(each, self._side), self._side) for each in (x0, x))
+        self._add(step.now, x0[0], shown, noisy, pull, spent)
         self._before, self._last = step.x[:1].clone(), step.level
 
     def finish(self, samples: Samples) -> None:
         """The picture is there."""
         path, end = self._path, self._before / self._last.alpha
-        there = samples.images if bool(torch.isfinite(samples.images).all()) else None
-        # of latents with a decoder what it makes of them, which is not what the last preview shows
-        picture = there if there is not None and there.shape[1] in (1, 3) else pictured(self._model, end)
-        shown = smaller(picture, self._side)
+        # of latents with a decoder what it makes of them, which no preview shows so well
+        shown = smaller(self._preview.finished(samples.images), self._side)
         self._add(self._last, end[0], shown, shown, None, path.evaluations)
         last = self._x0s[-1].float()
         path.left = [_rms(x0.float() - last) / max(_rms(last), 1e-12) for x0 in self._x0s]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ..page import PALETTE
@@ -99,30 +98,32 @@ def _panel(
     levels: Sequence[float] = (), wanted: str = "",
 ) -> Panel:  # fmt: skip
     steps = paths[0].steps
-    with mpl.rc_context({"font.size": 8.5, "axes.edgecolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT}):
-        figure = Figure(figsize=(4.2, 2.15))
-        axes = figure.add_axes((_LEFT, _BOTTOM, _RIGHT - _LEFT, _TOP - _BOTTOM))
-        for on, run in groupby(enumerate(shaded), key=lambda each: each[1]):
-            at = [i for i, _ in run]
-            if on:
-                axes.axvspan(at[0] + 0.5, at[-1] + 1.5, color=SOFT, alpha=0.16, lw=0)
-        for path, values, style in zip(paths, lines, _LINES, strict=False):
-            _line(axes, values, {**style, "label": path.name})
-        for level in levels:
-            axes.axhline(level, color=INK, ls=":", lw=1.1)
-        axes.set_xlim(0.5, steps + 1.5)
-        ticks = _ticks(steps)
-        axes.set_xticks([*ticks, steps + 1], [*(f"{v}" for v in ticks), "end"])
-        axes.set_xlabel("step", color=SOFT, labelpad=1)
-        axes.margins(y=0.12)
-        if not wanted:  # sizes begin at nothing
-            low = min((v for values in lines for v in values if v is not None and math.isfinite(v)), default=0.0)
-            axes.set_ylim(bottom=min(0.0, low * 1.1))
-        axes.yaxis.set_major_formatter(lambda v, _: f"{v:.4g}".replace("-", "−"))
-        axes.grid(axis="y", color=SOFT, alpha=0.25, lw=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        if len(lines) > 1:
-            axes.legend(frameon=False, labelcolor=INK, fontsize=8, handlelength=2.6, borderaxespad=0.1)
+    figure = Figure(figsize=(4.2, 2.15))
+    axes = figure.add_axes((_LEFT, _BOTTOM, _RIGHT - _LEFT, _TOP - _BOTTOM))
+    for on, run in groupby(enumerate(shaded), key=lambda each: each[1]):
+        at = [i for i, _ in run]
+        if on:
+            axes.axvspan(at[0] + 0.5, at[-1] + 1.5, color=SOFT, alpha=0.16, lw=0)
+    for path, values, style in zip(paths, lines, _LINES, strict=False):
+        _line(axes, values, {**style, "label": path.name})
+    for level in levels:
+        axes.axhline(level, color=INK, ls=":", lw=1.1)
+    axes.set_xlim(0.5, steps + 1.5)
+    ticks = _ticks(steps)
+    axes.set_xticks([*ticks, steps + 1], [*(f"{v}" for v in ticks), "end"])
+    axes.set_xlabel("step", color=SOFT, labelpad=1, fontsize=8.5)
+    axes.margins(y=0.12)
+    if not wanted:  # sizes begin at nothing
+        low = min((v for values in lines for v in values if v is not None and math.isfinite(v)), default=0.0)
+        axes.set_ylim(bottom=min(0.0, low * 1.1))
+    axes.yaxis.set_major_formatter(lambda v, _: f"{v:.4g}".replace("-", "−"))
+    axes.grid(axis="y", color=SOFT, alpha=0.25, lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    # said here, since matplotlib's own settings are those of the whole process, where others draw, too
+    axes.spines[["left", "bottom"]].set_color(SOFT)
+    axes.tick_params(colors=SOFT, labelsize=8.5)
+    if len(lines) > 1:
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8, handlelength=2.6, borderaxespad=0.1)
     return Panel(name, about, as_svg(figure, f"{name}. {about}"))
 
 

@@ -7,11 +7,9 @@ import math
 from PIL import Image
 from torch import Tensor
 
-from ...diffusion import Model
 from .encoded import as_image, data_uri
-from .preview import preview
 
-__all__ = ["address", "laid_out", "pictured", "side_for", "smaller"]
+__all__ = ["address", "laid_out", "side_for", "smaller"]
 
 PIXELS = 6_000_000
 """Of all pictures of a page together. Noise, which compresses worst, is about a byte for each, and a third more as text."""
@@ -23,11 +21,6 @@ LARGEST = 256
 def side_for(count: int) -> int:
     """The side of each picture, in pixels at most, where so many are shown."""
     return max(16, min(LARGEST, int(math.sqrt(PIXELS / max(count, 1)))))
-
-
-def pictured(model: Model, x: Tensor) -> Tensor:
-    """What x or x0 of a batch of one looks like, (1, 1 or 3, H, W) in [-1, 1]."""
-    return preview(model, x).nan_to_num(0.0, 1.0, -1.0)
 
 
 def smaller(picture: Tensor, side: int) -> Image.Image:

@@ -28,6 +28,8 @@ def still_walking(paths: Sequence[Path], head: str, most: int = 12) -> str:
         head: see `heading`.
         most: frames in a row.
     """
+    if not paths:
+        return f'<section class="sf-path"><p class="sf-path-head">{head}</p></section>'
     now = paths[-1]
     of = f", {html.escape(now.name)}" if len(paths) > 1 else ""
     said = f"step {len(now.shots)} of {now.steps}{of}; {sum(p.evaluations for p in paths)} evaluations so far"

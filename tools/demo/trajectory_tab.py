@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
 import gradio as gr
 
-from ...diffusion import Model
 from ...guidance import Plain
 from . import checked
 from .facts import beside
@@ -20,11 +20,15 @@ from .path_pictures import side_for
 from .path_view import EMPTY, still_walking, view
 from .path_words import heading
 from .running import Done, going_on
+from .sample_run import Previews
 from .told import told
 
 __all__ = ["trajectory_tab"]
 
 KIND = "trajectory"
+PAUSE = 0.2
+"""Seconds between two looks at a strip that grows."""
+WAITING = '<p class="sf-path-empty" role="status">Loading the model.</p>'
 
 
 def trajectory_tab(page: Page, sheet: Sheet) -> None:
@@ -34,21 +38,18 @@ def trajectory_tab(page: Page, sheet: Sheet) -> None:
             "", label="Seed", info="Empty: the first of the Sample tab, or a random one", elem_id="path-seed", scale=2, min_width=180,
         )  # fmt: skip
         other = gr.Checkbox(
-            True,
-            label="Beside it: unguided",
-            info="The same noise without guidance",
-            elem_id="path-beside",
-            scale=2,
-            min_width=180,
-        )
+            True, label="Beside it: unguided", info="The same noise without guidance", elem_id="path-beside", scale=2, min_width=180,
+        )  # fmt: skip
         go = gr.Button("Walk the path", variant="primary", elem_id="path-walk", scale=1, min_width=120)
         halt = gr.Button("Stop", elem_id="path-stop", scale=1, min_width=80)
     script = resources.files("sfumato.tools.demo").joinpath("trajectory.js").read_text()
     shown = gr.HTML(EMPTY, js_on_load=script, elem_id="path")
 
+    previews = Previews()
+
     @told
     def trajectory(request: gr.Request, name: str, seed: Any, other: Any, *values: Any) -> Iterator[tuple[Any, Any]]:
-        yield from walked(page, str(request.session_hash), name, seed, other, values)
+        yield from walked(page, previews, str(request.session_hash), name, seed, other, values)
 
     def stop(request: gr.Request) -> None:
         page.running.stop(str(request.session_hash), KIND)
@@ -58,13 +59,25 @@ def trajectory_tab(page: Page, sheet: Sheet) -> None:
     halt.click(stop, queue=False, api_visibility="private", show_progress="hidden")
 
 
+@dataclass
+class _Walk:
+    """What is known of a walk, as soon as it is known."""
+
+    head: str = ""
+    seed: int = 0
+    data_std: float | None = None
+    paths: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
 def walked(
-    page: Page, session: str, name: object, seed: object, other: object, values: tuple[Any, ...]
+    page: Page, previews: Previews, session: str, name: object, seed: object, other: object, values: tuple[Any, ...]
 ) -> Iterator[tuple[Any, Any]]:
     """The path as HTML while it is walked, and the seed that was taken.
 
     Args:
         page: of the server.
+        previews: of its models.
         session: whose work this is.
         name: of the model.
         seed: of the sample, as text; "" takes the form's first.
@@ -74,47 +87,49 @@ def walked(
     Raises:
         ValueError, FloatingPointError: in words.
     """
-    form = read_form(values, page.limits)
-    unguided, wanted = checked.flag(other, "beside it: unguided"), _seed(seed)
-    loaded = page.shelf.get(name)
-    one = one_of(asked(form, loaded.model, page.limits, beside(page.shelf, loaded)), wanted)
-    twice = unguided and not isinstance(one.guidance, Plain)
-    side = side_for((2 if twice else 1) * 2 * (one.steps + 1))
-    names = ["guided", "unguided"] if twice else ["guided" if not isinstance(one.guidance, Plain) else "unguided"]
-    paths = [Path(each, one.steps) for each in names]
-    head, notes = heading(one, form), list[str]()
+    form, wanted = read_form(values, page.limits), _seed(seed)
+    twice = checked.flag(other, "beside it: unguided")
+    known = _Walk()
+
+    def work(say: Callable[[None], None]) -> None:
+        loaded = page.shelf.get(name)
+        model = loaded.model
+        one = one_of(asked(form, model, page.limits, beside(page.shelf, loaded)), wanted)
+        guided = not isinstance(one.guidance, Plain)
+        names = ["guided"] * guided + ["unguided"] * (twice or not guided)
+        known.head, known.seed, known.data_std = heading(one, form), one.seeds[0], model.denoiser.input_std
+        say(None)
+        side = side_for(len(names) * 2 * (one.steps + 1))
+        for each in names:
+            path = Path(each, one.steps)
+            known.paths.append(path)
+            with heard() as found:
+                walk(model, one, path, previews.of(model), side, lambda _: say(None), plain=each == "unguided")
+            known.notes.extend(note for note in found if note not in known.notes)
+
     flag = page.running.begin(session, KIND)
-    steps: Iterator[Any] = going_on(_work(loaded.model, one, paths, side, notes), flag, 0.2)
+    steps = going_on(work, flag, PAUSE)
+    stopped = False
     try:
-        stopped = False
+        yield WAITING, gr.skip()
         for said in steps:
             if isinstance(said, Done):
                 stopped = said.stopped
             else:
-                yield still_walking(paths[:said], head), str(one.seeds[0])
-        begun = [path for path in paths if path.shots]
+                yield still_walking([path for path in known.paths if path.shots], known.head), str(known.seed)
+        begun = [path for path in known.paths if path.shots]
         if not begun:
             yield EMPTY, gr.skip()
             return
-        std = loaded.model.denoiser.input_std
-        yield view(begun, head, std, notes, form.rejected == "retry", stopped), str(one.seeds[0])
+        retry = form.rejected == "retry"
+        yield view(begun, known.head, known.data_std, known.notes, retry, stopped), str(known.seed)
+    except Exception:
+        # what was there belongs to other settings
+        yield EMPTY, gr.skip()
+        raise
     finally:
-        steps.close()  # pyright: ignore[reportAttributeAccessIssue]
+        flag.stop()
         page.running.end(session, KIND, flag)
-
-
-def _work(
-    model: Model, one: Any, paths: list[Path], side: int, notes: list[str]
-) -> Callable[[Callable[[int], None]], None]:
-    """What is done in a thread: one walk, or two; it says how many have begun."""
-
-    def work(say: Callable[[int], None]) -> None:
-        for k, path in enumerate(paths):
-            with heard() as found:
-                walk(model, one, path, side, lambda _, k=k: say(k + 1), plain=k > 0)
-            notes.extend(note for note in found if note not in notes)
-
-    return work
 
 
 def _seed(value: object) -> int | None:
