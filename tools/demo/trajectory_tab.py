@@ -19,8 +19,8 @@ from .path import Path, one_of, walk
 from .path_pictures import side_for
 from .path_view import EMPTY, still_walking, view
 from .path_words import heading
+from .preview import preview_of
 from .running import Done, going_on
-from .sample_run import Previews
 from .told import told
 
 __all__ = ["trajectory_tab"]
@@ -45,11 +45,9 @@ def trajectory_tab(page: Page, sheet: Sheet) -> None:
     script = resources.files("sfumato.tools.demo").joinpath("trajectory.js").read_text()
     shown = gr.HTML(EMPTY, js_on_load=script, elem_id="path")
 
-    previews = Previews()
-
     @told
     def trajectory(request: gr.Request, name: str, seed: Any, other: Any, *values: Any) -> Iterator[tuple[Any, Any]]:
-        yield from walked(page, previews, str(request.session_hash), name, seed, other, values)
+        yield from walked(page, str(request.session_hash), name, seed, other, values)
 
     def stop(request: gr.Request) -> None:
         page.running.stop(str(request.session_hash), KIND)
@@ -71,13 +69,12 @@ class _Walk:
 
 
 def walked(
-    page: Page, previews: Previews, session: str, name: object, seed: object, other: object, values: tuple[Any, ...]
+    page: Page, session: str, name: object, seed: object, other: object, values: tuple[Any, ...]
 ) -> Iterator[tuple[Any, Any]]:
     """The path as HTML while it is walked, and the seed that was taken.
 
     Args:
         page: of the server.
-        previews: of its models.
         session: whose work this is.
         name: of the model.
         seed: of the sample, as text; "" takes the form's first.
@@ -104,7 +101,7 @@ def walked(
             path = Path(each, one.steps)
             known.paths.append(path)
             with heard() as found:
-                walk(model, one, path, previews.of(model), side, lambda _: say(None), plain=each == "unguided")
+                walk(model, one, path, preview_of(model), side, lambda _: say(None), plain=each == "unguided")
             known.notes.extend(note for note in found if note not in known.notes)
 
     flag = page.running.begin(session, KIND)

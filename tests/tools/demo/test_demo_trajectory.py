@@ -27,7 +27,6 @@ from sfumato.tools.demo.path_files import numbers, strip, table
 from sfumato.tools.demo.path_pictures import PIXELS, address, laid_out, side_for
 from sfumato.tools.demo.preview import Preview
 from sfumato.tools.demo.running import Running
-from sfumato.tools.demo.sample_run import Previews
 from sfumato.tools.demo.shelf import Entry, Shelf
 from sfumato.tools.demo.trajectory_tab import walked
 
@@ -193,7 +192,7 @@ def values(**changed):
 
 
 def test_the_handler_tells_of_every_step_and_of_both_paths(page):
-    said = list(walked(page, Previews(), "me", "tiny", "9", True, values(rule="CFG", sampler="Heun")))
+    said = list(walked(page, "me", "tiny", "9", True, values(rule="CFG", sampler="Heun")))
     last, seed = said[-1]
     assert seed == "9"
     told = json.loads(re.search(r'data-shots="([^"]*)"', last)[1].replace("&quot;", '"'))
@@ -216,7 +215,7 @@ def test_stop_ends_the_walk_within_two_steps_and_shows_what_there_is(page, model
     calls, at_stop = [], None
     hook = model.denoiser.backbone.register_forward_hook(lambda *_: calls.append(1))
     try:
-        for said, _ in walked(page, Previews(), "me", "tiny", "9", True, values(steps=200, rule="CFG", sampler="DDIM")):
+        for said, _ in walked(page, "me", "tiny", "9", True, values(steps=200, rule="CFG", sampler="DDIM")):
             if "step " in str(said) and at_stop is None:
                 at_stop = len(calls)
                 page.running.stop("me")
@@ -244,12 +243,12 @@ def test_stop_ends_the_walk_within_two_steps_and_shows_what_there_is(page, model
 )
 def test_what_is_no_value_is_refused_in_words(page, seed, other, changed, word):
     with pytest.raises(ValueError, match=word):
-        list(walked(page, Previews(), "me", "tiny", seed, other, values(**changed)))
+        list(walked(page, "me", "tiny", seed, other, values(**changed)))
     assert page.running.count == 0
 
 
 def test_links_hold_the_files_themselves(page):
-    *_, (last, _) = walked(page, Previews(), "me", "tiny", "9", False, values())
+    *_, (last, _) = walked(page, "me", "tiny", "9", False, values())
     png, table_, data = re.findall(r'download="path-seed-9\.(\w+)" href="data:[^;]*;base64,([^"]*)"', last)
     assert (png[0], table_[0], data[0]) == ("png", "csv", "json")
     assert Image.open(io.BytesIO(base64.b64decode(png[1]))).format == "PNG"
