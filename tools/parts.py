@@ -41,7 +41,8 @@ def part_of(hint: Any) -> type | None:
 def _members(protocol: type) -> dict[str, Any]:
     return {
         k: v
-        for k, v in vars(protocol).items()
+        # typing writes into a protocol when somebody asks what is one for the first time, maybe in another thread
+        for k, v in list(vars(protocol).items())
         if (not k.startswith("_") or k in ("__call__", "__len__"))
         and (inspect.isfunction(v) or isinstance(v, property))
     }

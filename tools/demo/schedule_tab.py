@@ -84,7 +84,7 @@ def _figures(panels: Panels, turned: Turned) -> str:
         drawn = panels.svg(panel, data, about(panel, data, turned.parts))
         assumed = " (assumed)" if turned.assumed and panel in ("density", "weight") else ""
         found.append(f"<figure><h3>{_TITLES[panel]}{assumed}</h3>{drawn}</figure>")
-    return f'<div class="sf-schedule-panels">{"".join(found)}</div>'
+    return f'<div class="sf-schedule-panels" tabindex="0" role="group" aria-label="panels">{"".join(found)}</div>'
 
 
 def _box(text: str, name: str) -> str:
@@ -118,7 +118,7 @@ def schedule_tab(page: Page) -> None:
         **menu(), "called": _CALLED, "beside": BESIDE,
         "beyond": {
             "steps": _beyond("steps", STEPS), "size": _beyond("pixels or latents along a side", SIZE),
-            "input_std": {**_beyond("input_std", INPUT_STD), "off": "as the prediction", "start": 0.5},
+            "input_std": {**_beyond("input_std", INPUT_STD), "off": "as its type", "start": 0.5},
         },
     }  # fmt: skip
     with gr.Row(elem_classes="sf-schedule"):
