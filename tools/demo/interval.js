@@ -19,9 +19,11 @@ const ratio = (x) => {
   const r = Math.exp(-x / 2);
   return r >= 100 ? r.toFixed(0) : String(Number(r.toPrecision(3)));
 };
-const open = (x) => x <= span()[0] + 1e-9 || x >= span()[1] - 1e-9;
+const noisiest = (x) => x <= span()[0] + 1e-9;
+const cleanest = (x) => x >= span()[1] - 1e-9;
 const named = (x) =>
-  x <= span()[0] + 1e-9 ? 'from pure noise on' : x >= span()[1] - 1e-9 ? 'to the data' : `log-SNR ${round(x, 2)}, sigma over alpha ${ratio(x)}`;
+  noisiest(x) ? 'pure noise' : cleanest(x) ? 'the data' : `log-SNR ${round(x, 2)}, sigma over alpha ${ratio(x)}`;
+const shortly = (x) => (noisiest(x) ? 'pure noise' : cleanest(x) ? 'the data' : `log-SNR ${round(x, 2)} (sigma over alpha ${ratio(x)})`);
 
 function sentence() {
   const ticks = props.ticks || [], guided = props.guided || [], plain = props.plain || [];
@@ -54,9 +56,9 @@ function draw() {
   find('.sf-said').textContent = sentence();
   find('.sf-from').textContent = 'noise \u00b7 ' + round(a, 1);
   find('.sf-to').textContent = round(b, 1) + ' \u00b7 data';
-  find('.sf-ratios').textContent = !on ? '' : p === 0 && q === 1 ? 'From pure noise to the data: everywhere.'
-    : `From ${open(from) ? 'pure noise' : `log-SNR ${round(from, 2)} (sigma over alpha ${ratio(from)})`} to ${
-        open(to) ? 'the data' : `${round(to, 2)} (${ratio(to)})`}.`;
+  find('.sf-ratios').textContent = on ? `From ${shortly(from)} to ${shortly(to)}.` : '';
+  low.style.zIndex = p > 0.5 ? 3 : 1; // where both stand at an end, the one that can still move is on top
+  high.style.zIndex = 2;
   const ticks = find('.sf-ticks'), levels = props.ticks || [];
   while (ticks.childElementCount > levels.length) ticks.lastElementChild.remove();
   while (ticks.childElementCount < levels.length) ticks.appendChild(document.createElement('i'));

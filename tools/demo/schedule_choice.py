@@ -15,7 +15,11 @@ from .knobs import KINDS, KNOBS, SAME, WRAPPERS, Knob, Listed, Nested, names_of
 
 __all__ = ["Turned", "as_choice", "read_choice"]
 
-STEPS, SIZE, INPUT_STD = Knob(1, 1000, log=True, whole=True), Knob(4, 1024, log=True, whole=True), Knob(0.05, 5, log=True)
+STEPS, SIZE, INPUT_STD = (
+    Knob(1, 1000, log=True, whole=True),
+    Knob(4, 1024, log=True, whole=True),
+    Knob(0.05, 5, log=True),
+)
 """What is turned beside parts: steps of the grid, pixels or latents along a side, and the standard deviation by which x is divided."""
 
 BESIDE = 2
@@ -121,9 +125,7 @@ def read_choice(value: object, source: Inspected) -> Turned:
     if not isinstance(also, list) or len(also) > BESIDE:
         raise ValueError(f"also: allowed: at most {BESIDE} schedules beside the first")
     schedule = _schedule(said, source, "")
-    given = {
-        kind: _part(said.get(kind), kind, kind, source, schedule) for kind in KINDS if kind != "schedule"
-    }
+    given = {kind: _part(said.get(kind), kind, kind, source, schedule) for kind in KINDS if kind != "schedule"}
     steps = int(_number(said.get("steps"), STEPS, "steps"))
     if isinstance(given["grid"], Explicit) and isinstance(said.get("grid"), Mapping) and said["grid"].get("name"):
         steps = len(given["grid"].values)  # a list of levels says how many steps there are

@@ -98,7 +98,9 @@ def _box(text: str, name: str) -> str:
 def _copied(turned: Turned, source: Source) -> str:
     """The config and the command, to be copied."""
     command = as_command(turned, source.base, source.begun.parts, source.begun.elements)
-    line = _box(command, "command") if command else '<p class="sf-soft">Too long for a command line; take the config.</p>'
+    line = (
+        _box(command, "command") if command else '<p class="sf-soft">Too long for a command line; take the config.</p>'
+    )
     return (
         f'<h3>The same on the command line</h3>{line}<details class="sf-schedule-yaml"><summary>As a config</summary>'
         f"{_box(as_yaml(turned.parts), 'config')}</details>"
@@ -158,8 +160,18 @@ def schedule_tab(page: Page) -> None:
         show_progress="hidden",
     )  # fmt: skip
     # on load, and whenever either changes
-    gr.on(None, told(begin), [page.model, start], [knobs, *drawn], queue=False, api_visibility="private", show_progress="hidden")
-    reset.click(told(begin), [page.model, start], [knobs, *drawn], queue=False, api_visibility="private", show_progress="hidden")
+    gr.on(
+        None,
+        told(begin),
+        [page.model, start],
+        [knobs, *drawn],
+        queue=False,
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    reset.click(
+        told(begin), [page.model, start], [knobs, *drawn], queue=False, api_visibility="private", show_progress="hidden"
+    )
 
 
 def _beyond(label: str, knob: Any) -> dict[str, Any]:

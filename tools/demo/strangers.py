@@ -75,12 +75,12 @@ def read_comfy(text: str) -> Foreign:
     """
     try:
         nodes: Any = json.loads(text)
-    except RecursionError:
-        raise ValueError("the ComfyUI graph is nested too deeply") from None
+    except (ValueError, RecursionError):
+        raise ValueError("the ComfyUI graph can't be read: it is no JSON, or nested too deeply") from None
     if not isinstance(nodes, Mapping):
         raise ValueError("the ComfyUI graph holds no nodes")
-    inputs = next((_inputs(node) for node in nodes.values() if "KSampler" in _kind(node)), None)
-    if inputs is None:
+    inputs = next((_inputs(node) for node in nodes.values() if "KSampler" in _kind(node)), {})
+    if not inputs:
         raise ValueError("the ComfyUI graph has no node that samples (KSampler)")
     prompt, negative = (_words(nodes, inputs.get(name)) for name in ("positive", "negative"))
     plain = {key: value for key, value in inputs.items() if isinstance(value, str | int | float)}

@@ -71,8 +71,7 @@ def test_every_grid_of_the_menu_comes_back(grid, shelf):
     assert notes == []
 
 
-@pytest.mark.parametrize("limited", [False, True])
-@pytest.mark.parametrize("negative", ["", "4"])
+@pytest.mark.parametrize(("negative", "limited"), [("", True), ("4", False)])
 @pytest.mark.parametrize("rule", [name for name in SCALES if name != "Autoguidance"])
 def test_every_rule_comes_back_with_strength_interval_and_negative(rule, negative, limited, shelf):
     scale = 0.55 if rule == "CFG++" else 2.7
@@ -96,10 +95,10 @@ def test_a_weaker_model_comes_back_by_its_name(shelf):
     assert notes == ["it was steered away from a weaker model, small step 100; choose it under Weaker model"]
 
 
-@pytest.mark.parametrize("threshold", ["", "1e-05", "0.25"])
+@pytest.mark.parametrize("threshold", ["", "1e-05"])
 @pytest.mark.parametrize("name", FILTERS)
 def test_every_filter_comes_back_with_its_threshold(name, threshold, shelf):
-    form = Form(filters=(name,), threshold=threshold, sampler="DDIM", steps=6, seeds="4", count=1, labels="1")
+    form = Form(filters=(name,), threshold=threshold, sampler="DDIM", steps=4, seeds="4", count=1, labels="1")
     _, notes = back(form, shelf)
     assert notes == []
 
