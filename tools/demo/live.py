@@ -62,7 +62,7 @@ class Live:
     """Pictures that are made; written to by the thread that makes them, and read by the one that shows them.
 
     model: that is sampled. asked: what for. preview: how its x0 is looked at. flag: that stops it. gathered: what is finished. began:
-    when sampling did, in seconds.
+    when sampling did, in seconds. at: the step that was made last, and how many there are.
     """
 
     model: Model
@@ -71,6 +71,7 @@ class Live:
     flag: Halt
     gathered: Gathered = field(default_factory=Gathered)
     began: float = field(default_factory=time.perf_counter)
+    at: tuple[int, int] = (0, 0)
     _sources: dict[int, tuple[Attempt, str]] = field(default_factory=dict)
     _believed: dict[int, str] = field(default_factory=dict)
 
@@ -93,7 +94,12 @@ class Live:
             model = replace(model, vae=_Halting(model.vae, self.flag, self.preview))
         self.began = time.perf_counter()
         arguments = {"batch": at_once(model), **self.asked.arguments()}
-        return model.sample(**arguments, folder=self.gathered, watch=say)
+
+        def watch(glimpse: Glimpse) -> None:
+            self.at = glimpse.step.index + 1, glimpse.steps  # of every step, though not every one is shown
+            say(glimpse)
+
+        return model.sample(**arguments, folder=self.gathered, watch=watch)
 
     def tiles(self, glimpse: Glimpse | None, over: bool) -> list[str]:
         """One piece of HTML per slot, and one for what all have in common once it is over.
@@ -143,8 +149,10 @@ class Live:
     def _made(self, base: Tile, slot: int, made: Attempt, over: bool) -> Tile:
         """The tile of an attempt that is finished."""
         retried = not made.kept and not self.asked.mark and made.attempt < self.asked.retries and not over
-        lost = not made.shown and not retried
+        dropped = over and not made.shown and made.attempt < self.asked.retries  # by Stop, before it was tried again
+        lost = not made.shown and not retried and not dropped
         state: State = "again" if retried else "lost" if lost else "kept" if made.kept else "rejected"
+        state = "dropped" if dropped else state
         state = "made" if not self.filtered.names else state
         named = zip(self.filtered.names, self.filtered.bounds, made.scores, strict=True)
         rows = {**self.gathered.job.own[slot]} if self.gathered.job.own else {}
@@ -155,8 +163,8 @@ class Live:
             if k in own
         }
         return replace(
-            base, state=state, attempt=made.attempt, reason=made.reason, rows=rows, source=self._source(slot, made, lost),
-            scores=[scored(name, score, bounds) for name, bounds, score in named], name="" if lost else self._names[slot],
+            base, state=state, attempt=made.attempt, reason=made.reason, rows=rows, source=self._source(slot, made, not made.shown),
+            scores=[scored(name, score, bounds) for name, bounds, score in named], name=self._names[slot] if made.shown else "",
         )  # fmt: skip
 
     def _source(self, slot: int, made: Attempt, lost: bool) -> str:

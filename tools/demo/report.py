@@ -24,20 +24,20 @@ def plain(words: str, numbers: str = "", share: float | None = None) -> str:
     """
     bar = ""
     if share is not None:
-        percent = f"{100 * min(max(share, 0.0), 1.0):.1f}"
+        done = min(max(share, 0.0), 1.0)
         bar = (
-            f'<div class="sf-bar" role="progressbar" aria-label="pictures" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}">'
-            f'<span style="width:{percent}%"></span></div>'
+            '<div class="sf-bar" role="progressbar" aria-label="pictures" aria-valuemin="0" aria-valuemax="100" '
+            f'aria-valuenow="{100 * done:.0f}" style="--done:{done:.4f}"></div>'
         )
     return (
-        f'<div class="sf-status"><span role="status" aria-live="polite">{html.escape(words)}</span>'
+        f'<div class="sf-status"><span class="sf-said" role="status" aria-live="polite">{html.escape(words)}</span>'
         f'<span class="sf-numbers">{html.escape(numbers)}</span></div>{bar}'
     )
 
 
 def failed(words: str) -> str:
     """The status after a mistake: the sentence that says what it was."""
-    return f'<div class="sf-status sf-failed" role="alert"><b>That can’t be done.</b> {html.escape(words)}</div>'
+    return f'<div class="sf-note sf-bad" role="alert"><b>That can’t be done.</b> {html.escape(words)}</div>'
 
 
 def progress(live: Live, glimpse: Glimpse | None) -> str:
@@ -85,7 +85,7 @@ def report(live: Live, samples: Samples | None, seconds: float, notes: Sequence[
         stopped: before its end.
     """
     if samples is None:
-        return ""
+        return "".join(f'<p class="sf-note">{html.escape(words)}</p>' for words in notes)
     count, spent = len(samples), samples.evaluations.sum(0).tolist()
     each = ", ".join(f"{n / count:.4g} {name}" for name, n in zip(samples.branches, spent, strict=True))
     total = live.gathered.evaluations
@@ -95,17 +95,22 @@ def report(live: Live, samples: Samples | None, seconds: float, notes: Sequence[
     ]
     if live.filtered.names:
         lines.append(("Filters", _filters(live, samples, stopped)))
-    rows = "".join(f"<div><dt>{name}</dt><dd>{html.escape(words)}</dd></div>" for name, words in lines)
+    rows = "".join(f"<dt>{name}</dt><dd>{html.escape(words)}</dd>" for name, words in lines)
+    # what is an option of a command is a choice of the form here
+    notes = [
+        words.replace("mark=True shows what was rejected", "“shown and marked” shows what was rejected")
+        for words in notes
+    ]
     said = [*notes, *(samples.filtered.words()[1:] if not stopped else [])]
-    warned = "".join(f'<p class="sf-note"><b>Note.</b> {html.escape(words)}</p>' for words in dict.fromkeys(said))
-    return f'<dl class="sf-report">{rows}</dl>{warned}'
+    warned = "".join(f'<p class="sf-note">{html.escape(words)}</p>' for words in dict.fromkeys(said))
+    return f'<dl class="sf-facts">{rows}</dl>{warned}'
 
 
 def _filters(live: Live, samples: Samples, stopped: bool) -> str:
     """What filters did, in a sentence."""
     gathered, names = live.gathered, " and ".join(spoken(name) for name in live.filtered.names)
     attempts = len(gathered.latest) + gathered.again
-    words = f"{gathered.rejected} of {attempts} rejected by {names}"
+    words = f"{gathered.rejected} of {attempts}{' attempts' * bool(gathered.again)} rejected by {names}"
     if gathered.again:
         words += f"; {gathered.again} {'was' if gathered.again == 1 else 'were'} tried again"
     lost = 0 if stopped else int((~samples.pictured).sum())

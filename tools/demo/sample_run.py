@@ -26,9 +26,12 @@ _SHARE = 0.1
 
 
 class Shown(NamedTuple):
-    """What is on the page: tiles, status and report as HTML, the seeds that are used, and the pictures at the end (None: none yet)."""
+    """What is on the page: tiles, status and report as HTML, the seeds that are used, and the pictures at the end.
 
-    tiles: list[str]
+    Without tiles (None) those of before stay, and their pictures; with tiles no pictures (None) means none yet.
+    """
+
+    tiles: list[str] | None
     status: str
     report: str
     seeds: tuple[int, ...]
@@ -47,7 +50,7 @@ def shown_while(shelf: Shelf, name: object, form: Form, limits: Limits, flag: Ha
     Raises:
         ValueError, FloatingPointError: what the form can't be, and what sampling refuses, in words.
     """
-    yield Shown([], plain("Loading the model"), "", (), None)
+    yield Shown(None, plain("Loading the model"), "", (), None)
     started: list[Live] = []
 
     def work(say: Callable[[Glimpse | None], None]) -> tuple[Samples, list[str]]:
@@ -76,13 +79,14 @@ def shown_while(shelf: Shelf, name: object, form: Form, limits: Limits, flag: Ha
 def _end(started: Sequence[Live], done: Done[tuple[Samples, list[str]]], last: Glimpse | None) -> Shown:
     """What is shown when nothing is made any more."""
     if not started:
-        return Shown([], plain("Stopped while the model was loaded; nothing was made."), "", (), None)
+        return Shown(None, plain("Stopped while the model was loaded; nothing was made."), "", (), None)
     live = started[0]
     seconds = time.perf_counter() - live.began
     samples, notes = (None, []) if done.result is None else done.result
     if samples is None:
         samples = live.gathered.samples(live.filtered, live.asked.prompts) if live.gathered.latest else None
-        where = "" if last is None else f" at step {last.step.index + 1} of {last.steps}"
+        step, steps = live.at
+        where = f" at step {step} of {steps}" if step else ""
         there = 0 if samples is None else len(samples)
         stays = f"{there} of {live.count} are finished and stay." if there else "No picture was finished."
         status = plain(f"Stopped{where}. {stays}", f"{seconds:.1f} s")

@@ -70,17 +70,21 @@ def sample_tab(page: Page) -> Sheet:
             yield gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip()
             return
         session = str(request.session_hash)
-        flag = page.running.begin(session, "sample")
+        flag, before = page.running.begin(session, "sample"), gr.skip()
         try:
             form = read_form(given, page.limits)
             for shown in shown_while(page.shelf, name, form, page.limits, flag):
                 seeds = {"seeds": _shortly(shown.seeds), "count": len(shown.seeds)} if shown.seeds else gr.skip()
-                yield shown.tiles, shown.status, shown.report, seeds, shown.pictures
-        except (ValueError, FloatingPointError) as error:  # in its place, where it stays, and told to programs
-            yield gr.skip(), failed(readable(error)), "", gr.skip(), gr.skip()
-            raise
-        except Exception:
-            yield gr.skip(), failed("The server failed at this, and its log says where."), "", gr.skip(), gr.skip()
+                if shown.tiles is None:
+                    yield gr.skip(), shown.status, gr.skip(), gr.skip(), gr.skip()
+                else:
+                    before = [EMPTY]
+                    yield shown.tiles, shown.status, shown.report, seeds, shown.pictures
+        except Exception as error:  # in its place, where it stays, and told to programs
+            mistake = isinstance(error, ValueError | FloatingPointError)
+            words = readable(error) if mistake else "The server failed at this, and its log says where."
+            # what was believed on the way to a failure is no picture
+            yield before, failed(words), "", gr.skip(), gr.skip()
             raise
         finally:
             page.running.end(session, "sample", flag)
@@ -108,8 +112,9 @@ def sample_tab(page: Page) -> Sheet:
         sample, [page.model, *sheet.components, ticket], [tiles, status, report, remembered.seeds, pictures], concurrency_id="model",
         concurrency_limit=1, api_name="sample", show_progress="minimal", show_progress_on=waiting, trigger_mode="multiple",
     )  # fmt: skip
-    run.then(after, [ticket, pictures], [make, halt, status, as_zip, as_sheet], queue=False, api_visibility="private",
-             show_progress="hidden")  # fmt: skip
+    for ended in (run.then, run.failure):  # the first is not told of mistakes
+        ended(after, [ticket, pictures], [make, halt, status, as_zip, as_sheet], queue=False, api_visibility="private",
+              show_progress="hidden")  # fmt: skip
     halt.click(stop, None, [make, halt, status], queue=False, api_name="stop", show_progress="hidden")
 
     @told

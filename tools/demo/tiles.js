@@ -27,7 +27,7 @@ function show(at) {
     };
   }
   const label = one.querySelector(".sf-open").getAttribute("aria-label");
-  const left = make("div", "sf-large"), right = make("div", "sf-facts");
+  const left = make("div", "sf-large"), right = make("div", "sf-settings");
   left.append(source);
   right.append(make("h3", "", label));
   const rows = make("div", "sf-scroll");
@@ -41,7 +41,7 @@ function show(at) {
   right.append(rows);
   const bar = make("div", "sf-actions");
   const act = (text, name, to) => {
-    const button = make("button", name, text);
+    const button = make("button", `${name} sf-button`, text);
     button.type = "button";
     button.onclick = to;
     bar.append(button);

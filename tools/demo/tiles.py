@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 __all__ = ["EMPTY", "State", "Tile", "scored", "shown_size", "spoken", "table", "tile"]
 
-State = Literal["waiting", "running", "again", "made", "kept", "rejected", "lost", "stopped"]
+State = Literal["waiting", "running", "again", "made", "kept", "rejected", "lost", "dropped", "stopped"]
 
 _VERDICTS: dict[State, tuple[str, str]] = {
     "waiting": ("", "waiting"), "running": ("", ""), "again": ("✗", "rejected, tried again"), "made": ("", ""),
     "kept": ("✓", "kept"), "rejected": ("✗", "rejected"), "lost": ("✗", "no picture"), "stopped": ("", "stopped"),
+    "dropped": ("✗", "rejected, then stopped"),
 }  # fmt: skip
 
 # a picture of one see-through pixel: the tile has its size before there is anything to show
@@ -79,7 +80,7 @@ def tile(one: Tile) -> str:
     if one.state == "lost":
         inner = f'<span class="sf-hatched" style="{size}"><span>{e(one.reason or "no picture")}</span></span>'
     else:
-        crisp = " sf-crisp" if one.crisp else ""
+        crisp = " sf-pixels" if one.crisp else ""
         inner = f'<img class="sf-picture{crisp}" style="{size}" alt="{e(about)}" src="{one.source or _NOTHING}">'
     lines = [f'<span class="sf-seed" title="seed">{one.seed}</span>']
     if one.attempt:
