@@ -11,14 +11,14 @@ import gradio as gr
 from ...diffusion.plan import is_picture
 from ..compare.words import shared_words
 from . import checked
-from .asked_for import Beside
-from .compare_asked import FINE, Own, Wanted, axis_problems, read_own, wanted
+from .compare_asked import Own, Wanted, axis_problems, read_own, wanted
 from .compare_back import form_of, left_behind
 from .compare_grid import bar_of, grid_of, seconds_words
 from .compare_job import Job, Jobs
 from .compare_moves import MOVES, NOTHING, choices_of, values_of
 from .compare_results import large_of, results_of
 from .compare_stock import Stock
+from .facts import beside
 from .form import NAMES, Form, read_form
 from .limits import Limits
 from .running import Done, Running, going_on
@@ -52,9 +52,6 @@ class Desk:
         form, own = read_form(values[: len(NAMES)], self._limits), read_own(values[len(NAMES) :], self._limits)
         return form, own, self._shelf.get(name)
 
-    def _beside(self, loaded: Loaded) -> Beside:
-        return Beside(weak=lambda name: self._shelf.get(name).model)
-
     def wanted(self, name: str, values: Sequence[Any]) -> Wanted:
         """What was asked for.
 
@@ -69,7 +66,7 @@ class Desk:
         if not is_picture(loaded.model.picture_shape):
             raise ValueError("the samples of this model are no pictures, so there is nothing to look at side by side")
         weak = self._shelf.entry(form.weak) if form.weak else None
-        return wanted(form, own, loaded, self._limits, self._beside(loaded), weak)
+        return wanted(form, own, loaded, self._limits, beside(self._shelf, loaded), weak)
 
     # before it starts
 
@@ -81,7 +78,7 @@ class Desk:
             return _wrong(error), "", "", ""
         if not own.x_values and own.y == NOTHING:
             return "", "", "", ""
-        x, y = axis_problems(form, own, loaded.model, self._limits, self._beside(loaded))
+        x, y = axis_problems(form, own, loaded.model, self._limits, beside(self._shelf, loaded))
         if x or y:
             return "", _beside_box(x), _beside_box(y), ""
         try:
@@ -109,7 +106,7 @@ class Desk:
         )
         if cost.fine:
             lines.append(
-                f"{cost.fine:,} of them are for fine solutions in {FINE} steps, to which the distance is measured."
+                f"{cost.fine:,} of them are for fine solutions in {shared.fine_steps} steps, to which the distance is measured."
             )
         if asked.form.rejected == "retry" and asked.form.filters:
             lines.append("Further attempts of what filters reject come on top.")

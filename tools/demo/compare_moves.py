@@ -129,7 +129,9 @@ def _word(word: str, key: str, form: Form, model: Model, limits: Limits, beside:
         return word
     known = {each.lower(): each for each in (OWN, *_MENUS[key])}
     word = known.get(word.lower(), word)
-    found = asked(replace(form, **{_FIELDS[key]: word}), model, limits, beside)
+    # the rule "none" has nothing to steer away from, whatever the form says of the others
+    negative = "" if key == "guidance" and _MENUS[key].get(word) == "Plain" else form.negative
+    found = asked(replace(form, negative=negative, **{_FIELDS[key]: word}), model, limits, beside)
     return spelled(describe(getattr(found, key)))
 
 

@@ -75,7 +75,7 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
     with gr.Row(elem_classes="sf-cmp-buttons"):
         make = gr.Button("Compare", variant="primary", scale=0, min_width=160, elem_id="compare-make")
         halt = gr.Button("Stop", scale=0, min_width=110, elem_id="compare-stop")
-        example = gr.Button("Example: samplers by steps", scale=0, min_width=230, elem_id="compare-example")
+        example = gr.Button("Example: samplers by steps", scale=0, min_width=270, elem_id="compare-example")
     bar = gr.HTML(elem_id="compare-bar")
     show = gr.Slider(
         1, page.limits.pictures, 1, step=1, label="Picture shown of each cell", visible=False, elem_id="compare-show"
