@@ -16,7 +16,7 @@ from .svg import INK, SOFT, as_svg
 __all__ = ["Panel", "panels", "place"]
 
 # where the axes are within a panel, as shares of its width and height
-_LEFT, _RIGHT, _BOTTOM, _TOP = 0.14, 0.985, 0.18, 0.965
+_LEFT, _RIGHT, _BOTTOM, _TOP = 0.14, 0.97, 0.18, 0.965
 _LINES = (
     {"color": PALETTE[0], "ls": "-", "marker": "o", "ms": 3.2},
     {"color": PALETTE[1], "ls": "--", "marker": "s", "ms": 3.2, "mfc": "none"},

@@ -19,6 +19,11 @@ EMPTY = (
     "the Sample tab.</p>"
 )
 
+LATENTS = (
+    '<span class="sf-path-soft">x0 and x are latents here, and so are all numbers; the frames show them roughly, and the finished picture '
+    "is what the decoder makes of the last.</span>"
+)
+
 
 def still_walking(paths: Sequence[Path], head: str, most: int = 12) -> str:
     """The strip while it grows.
@@ -40,8 +45,8 @@ def still_walking(paths: Sequence[Path], head: str, most: int = 12) -> str:
 
 
 def view(
-    paths: Sequence[Path], head: str, data_std: float | None, notes: Sequence[str], retry: bool, stopped: bool
-) -> str:
+    paths: Sequence[Path], head: str, data_std: float | None, notes: Sequence[str], retry: bool, stopped: bool, latents: bool = False
+) -> str:  # fmt: skip
     """A path that was walked, or two side by side, as HTML that trajectory.js brings to life.
 
     Args:
@@ -51,6 +56,7 @@ def view(
         notes: what was warned of.
         retry: whether the form asks for rejected pictures to be tried again.
         stopped: whether there is no end.
+        latents: whether x0 and x are latents.
     """
     first = paths[0]
     both = [path for path in paths if len(path.shots) == len(first.shots)]
@@ -60,7 +66,8 @@ def view(
     ]  # fmt: skip
     told = html.escape(json.dumps(shots, ensure_ascii=False, separators=(",", ":")), quote=True)
     warned = "".join(f'<p class="sf-path-note">{html.escape(note)}</p>' for note in notes)
-    words = "".join(f"<p>{sentence}</p>" for sentence in sentences(both, retry, stopped))
+    said = [*sentences(both, retry, stopped), *[LATENTS] * latents]
+    words = "".join(f"<p>{sentence}</p>" for sentence in said)
     figures = "".join(
         f'<figure><figcaption><b>{html.escape(p.name)}</b> {html.escape(p.about)}</figcaption><div class="sf-path-plot">{p.svg}'
         '<i class="sf-path-at" aria-hidden="true"></i></div></figure>'

@@ -15,6 +15,7 @@ from .path import Path, Shot, decided
 
 __all__ = ["heading", "readout", "say", "sentences", "short"]
 
+ANY = "This path: "
 SHARE = 0.1
 """How near to the finished picture counts as decided, as a share of its root mean square."""
 
@@ -114,8 +115,8 @@ def sentences(paths: Sequence[Path], retry: bool, stopped: bool) -> list[str]:
                 f"{name}{'stopped after' if stopped else 'at'} step {len(path.shots)} of {path.steps}, {seconds}"
             )
             continue
-        found.append(f"{name}{_decision(path)} {seconds}")
-        found.extend(f"{name}{html.escape(words)}" for words in _verdicts(path, retry and path is paths[0]))
+        found.append(f"{name or ANY}{_decision(path)} {seconds}")
+        found.extend(f"{name or ANY}{html.escape(words)}" for words in _verdicts(path, retry and path is paths[0]))
     if any(path.left for path in paths):
         found.append(
             f'<span class="sf-path-soft">Decided: predicted x0 is from there on within {SHARE:.0%} of the finished picture, root mean '

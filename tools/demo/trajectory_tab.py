@@ -64,6 +64,7 @@ class _Walk:
     head: str = ""
     seed: int = 0
     data_std: float | None = None
+    latents: bool = False
     paths: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -95,6 +96,7 @@ def walked(
         guided = not isinstance(one.guidance, Plain)
         names = ["guided"] * guided + ["unguided"] * (twice or not guided)
         known.head, known.seed, known.data_std = heading(one, form), one.seeds[0], model.denoiser.input_std
+        known.latents = model.latents
         say(None)
         side = side_for(len(names) * 2 * (one.steps + 1))
         for each in names:
@@ -119,7 +121,7 @@ def walked(
             yield EMPTY, gr.skip()
             return
         retry = form.rejected == "retry"
-        yield view(begun, known.head, known.data_std, known.notes, retry, stopped), str(known.seed)
+        yield view(begun, known.head, known.data_std, known.notes, retry, stopped, known.latents), str(known.seed)
     except Exception:
         # what was there belongs to other settings
         yield EMPTY, gr.skip()
