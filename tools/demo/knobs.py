@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 from ...samplers import Sampler
@@ -14,7 +15,7 @@ from ...schedules import Density, Grid, Row, Schedule, Weighting
 from ..parts import choices
 from ..resolve import fields_of
 
-__all__ = ["INF", "KINDS", "KNOBS", "SAME", "WRAPPERS", "Knob", "Listed", "Nested", "menu", "names_of"]
+__all__ = ["INF", "KINDS", "KNOBS", "SAME", "WRAPPERS", "Knob", "Listed", "Nested", "classes_of", "menu", "names_of"]
 
 INF = math.inf
 SAME = "the schedule above"
@@ -70,7 +71,7 @@ _HIGH = Knob(1, 1000, log=True, off=_OWN, start=80)
 
 KNOBS: dict[str, dict[str, Knob | Listed | Nested]] = {
     "BetaTable": {
-        "steps": Knob(2, 2000, log=True, whole=True), "low": Knob(1e-5, 0.1, log=True, off="the recipe's", start=1e-4),
+        "steps": Knob(25, 2000, log=True, whole=True), "low": Knob(1e-5, 0.1, log=True, off="the recipe's", start=1e-4),
         "high": Knob(1e-3, 0.99, log=True, off="the recipe's", start=0.02), "s": Knob(0, 0.2),
     },
     "Cauchy": {"mean": Knob(-8, 8), "scale": _STD},
@@ -84,7 +85,7 @@ KNOBS: dict[str, dict[str, Knob | Listed | Nested]] = {
     "LinearGamma": {},
     "RectifiedFlow": {},
     "ScaledLinearBeta": {"low": Knob(1e-2, 5, log=True), "high": Knob(1, 60)},
-    "Sigmoid": {"start": Knob(-10, 10), "end": Knob(-10, 10), "tau": Knob(0.05, 5, log=True)},
+    "Sigmoid": {"start": Knob(-10, 10), "end": Knob(-10, 10), "tau": Knob(0.1, 5, log=True)},
     "Table": {"log_snr": Listed((8, 4, 2, 0, -2, -4, -8))},
     "VarianceExploding": {
         "low": Knob(5e-4, 1, log=True), "high": Knob(1, 1000, log=True), "rho": Knob(1, 20, off="infinite", at=INF, start=7),
@@ -125,6 +126,16 @@ KNOBS: dict[str, dict[str, Knob | Listed | Nested]] = {
 """By class and argument; what chooses among words, or is true or false, says so in its signature and is not here."""
 
 
+@cache
+def classes_of(kind: str) -> Mapping[str, type]:
+    """Our classes of a kind, by name; looked for once, since that takes longer than all the rest of reading what was turned.
+
+    Args:
+        kind: of `KINDS`.
+    """
+    return choices(KINDS[kind])
+
+
 def names_of(kind: str, nested: bool = False) -> list[str]:
     """The classes that a menu offers.
 
@@ -133,27 +144,24 @@ def names_of(kind: str, nested: bool = False) -> list[str]:
         nested: whether it stands within another part, where there is no part within it again.
     """
     left_out = WRAPPERS if kind == "schedule" else ("Negative",) if nested else ()
-    return [name for name in choices(KINDS[kind]) if name not in left_out]
+    return [name for name in classes_of(kind) if name not in left_out]
 
 
 def menu() -> dict[str, Any]:
     """What the browser needs to draw the controls, as JSON: the classes of every kind, and of each class what can be turned."""
-    classes = {name: _controls(name, cls) for kind in KINDS if kind != "sampler" for name, cls in _all(kind).items()}
-    about = {name: _sentence(cls) for kind in KINDS for name, cls in _all(kind).items()}
+    classes = {name: _controls(name, cls) for kind in KINDS if kind != "sampler" for name, cls in classes_of(kind).items()}
+    about = {name: _sentence(cls) for kind in KINDS for name, cls in classes_of(kind).items()}
     return {
         "kinds": {kind: names_of(kind) for kind in KINDS}, "nested": {kind: names_of(kind, True) for kind in ("schedule", "row")},
         "wrappers": list(WRAPPERS), "classes": classes, "about": about, "same": SAME,
     }  # fmt: skip
 
 
-def _all(kind: str) -> Mapping[str, type]:
-    return choices(KINDS[kind])
-
-
 def _sentence(cls: type) -> str:
     """The first sentence of what a class says of itself."""
     text = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
     first = re.split(r"(?<!\.)\. (?=[A-Z])", text)[0].rstrip(".")
+    first = re.sub(r": \([^()]*\)$", "", first)  # a row's numbers
     return first if len(first) <= 180 else f"{first[:179]}…"
 
 

@@ -8,10 +8,9 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from ...schedules import Explicit, Schedule
 from ...schedules.parts import in_short
 from ..inspected import Inspected, Parts
-from ..parts import choices
 from ..resolve import fields_of
 from . import checked
-from .knobs import KINDS, KNOBS, SAME, WRAPPERS, Knob, Listed, Nested, names_of
+from .knobs import KINDS, KNOBS, SAME, WRAPPERS, Knob, Listed, Nested, classes_of, names_of
 
 __all__ = ["Turned", "as_choice", "read_choice"]
 
@@ -85,7 +84,7 @@ def _unwrapped(schedule: Schedule) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _written(part: object, kind: str, nested: bool = False) -> dict[str, Any]:
     name = type(part).__name__
-    if name not in names_of(kind, nested) or type(part) is not choices(KINDS[kind])[name]:
+    if name not in names_of(kind, nested) or type(part) is not classes_of(kind)[name]:
         return {"name": "", "args": {}}
     if kind == "sampler":  # its arguments are not turned here, so it is offered as it is by default
         return {"name": name if part == type(part)() else "", "args": {}}
@@ -144,7 +143,7 @@ def _schedule(said: Mapping[str, Any], source: Inspected, at: str) -> Schedule:
     wraps = _mapping(said.get("wraps") or {}, f"{at}wraps", WRAPPERS)
     for name in WRAPPERS:
         if wraps.get(name) is not None:
-            cls = choices(Schedule)[name]
+            cls = classes_of("schedule")[name]
             schedule = _made(cls, {"schedule": schedule, **_read(cls, wraps[name], f"{at}{name}", source, schedule)})
     return schedule
 
@@ -157,7 +156,7 @@ def _part(value: object, kind: str, at: str, source: Inspected, same: Any = None
     if name == SAME and nested and same is not None and kind == "schedule":
         return same
     name = checked.choice(name, at, names_of(kind, nested))
-    cls = choices(KINDS[kind])[name]
+    cls = classes_of(kind)[name]
     return _made(cls, {} if kind == "sampler" else _read(cls, said.get("args") or {}, at, source, same))
 
 
