@@ -114,8 +114,12 @@ class Visitor:
         self.page.on("requestfailed", self._ended)
         self.page.on("response", self._response)
         self.page.goto(address + path)
+        self.ready()
+
+    def ready(self):
+        """Wait until the page is there, and its form has met the model."""
         self.page.wait_for_selector("#make")
-        self.settle(0)
+        self.settle()
 
     def _console(self, message):
         if message.type in ("error", "warning"):
@@ -125,11 +129,11 @@ class Visitor:
         url = request.url
         if not url.startswith((self.address, "data:", f"blob:{self.address}")):
             self.faults.append(f"another host was asked: {url}")
-        self._asked += "/queue/join" in url
-        self._open += "/queue/data" in url
+        if _work(request):
+            self._asked, self._open = self._asked + 1, self._open + 1
 
     def _ended(self, request):
-        self._open -= "/queue/data" in request.url
+        self._open -= _work(request)
 
     def _response(self, response):
         if response.status >= 400:
@@ -173,6 +177,12 @@ class Visitor:
         box.fill(str(text))
         box.blur()
 
+    def open(self, part):
+        """Unfold a part of the form by its element's id."""
+        button = self.page.locator(f"#{part} .label-wrap")
+        if "open" not in (button.get_attribute("class") or "").split():
+            button.click()
+
     def number(self, field, value):
         """Set a slider's number by its element's id."""
         box = self.page.locator(f"#{field} input[type=number]")
@@ -182,8 +192,13 @@ class Visitor:
     def sample(self):
         """Press Sample and wait for the end; returns the pictures."""
         self.page.click("#make")
-        self.settle()
+        self.made()
         return self.pictures("#tiles")
+
+    def made(self, seconds=40.0):
+        """Wait for the end of what Sample began."""
+        self.settle(2, seconds)
+        self.page.locator("#make:not([disabled])").wait_for()
 
     def pictures(self, where):
         """What is seen, as arrays: every picture within an element that is its own content."""
@@ -202,6 +217,11 @@ class Visitor:
         """Go away; fails for what the page should not have done."""
         self.context.close()
         assert not self.faults, "\n".join(self.faults)
+
+
+def _work(request):
+    """Whether a request is work for the server: not the stream that says that the page is still there, and no file."""
+    return any(part in request.url for part in ("/gradio_api/run/", "/gradio_api/queue/", "/gradio_api/call/"))
 
 
 def pixels(source):

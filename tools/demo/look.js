@@ -49,7 +49,7 @@
   };
   // a browser stops at whatever scrolls, so that leaving a menu of many names would take a second Tab, to nowhere
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Tab") for (const list of document.querySelectorAll("ul.options")) list.tabIndex = -1;
+    if (event.key === "Tab") for (const list of document.querySelectorAll("div.options, .option-list")) list.tabIndex = -1;
   }, true);
 
   document.addEventListener("click", async (event) => {
