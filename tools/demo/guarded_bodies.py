@@ -52,6 +52,11 @@ async def read_json(headers: dict[str, str], receive: Any, uploads: Path) -> Any
     body = await _whole(headers, receive, JSON)
     try:
         tree = json.loads(body)
+        # halves of characters (\ud800) can be said in JSON and not be written: Gradio's answer that names one would break off, and whoever
+        # asked would wait for ever
+        json.dumps(tree, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refused(400, "a text holds half of a character") from None
     except (ValueError, RecursionError):
         raise Refused(400, "this is no JSON") from None
     for value in _mappings(tree):

@@ -168,6 +168,16 @@ def test_only_json_is_said(page):
         assert (status, said) == (400, b'{"detail": "this is no JSON"}')
 
 
+def test_halves_of_characters_are_refused(page):
+    """An answer that names one can't be written as JSON, so whoever asked would wait for ever."""
+    for half in ('"\\ud800"', '{"a": ["\\udfff x"]}', '{"\\ud83d": 1}'):
+        body = f'{{"data": [{half}], "session_hash": "x", "fn_index": 0}}'
+        status, _, said = page.ask("POST", f"{API}/queue/join", body, content_type="application/json")
+        assert (status, b"half of a character" in said) == (400, True)
+    whole = '{"data": ["\\ud83d\\ude00"], "session_hash": "x", "fn_index": 1000000}'
+    assert b"half" not in page.ask("POST", f"{API}/queue/join", whole, content_type="application/json")[2]
+
+
 def raw(page, head, pieces=(), pause=0.0):
     """Bytes sent as they are; returns the status, and how many were taken."""
     taken = 0

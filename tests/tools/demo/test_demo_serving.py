@@ -151,6 +151,9 @@ def test_the_surroundings_are_closed_and_leave_nothing(monkeypatch):
     assert dict(os.environ) == before
 
 
+ADDRESS = r"(http://127\.0\.0\.1:\d+/)  \(this machine only; Ctrl-C ends it\)"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_it_ends_in_one_line_and_leaves_no_folder(number, code, tmp_path, monkeypatch):
     from sfumato.tools.demo import app  # what the process below imports too, once for both
@@ -161,12 +164,7 @@ def test_it_ends_in_one_line_and_leaves_no_folder(number, code, tmp_path, monkey
     log = tmp_path.with_suffix(".log")
     child = Child(lambda say: main(["demo", "--port", str(free())]), log)
     end = time.monotonic() + 30
-    while not (
-        url := re.search(
-            r"(http://127\.0\.0\.1:\d+/)  \(this machine only; Ctrl-C ends it\)",
-            log.read_text() if log.exists() else "",
-        )
-    ):
+    while not (url := re.search(ADDRESS, log.read_text() if log.exists() else "")):
         assert time.monotonic() < end
         assert not child.gone()
         time.sleep(0.02)
