@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,8 +25,9 @@ __all__ = ["threads", "train"]
 
 
 def train(
-    recipe: Recipe, folder: str | Path, *, resume: bool = False, progress: bool = True, other_data: bool = False
-) -> Model:
+    recipe: Recipe, folder: str | Path, *, resume: bool = False, progress: bool = True, other_data: bool = False,
+    watch: Callable[[int, float], object] | None = None,
+) -> Model:  # fmt: skip
     """Train a recipe into a run folder: config.yaml, checkpoints/, metrics.jsonl, samples/, tensorboard/.
 
     On one process, or on several when started by torchrun or `accelerate launch`; the recipe, the data order and every draw are
@@ -38,6 +40,7 @@ def train(
         resume: go on from the newest valid checkpoint of the folder, or start when there is none.
         progress: show a bar.
         other_data: let a resumed run go on with data that have changed.
+        watch: shown every step: how many are done, and the loss of the last; True as its answer asks to stop, as SIGINT does.
 
     Returns:
         The trained model (averaged weights), as `load(folder)` gives it.
@@ -48,7 +51,7 @@ def train(
         FloatingPointError: when the loss or gradient is not finite; the weights are those before the step.
         MemoryError: when memory runs out; the steps before are saved.
         OSError: when a checkpoint can't be written; the earlier ones are as they were.
-        Interrupted: after a signal.
+        Interrupted: after a signal, or when `watch` asked for it.
     """
     check_recipe(recipe)
     RunFolder(Path(folder), recipe).refuse(resume)  # before the data are read; looked at again when it is taken
@@ -56,7 +59,7 @@ def train(
         run = Run(recipe, Path(folder), told, progress)
         try:
             run.claim(resume, other_data)
-            _loop(run, progress)
+            _loop(run, progress, watch)
         finally:
             run.close()
     # whoever built the recipe's parts trusts their packages
@@ -75,7 +78,7 @@ def threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _loop(run: Run, progress: bool) -> None:
+def _loop(run: Run, progress: bool, watch: Callable[[int, float], object] | None) -> None:
     """Step after step, and what is due between them.
 
     Raises:
@@ -92,8 +95,11 @@ def _loop(run: Run, progress: bool) -> None:
                 break
             if run.saved != saved and run.processes.main:
                 bar.write(f"saved step {run.step}, as SIGUSR1 asked", file=sys.stderr)
-            observer.add(run.make())
+            made = run.make()
+            observer.add(made)
             bar.update()
+            if watch is not None and watch(run.step, float(made.loss)) is True:
+                run.told.stop = run.told.stop or signal.SIGINT
             if run.step % recipe.log_every == 0 or run.step == recipe.steps:
                 bar.set_postfix(loss=f"{observer.log(run.step):.4f}", refresh=False)
             with observer.meter.paused():

@@ -10,6 +10,7 @@ from .info_tab import info_tab
 from .leaving import stop_who_leaves
 from .limits import Limits
 from .parts import Page
+from .quick import quick_panel
 from .running import Running
 from .sample_tab import sample_tab
 from .schedule_tab import schedule_tab
@@ -30,6 +31,7 @@ def build_app(shelf: Shelf, limits: Limits | None = None, running: Running | Non
     limits = limits or Limits()
     with gr.Blocks(title="Sfumato", analytics_enabled=False, delete_cache=(600, 600)) as app:
         model = header(shelf)
+        above = gr.Column(elem_id="quick")
         with gr.Tabs(elem_id="tabs") as tabs:
             page = Page(shelf, limits, running or Running(), model, tabs)
             with gr.Tab("Sample", id="sample"):
@@ -43,5 +45,6 @@ def build_app(shelf: Shelf, limits: Limits | None = None, running: Running | Non
             with gr.Tab("PNG info", id="info"):
                 info_tab(page, sheet)
         stop_who_leaves(app, page.running)
+        quick_panel(app, page, above)
     app.queue(max_size=16, default_concurrency_limit=1, api_open=False)
     return app

@@ -19,6 +19,7 @@ class Limits:
         retries: of a picture that a filter rejects.
         text: characters of a prompt.
         upload: bytes of a file.
+        train: folder in which a visitor may train the one small model of `quick_panel` while there is none; None: nobody trains anything.
 
     Raises:
         ValueError: for numbers below 1.
@@ -31,6 +32,7 @@ class Limits:
     retries: int = 8
     text: int = 1000
     upload: int = 10 * 2**20
+    train: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("pictures", "steps", "cells", "evaluations", "text", "upload"):

@@ -7,6 +7,7 @@ import json
 import sys
 import webbrowser
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..arguments import split
@@ -70,6 +71,8 @@ def _serve(options: Demo) -> None:
             torch.set_num_threads(options.threads)
         sock = listening(options.host, options.port)
         running, limits = Running(), options.limits()
+        if not options.run:
+            limits = replace(limits, train=options.root)
         page = build_app(Shelf(entries), limits, running)
         with serving(page, sock, options.host, folder, limits, passwords, running) as server:
             url = url_of(options.host, sock.getsockname()[1])
