@@ -20,6 +20,8 @@ from sfumato.tools.demo.presets import OWN_PRESET, presets_for
 from sfumato.tools.demo.shelf import Entry, Shelf
 
 LIMITS = Limits()
+# of every preset here, for the time they take
+STEPS = 5
 
 
 def unguided():
@@ -55,7 +57,8 @@ def all_of(shelf):
     facts = facts_of(loaded, shelf)
     found = {}
     for preset in presets_for(facts):
-        values = {**preset.filling(facts), "seeds": "5", "count": 1, "prompt": "a cat" if facts.texts else ""}
+        assert preset.filling(facts)["steps"] <= LIMITS.steps
+        values = {**preset.filling(facts), "steps": STEPS, "seeds": "5", "count": 1, "prompt": "a cat" if facts.texts else ""}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _, found[preset.name] = sampled(loaded, shelf, values)
@@ -68,13 +71,12 @@ def test_presets_sample_on_the_models_they_are_offered_for(make):
     loaded, found = all_of(Shelf([Entry("it", make)]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an untrained network of noise leaves the range of pictures
-        own = loaded.model.sample([5], [0] if loaded.model.num_classes else None)
+        own = loaded.model.sample([5], [0] if loaded.model.num_classes else None, steps=STEPS)
     assert torch.equal(found[OWN_PRESET].images, own.images)
     guided = loaded.model.num_classes > 0 and loaded.model.null_class
     assert ("Limited interval" in found) == guided
     assert ("Rescaled, for zero terminal SNR" in found) == (make is velocity)
-    steps = 8
-    assert found["Fast: 8 steps"].evaluations.sum() == steps * (
+    assert found["Fast: 8 steps"].evaluations.sum() == STEPS * (
         1 if loaded.model.guidance.__class__.__name__ == "Plain" else 2
     )
     if guided:  # each differs from the model's own
@@ -88,10 +90,9 @@ def test_presets_sample_on_the_models_they_are_offered_for(make):
 def test_presets_sample_on_a_folder_of_stable_diffusion(tmp_path):
     loaded, found = all_of(Shelf([Entry("it", lambda: stable_diffusion(tmp_path))]))
     assert "CFG 7.5, DPM++ 2M Karras" in found
-    assert found["CFG 7.5, DPM++ 2M Karras"].evaluations.sum() == 40
+    assert found["CFG 7.5, DPM++ 2M Karras"].evaluations.sum() == 2 * STEPS
     limited = found["Limited interval"].evaluations.sum()
-    steps = loaded.model.steps
-    assert steps < limited < 2 * steps
+    assert STEPS < limited < 2 * STEPS
 
 
 def test_the_form_offers_what_the_model_knows():
