@@ -100,7 +100,8 @@ def sample_tab(page: Page) -> Sheet:
         session = str(request.session_hash)
         off = tickets.call_off(session)
         running = page.running.stop(session, "sample")
-        words = plain("Stopping") if running else plain("Stopped before it began.") if off else gr.skip()
+        # work that goes on says itself when it has stopped; words from here could come after those
+        words = plain("Stopped before it began.") if off and not running else gr.skip()
         return gr.Button(interactive=True), gr.Button(interactive=False), words
 
     pressed = make.click(

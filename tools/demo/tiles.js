@@ -49,7 +49,7 @@ function show(at) {
   };
   const told = { seed: one.dataset.seed, label: one.dataset.label || "" };
   act("Use this seed", "sf-use", () => { dialog.close(); trigger("use_seed", told); });
-  act("Follow it in Trajectory", "sf-follow", () => { dialog.close(); trigger("follow", told); });
+  act("Follow it in Trajectory", "sf-follow", () => { dialog.close(); follow(told); });
   const save = one.querySelector(".sf-save");
   if (save) act("Save PNG", "sf-keep", () => save.click());
   act("Previous", "sf-previous", () => show(place - 1));
@@ -59,6 +59,16 @@ function show(at) {
   dialog.replaceChildren(left, right, bar);
   if (!dialog.open) dialog.showModal();
   (bar.querySelector("." + where.split(" ")[0]) || bar.lastChild).focus();
+}
+
+function follow(told) {
+  // that tab keeps the seed of its last path in a box of its own, which would go before the form's
+  const box = document.querySelector("#path-seed input, #path-seed textarea");
+  if (box) {
+    box.value = told.seed;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+  trigger("follow", told);
 }
 
 function save(link) {
