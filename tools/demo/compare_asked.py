@@ -210,10 +210,13 @@ def _options(
     )  # fmt: skip
 
 
-def _negative(form: Form, model: Model) -> str:
-    if model.text is None and form.negative == EACH:
+def _negative(form: Form, model: Model) -> str | int:
+    """As a command reads it back: a number is one."""
+    if model.text is not None:
+        return form.negative
+    if form.negative == EACH:
         return f"0-{model.num_classes - 1}"
-    return form.negative
+    return int(form.negative) if form.negative.isdecimal() else form.negative.replace(" ", "")
 
 
 def _no_file(text: str, name: str) -> None:

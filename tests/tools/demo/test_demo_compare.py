@@ -296,7 +296,7 @@ def test_the_command_makes_the_same_cells(tmp_path, capsys, monkeypatch):
     forms = (
         (WAYS, Form(rule="CFG", scale=1.234567891, limited=True, interval=(-3.25, 2.5), labels="3", seeds="11")),
         (("guidance", "none, CFG, Rescale(CFG(2))", "grid", "the model's own, Karras"), Form(negative="7", steps=3, limited=True)),
-        (("checkpoint", "newest, 2", "average", "true, false"), Form(steps=2, filters=("path length",), threshold="0.5")),
+        (("checkpoint", "newest, 2", "average", "true, false"), Form(steps=8, filters=("path length",), threshold="0.5")),
         (("sampler + steps", "DPM++ 2M: 3, Euler a: 2", "class", "0, none"), Form(rejected="retry", brownian=True, strict=True)),
     )  # fmt: skip
     for own, form in forms:
