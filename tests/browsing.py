@@ -121,6 +121,10 @@ class Visitor:
         self.page.wait_for_selector("#make")
         self.settle()
 
+    def left_behind(self):
+        """After a reload: what the page before had asked for is nobody's any more."""
+        self._asked = self._open = 0
+
     def _console(self, message):
         if message.type in ("error", "warning"):
             self.faults.append(f"console {message.type}: {message.text}")
