@@ -50,7 +50,8 @@ def shown_while(shelf: Shelf, name: object, form: Form, limits: Limits, flag: Ha
     Raises:
         ValueError, FloatingPointError: what the form can't be, and what sampling refuses, in words.
     """
-    yield Shown(None, plain("Loading the model"), "", (), None)
+    ready = isinstance(name, str) and name in shelf.names and shelf.ready(name)
+    yield Shown(None, plain("Beginning" if ready else "Loading the model"), "", (), None)
     started: list[Live] = []
 
     def work(say: Callable[[Glimpse | None], None]) -> tuple[Samples, list[str]]:
