@@ -58,7 +58,8 @@ function show(at) {
   const where = document.activeElement && dialog.contains(document.activeElement) ? document.activeElement.className : "sf-close";
   dialog.replaceChildren(left, right, bar);
   if (!dialog.open) dialog.showModal();
-  (bar.querySelector("." + where.split(" ")[0]) || bar.lastChild).focus();
+  (bar.querySelector("." + where.split(" ")[0]) || bar.lastChild).focus({ preventScroll: true });
+  dialog.scrollTop = 0; // where the window is small the picture comes first
 }
 
 function follow(told) {
