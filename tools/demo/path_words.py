@@ -111,9 +111,8 @@ def sentences(paths: Sequence[Path], retry: bool, stopped: bool) -> list[str]:
         name = f"{html.escape(path.name.capitalize())}: " if len(paths) > 1 else ""
         seconds = f"{path.evaluations} evaluations of the network in {path.seconds:.2f} s."
         if not path.left:
-            found.append(
-                f"{name}{'stopped after' if stopped else 'at'} step {len(path.shots)} of {path.steps}, {seconds}"
-            )
+            where = "stopped after" if stopped else "at"
+            found.append(f"{name or ANY}{where} step {len(path.shots)} of {path.steps}, {seconds}")
             continue
         found.append(f"{name or ANY}{_decision(path)} {seconds}")
         found.extend(f"{name or ANY}{html.escape(words)}" for words in _verdicts(path, retry and path is paths[0]))
