@@ -110,6 +110,7 @@ def test_imports_run_one_way(path):
                 "tools/plots.py",
                 "tools/run_plot.py",
                 "tools/schedule_figure.py",
+                "tools/schedule_lines.py",
             },
         ),
     ],

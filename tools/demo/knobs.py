@@ -149,7 +149,9 @@ def names_of(kind: str, nested: bool = False) -> list[str]:
 
 def menu() -> dict[str, Any]:
     """What the browser needs to draw the controls, as JSON: the classes of every kind, and of each class what can be turned."""
-    classes = {name: _controls(name, cls) for kind in KINDS if kind != "sampler" for name, cls in classes_of(kind).items()}
+    classes = {
+        name: _controls(name, cls) for kind in KINDS if kind != "sampler" for name, cls in classes_of(kind).items()
+    }
     about = {name: _sentence(cls) for kind in KINDS for name, cls in classes_of(kind).items()}
     return {
         "kinds": {kind: names_of(kind) for kind in KINDS}, "nested": {kind: names_of(kind, True) for kind in ("schedule", "row")},

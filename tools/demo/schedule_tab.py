@@ -16,7 +16,7 @@ from ...diffusion.forward_check import check_forward
 from ...schedules import Schedule
 from ..arguments import preset_names
 from ..inspect import curves
-from ..inspected import Inspected, Parts
+from ..inspected import Parts
 from . import checked
 from .knobs import menu
 from .parts import Page

@@ -47,7 +47,8 @@ def as_svg(figure: Figure, about: str, grow: float = 1.0) -> str:
     text = _named(text, hashlib.sha256(f"{about}\0{text}".encode()).hexdigest()[:8])
     head, rest = text[: text.index(">")], text[text.index(">") :]
     size, box = re.search(r'width="([\d.]+)pt"', head), re.search(r'viewBox="[^"]*"', head)
-    assert size is not None and box is not None
+    assert size is not None
+    assert box is not None
     style = f"width:100%;max-width:{float(size[1]) * 4 / 3 * grow:.0f}px;stroke-linejoin:round;stroke-linecap:butt"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" class="sf-figure" role="img" '

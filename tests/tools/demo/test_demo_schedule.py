@@ -6,6 +6,7 @@ import re
 import shlex
 import threading
 
+import gradio as gr
 import pytest
 import yaml
 from gradio_client import Client
@@ -14,15 +15,42 @@ from modelled import made
 from sfumato.diffusion import Recipe
 from sfumato.samplers import DDIM, DPMSolverPP, Heun
 from sfumato.schedules import (
-    EDM, ELBO, BetaTable, Constant, Cosine, CosineShifted, Eps, Explicit, Flow, InputScaled, Karras, Laplace, LinearBeta, LogNormal,
-    LogSNRImportance, MinSNR, Negative, RectifiedFlow, Shifted, Table, Trailing, Truncated, Uniform, UniformEntries, V,
-    VarianceExploding, ZeroTerminalSNR,
+    EDM,
+    ELBO,
+    BetaTable,
+    Constant,
+    Cosine,
+    CosineShifted,
+    Eps,
+    Explicit,
+    Flow,
+    InputScaled,
+    Karras,
+    Laplace,
+    LinearBeta,
+    LogNormal,
+    LogSNRImportance,
+    MinSNR,
+    Negative,
+    RectifiedFlow,
+    Shifted,
+    Table,
+    Trailing,
+    Truncated,
+    Uniform,
+    UniformEntries,
+    V,
+    VarianceExploding,
+    ZeroTerminalSNR,
 )  # fmt: skip
 from sfumato.tools.arguments import preset_names
 from sfumato.tools.command import parse
-from sfumato.tools.demo.app import build_app
+from sfumato.tools.demo.limits import Limits
+from sfumato.tools.demo.parts import Page
+from sfumato.tools.demo.running import Running
 from sfumato.tools.demo.schedule_choice import Turned, as_choice, read_choice
 from sfumato.tools.demo.schedule_source import MODEL, Sources
+from sfumato.tools.demo.schedule_tab import schedule_tab
 from sfumato.tools.demo.schedule_words import about, as_command, as_yaml, sentences
 from sfumato.tools.demo.shelf import Entry, Shelf
 from sfumato.tools.inspect import Inspect, curves
@@ -40,9 +68,13 @@ def parts(schedule, row=None, density=None, weighting=None, sampler=None, grid=N
 
 CASES = {
     "wrapped": parts(InputScaled(Shifted(Truncated(ZeroTerminalSNR(LinearBeta(0.2, 18.0)), -9.0), 2.0), 0.5), Negative(V())),
-    "geometric": parts(VarianceExploding(0.01, 50.0, math.inf), EDM(0.5), LogNormal(0.5, 1.5), Constant(EDM(0.25)), Heun(), Karras(0.02, 40.0)),
+    "geometric": parts(
+        VarianceExploding(0.01, 50.0, math.inf), EDM(0.5), LogNormal(0.5, 1.5), Constant(EDM(0.25)), Heun(), Karras(0.02, 40.0),
+    ),
     "nested": parts(RectifiedFlow(), Flow(), LogSNRImportance(Laplace(-1.0, 0.3), True), ELBO(RectifiedFlow()), input_std=0.75),
-    "table": parts(Table([6.0, 1.0, -2.0, -math.inf], "straight"), V(), UniformEntries(), Constant(V()), grid=Explicit([1.0, 0.5], "t"), steps=2),
+    "table": parts(
+        Table([6.0, 1.0, -2.0, -math.inf], "straight"), V(), UniformEntries(), Constant(V()), grid=Explicit([1.0, 0.5], "t"), steps=2,
+    ),
     "null": parts(CosineShifted(256.0, 32.0), Eps(), UniformEntries(200), grid=Karras(rho=5.0)),
 }  # fmt: skip
 
@@ -77,7 +109,9 @@ def test_every_preset_can_be_begun_with(name):
 
 
 def test_what_no_control_can_say_stays_as_it_is():
-    odd = parts(ZeroTerminalSNR(Table([float(v) for v in range(99, -1, -1)])), sampler=DDIM(0.5), density=LogNormal(30.0, 1.0))
+    odd = parts(
+        ZeroTerminalSNR(Table([float(v) for v in range(99, -1, -1)])), sampler=DDIM(0.5), density=LogNormal(30.0, 1.0)
+    )
     choice = as_choice(inspected(odd))
     assert [choice[k]["name"] for k in ("schedule", "density", "sampler")] == ["", "", ""]
     assert read_choice(choice, inspected(odd)).parts == odd
@@ -103,7 +137,9 @@ def test_the_command_says_only_what_is_different():
     assert as_command(same, "digits", DIGITS.parts, DIGITS.elements) == "sfumato inspect digits"
     other = same._replace(parts=Parts(**{**vars(DIGITS.parts), "schedule": Cosine(), "sampling_steps": 7}))
     assert as_command(other, "'a b'", DIGITS.parts, 64) == "sfumato inspect 'a b' --schedule Cosine --sampling_steps 7"
-    long = same._replace(parts=Parts(**{**vars(DIGITS.parts), "schedule": Table([1e-3 * k for k in range(999, -1, -1)])}))
+    long = same._replace(
+        parts=Parts(**{**vars(DIGITS.parts), "schedule": Table([1e-3 * k for k in range(999, -1, -1)])})
+    )
     assert as_command(long, "digits", DIGITS.parts, 64) == ""
 
 
@@ -132,18 +168,20 @@ def test_every_value_is_checked_again(change, said):
         read_choice(as_choice(DIGITS) | change, DIGITS)
 
 
-@pytest.mark.parametrize("junk", [None, 3, "x", [], {"schedule": {"name": "Cosine"}}], ids=["none", "number", "text", "list", "half"])
+@pytest.mark.parametrize(
+    "junk", [None, 3, "x", [], {"schedule": {"name": "Cosine"}}], ids=["none", "number", "text", "list", "half"]
+)
 def test_what_is_no_position_of_the_controls_is_refused(junk):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="allowed: names with values"):
         read_choice(junk, DIGITS)
 
 
 def test_warnings_are_those_of_the_command_with_what_to_do():
-    bad = parts(LinearBeta(0.1, 4.0), Eps(), grid=Karras(high=5.0))
+    bad = parts(LinearBeta(0.1, 4.0), Eps(), grid=Karras(high=2.0))
     problems = warnings_of(bad, 4096)
     said = sentences(Turned(bad, (), 4096, True))
     plain = re.sub(r"<[^>]+>", "", said)
-    assert said.count("<li class=\"sf-note\">") == len(problems) >= 2
+    assert said.count('<li class="sf-note">') == len(problems) >= 2
     for problem in problems:
         lead, _, rest = problem.partition(": ")
         assert lead[1:] in plain
@@ -157,12 +195,15 @@ def test_a_panel_is_said_with_its_numbers():
     given = parts(LinearBeta(), steps=10)
     data = curves(given, [Cosine()])
     said = about("log-SNR", data, given)
-    assert said == "log-SNR from infinity at data to -10 at noise in 10 steps of Trailing(), which begin at -10; beside it Cosine(s=0.008)"
+    assert (
+        said
+        == "log-SNR from infinity at data to -10 at noise in 10 steps of Trailing, which begin at -10; beside it Cosine(s=0.008)"
+    )
     assert "sigma from 0 to 1" in about("alpha and sigma", data, given)
     # t uniform on a path: the quantiles of log-SNR are those of its own curve
     numbers = [float(v) for v in re.findall(r"-?\d+\.\d+", about("density", data, given))]
     at = [float(given.schedule(t).log_snr) for t in (0.5, 0.95, 0.05)]
-    assert numbers == pytest.approx(at, abs=0.3)
+    assert numbers[:3] == pytest.approx(at, abs=0.3)
     weight = about("weight", data, given)
     w = data["weighting"]
     assert f"on eps from {w['eps'][0]:.3g} to {w['eps'][-1]:.3g}" in weight
@@ -170,8 +211,10 @@ def test_a_panel_is_said_with_its_numbers():
 
 @pytest.fixture(scope="module")
 def client():
-    shelf = Shelf([Entry("tiny", made)])
-    app = build_app(shelf)
+    with gr.Blocks(analytics_enabled=False) as app:
+        model = gr.Dropdown(["tiny"], value="tiny")
+        with gr.Tabs() as tabs, gr.Tab("Schedule"):
+            schedule_tab(Page(Shelf([Entry("tiny", made)]), Limits(), Running(), model, tabs))
     app.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, server_port=None)
     try:
         yield Client(app.local_url, verbose=False)
@@ -185,10 +228,14 @@ def test_the_page_draws_what_is_turned_and_keeps_the_last_figure_when_it_can_not
     assert figures.count("<svg") == 4
     assert "Nothing wrong found" in said
     assert ">sfumato inspect digits</code>" in copied
-    moved = choice | {"schedule": {"name": "LinearBeta", "args": {"low": 0.1, "high": 5.0}}, "grid": {"name": "Trailing", "args": {}}}
+    moved = choice | {
+        "schedule": {"name": "LinearBeta", "args": {"low": 0.1, "high": 5.0}},
+        "grid": {"name": "Trailing", "args": {}},
+    }
     other, said, copied = client.predict("tiny", "digits", moved, api_name="/schedule")
-    assert "log-SNR from infinity at data to -2.46 at noise" in other  # the integral of beta is 2.55
-    assert math.log(1 / math.expm1(2.55)) == pytest.approx(-2.46, abs=0.01)
+    assert (
+        f"log-SNR from infinity at data to {-math.log(math.expm1(2.55)):.3g} at noise" in other
+    )  # the integral of beta is 2.55
     assert "--schedule LinearBeta --schedule.high 5.0" in copied
     assert "The grid does not start" not in said
     assert "Terminal SNR is not zero" in said
@@ -203,7 +250,9 @@ def test_the_page_draws_what_is_turned_and_keeps_the_last_figure_when_it_can_not
 
 
 def test_a_run_is_read_not_loaded(tmp_path):
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": "no such", **yaml.safe_load(as_yaml(CASES["geometric"]))}))
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({"data": "no such", **yaml.safe_load(as_yaml(CASES["geometric"]))})
+    )
 
     def loaded():
         raise AssertionError("loaded")
@@ -223,7 +272,13 @@ def test_a_run_is_read_not_loaded(tmp_path):
 
 def test_a_diffusers_folder_is_what_its_scheduler_says(tmp_path):
     (tmp_path / "scheduler").mkdir()
-    config = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+    config = {
+        "_class_name": "DDIMScheduler",
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "steps_offset": 1,
+    }
     (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
     found = Sources(Shelf([Entry("sd", made, home=tmp_path, run=False)])).get("sd", MODEL)
     assert found.inspected.assumed
