@@ -29,9 +29,10 @@ class Facts:
 
     classes: how many; 0: none. texts: whether it knows prompts. null: whether the null class, or the empty text, was trained. shape: (C, H,
     W) of a picture. pixels: whether it is sampled as pictures in [-1, 1]. low, high: log-SNR of its noisiest and its cleanest level,
-    perhaps infinite. steps, sampler, grid, rule: its own, in short. stochastic: whether its own sampler draws noise. row: what
-    its network predicts. calibrations: names of its calibrated filters. filtered: those of them that hold for its own way of sampling, of
-    pictures with labels or prompts. weak: models that may be steered away from. source: which it is.
+    perhaps infinite. steps, sampler, grid, rule: its own, in short. stochastic: whether its own sampler draws noise. late: its own steps
+    that begin with more signal than noise. row: what its network predicts. calibrations: names of its calibrated filters. filtered: those
+    of them that hold for its own way of sampling, of pictures with labels or prompts. weak: models that may be steered away from. source:
+    which it is.
     """
 
     classes: int
@@ -46,6 +47,7 @@ class Facts:
     grid: str
     rule: str
     stochastic: bool
+    late: int
     row: str
     calibrations: tuple[str, ...] = ()
     filtered: tuple[str, ...] = ()
@@ -70,7 +72,8 @@ def facts_of(loaded: Loaded, shelf: Shelf) -> Facts:
     return Facts(
         model.num_classes, model.text is not None, model.null_class, tuple(model.picture_shape), not model.latents,
         float(path(1.0).log_snr), float(path(first_t(path)).log_snr), model.steps, _short(model.sampler), _short(model.grid),
-        _short(model.guidance), bool(model.sampler.draws), type(model.denoiser.row).__name__,
+        _short(model.guidance), bool(model.sampler.draws),
+        sum(float(level.log_snr) >= 0.0 for level in model.grid(path, model.steps)[:-1]), type(model.denoiser.row).__name__,
         tuple(known), tuple(name for name, each in known.items() if _holds(each, model)),
         tuple(name for name in shelf.names if shelf.entry(name) is not loaded.entry),
         dict(model.source),

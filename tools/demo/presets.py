@@ -113,6 +113,8 @@ def _filtered(facts: Facts) -> list[Preset]:
             "Filtered", "Pictures that the calibrated filter rejects are made again, until it keeps one (`sfumato calibrate`).",
             {"filters": [facts.filtered[0]], "rejected": "retry"},
         )]  # fmt: skip
+    if facts.late < 2:  # the filter looks at these
+        return []
     return [Preset(
         "Scored", "How much each picture still changed its mind late, below it; nothing is rejected (Aithal et al. 2024).",
         {"filters": ["trajectory variance"]},
