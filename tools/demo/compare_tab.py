@@ -165,7 +165,9 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
     make.click(compare, [tick, show, *asked], outputs, api_name="compare", **_MODEL).then(
         costs, asked, [cost, x_wrong, y_wrong, untimed], **_QUIET
     )
-    tick.change(go_on, tick, outputs, api_visibility="private", **_MODEL)
+    tick.change(go_on, tick, outputs, api_visibility="private", **_MODEL).then(
+        costs, asked, [cost, x_wrong, y_wrong, untimed], **_QUIET
+    )
     halt.click(stop, None, [bar, grid, results], **_QUIET)
     said = [cost, x_wrong, y_wrong, untimed]
     gr.on([each.change for each in (*own, page.model)], costs, asked, said, trigger_mode="always_last", **_QUIET)
