@@ -45,7 +45,14 @@ def _log_snr(axes: Axes, curves: Mapping[str, Any], ink: Ink) -> None:
             other["t"], _finite(other["log_snr"]), ls=dashes, color=_beside(k), lw=1.5, label=_short(other["name"])
         )
     inside = [(u, v) for u, v in zip(curves["grid"]["t"], curves["grid"]["log_snr"], strict=True) if abs(v) <= EDGE]
-    axes.plot([u for u, _ in inside], [v for _, v in inside], "o", ms=3, color=ink.ink, label="steps of the grid")
+    axes.plot(
+        [u for u, _ in inside],
+        [v for _, v in inside],
+        "o",
+        ms=3 if len(inside) <= 60 else 1.5,
+        color=ink.ink,
+        label="steps of the grid",
+    )
     axes.set(xlabel="t (0 data, 1 noise)", xlim=(-0.02, 1.02))
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -EDGE), min(high, EDGE))
@@ -80,8 +87,9 @@ def _density(axes: Axes, curves: Mapping[str, Any], ink: Ink) -> None:
 def _marks(axes: Axes, places: list[float], label: str, ink: Ink) -> None:
     """Places along the lower edge."""
     axes.plot(
-        places, np.full(len(places), 0.03), "|", color=ink.ink, ms=7, transform=axes.get_xaxis_transform(), label=label
-    )
+        places, np.full(len(places), 0.03), "|", color=ink.ink, ms=7, mew=1.0 if len(places) <= 60 else 0.3, label=label,
+        transform=axes.get_xaxis_transform(),
+    )  # fmt: skip
 
 
 def _tallest(value: np.ndarray) -> float:
