@@ -102,6 +102,14 @@ def about_of(
 
 
 def shared_words(model: Model, base: Settings, shared: Shared, moved: set[str], looking: Mapping[str, Any]) -> str:
+    """What all cells have in common, in one line.
+
+    Args:
+        model: of all cells.
+        base, shared: of all cells.
+        moved: keys that an axis moves, which are left out.
+        looking: extractor and data, as they say of themselves.
+    """
     said = [f"{base.steps} steps"] if "steps" not in moved else []
     said += [brief(getattr(base, name), shared.allow) for name in ("sampler", "grid", "guidance") if name not in moved]
     said += [f"filters {brief(base.filters, shared.allow)}"] if base.filters and "filters" not in moved else []
