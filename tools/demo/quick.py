@@ -88,7 +88,8 @@ def panel(stage: Stage) -> str:
         return _going(stage)
     words = "<h2>There is no model here yet</h2>"
     if stage.state == "stopped":
-        words += f"<p>Stopped at step {stage.step} of {stage.steps}. What it has learned is saved, and it can go on from there.</p>"
+        where = f"at step {stage.step} of {stage.steps}" if stage.step else "before its first step"
+        words += f"<p>Stopped {where}. What it has learned is saved, and it can go on from there.</p>"
     elif stage.state == "failed":
         words += f'<p class="sf-note sf-bad" role="alert">It could not be trained: {html.escape(stage.words)}</p>'
     else:

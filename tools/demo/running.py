@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
@@ -72,6 +73,7 @@ class Running:
     def __init__(self) -> None:
         self._halts: dict[tuple[str, str], Halt] = {}
         self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._kept: list[threading.Thread] = []
 
     def begin(self, session: str, kind: str) -> Halt:
         """A flag for new work; older work of that session and kind is told to stop."""
@@ -91,10 +93,21 @@ class Running:
             halt.stop()
         return len(found)
 
-    def stop_all(self) -> None:
-        """Tell all work to stop, of everybody, since the server ends."""
+    def keep(self, thread: threading.Thread) -> None:
+        """Remember a thread that the server's end waits for: one that has something to save when it is told to stop."""
+        self._kept.append(thread)
+
+    def stop_all(self, patience: float = 20.0) -> None:
+        """Tell all work to stop, of everybody, since the server ends, and wait for what has something to save.
+
+        Args:
+            patience: seconds, at most.
+        """
         for session in {session for session, _ in list(self._halts)}:
             self.stop(session)
+        end = time.monotonic() + patience
+        for thread in self._kept:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def end(self, session: str, kind: str, halt: Halt) -> None:
         """Work has ended by itself."""

@@ -16,7 +16,7 @@ from ...diffusion import Interrupted, train
 from ..folders import free_folder
 from ..train import plot_losses, recipe_from, resolve_recipe
 from .find import entry_of
-from .running import Halt, Running
+from .running import Halt, Halted, Running
 from .shelf import Shelf
 from .told import readable
 
@@ -76,8 +76,9 @@ class Training:
                 return False
             self.stage = replace(self.stage, state="going", words="", seconds=0.0)
             halt = self._running.begin(_EVERYBODY, _KIND)
-            # no daemon: at the end of the server it is stopped, and what it has learned is saved
-            threading.Thread(target=self._run, args=(halt,), name="training").start()
+            thread = threading.Thread(target=self._run, args=(halt,), daemon=True, name="training")
+            thread.start()
+            self._running.keep(thread)
             return True
 
     def stop(self) -> None:
@@ -87,7 +88,7 @@ class Training:
     def _run(self, halt: Halt) -> None:
         try:
             self._train(halt)
-        except Interrupted:
+        except (Interrupted, Halted):
             self.stage = replace(self.stage, state="stopped")
         except Exception as error:  # whatever it is, a visitor must not wait for ever
             foreseen = isinstance(error, ValueError | OSError | MemoryError | FloatingPointError | ImportError)
@@ -103,6 +104,7 @@ class Training:
         recipe = recipe_from(resolve_recipe(PRESET, [("seed", 0)], ()), ())
         if self._folder is None:
             self._folder = free_folder(self._root / NAME, "config.yaml")
+        halt.check()
         folder, began, first = self._folder, time.perf_counter(), [-1]
 
         def watch(step: int, loss: float) -> bool:

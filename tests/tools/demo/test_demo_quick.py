@@ -114,9 +114,9 @@ def test_the_servers_end_stops_it(small, tmp_path):
     running = Running()
     training = Training(Shelf([]), running, tmp_path)
     training.start()
-    running.stop_all()
-    assert ended(training).state in ("stopped", "done")
-    until(lambda: not [t for t in threading.enumerate() if t.name == "training"])
+    running.stop_all(60)
+    assert training.stage.state in ("stopped", "done")  # it was waited for
+    assert not [t for t in threading.enumerate() if t.name == "training"]
 
 
 def test_what_goes_wrong_is_said_in_words(small, tmp_path, monkeypatch, capsys):
