@@ -86,7 +86,7 @@ KNOBS: dict[str, dict[str, Knob | Listed | Nested]] = {
     "RectifiedFlow": {},
     "ScaledLinearBeta": {"low": Knob(1e-2, 5, log=True), "high": Knob(1, 60)},
     "Sigmoid": {"start": Knob(-10, 10), "end": Knob(-10, 10), "tau": Knob(0.1, 5, log=True)},
-    "Table": {"log_snr": Listed((8, 4, 2, 0, -2, -4, -8))},
+    "Table": {"log_snr": Listed(tuple(range(10, -11, -1)))},
     "VarianceExploding": {
         "low": Knob(5e-4, 1, log=True), "high": Knob(1, 1000, log=True), "rho": Knob(1, 20, off="infinite", at=INF, start=7),
     },
