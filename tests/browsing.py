@@ -4,13 +4,13 @@ import base64
 import contextlib
 import io
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,10 +27,11 @@ DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """A run folder: digits of 8x8 pixels, hardly trained, or what SFUMATO_RUN names."""
-    if os.environ.get("SFUMATO_RUN"):
-        return Path(os.environ["SFUMATO_RUN"])
+    """A run folder: digits of 8x8 pixels, hardly trained, or a copy of what SFUMATO_RUN names, since comparisons are kept there."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
+    if os.environ.get("SFUMATO_RUN"):
+        shutil.copytree(os.environ["SFUMATO_RUN"], folder, ignore=shutil.ignore_patterns("compare"))
+        return folder
     command(["train", "digits", "--steps", "150", "--out", str(folder)])
     return folder
 
@@ -99,13 +100,9 @@ class Visitor:
     page: of playwright. faults: what the page did that it should not: errors of its console, requests to other hosts, refused answers.
     """
 
-    def __init__(self, chromium, address, *, phone=False, dark=False, path=""):
+    def __init__(self, context, address, path=""):
         self.address, self.faults, self._asked, self._open = address, [], 0, 0
-        self.context = chromium.new_context(
-            viewport=PHONE if phone else DESK, has_touch=phone, is_mobile=phone, color_scheme="dark" if dark else "light",
-            accept_downloads=True, reduced_motion="reduce",
-        )  # fmt: skip
-        self.page = self.context.new_page()
+        self.context, self.page = context, context.new_page()
         self.page.set_default_timeout(15_000)
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.faults.append(f"page error: {error}"))
@@ -121,13 +118,24 @@ class Visitor:
         self.page.wait_for_selector("#make")
         self.settle()
 
-    def left_behind(self):
-        """After a reload: what the page before had asked for is nobody's any more."""
+    def reload(self):
+        """Load the page again, whatever goes on there, and wait until it is ready."""
+        before = list(self.faults)
+        self.page.reload()
+        # a page that is left while it listens says that it was cut off
+        self.faults[:] = before + [fault for fault in self.faults[len(before) :] if not _CUT.search(fault)]
         self._asked = self._open = 0
+        self.ready()
+
+    def expected(self, *words):
+        """Take back the faults that a test provokes: each must be there, and nothing else may be."""
+        for word in words:
+            assert any(word in fault for fault in self.faults), (word, self.faults)
+        self.faults[:] = [fault for fault in self.faults if not any(word in fault for word in words)]
 
     def _console(self, message):
-        if message.type in ("error", "warning"):
-            self.faults.append(f"console {message.type}: {message.text}")
+        if message.type == "error":
+            self.faults.append(f"console: {message.text}")
 
     def _request(self, request):
         url = request.url
@@ -219,8 +227,11 @@ class Visitor:
 
     def close(self):
         """Go away; fails for what the page should not have done."""
-        self.context.close()
+        self.page.close()
         assert not self.faults, "\n".join(self.faults)
+
+
+_CUT = re.compile("AbortError|Connection errored out|network error|Failed to fetch", re.IGNORECASE)
 
 
 def _work(request):
@@ -251,13 +262,48 @@ def drawn(pictures):
     return len(pictures) > 0 and all(picture.std() > 8 for picture in pictures)
 
 
+class Contexts:
+    """Browsers without a past: one per kind, whose files from the server are kept, and whose memory of the form is not."""
+
+    def __init__(self, chromium, address):
+        self._chromium, self._address, self._there = chromium, address, {}
+
+    def one(self, phone, dark, apart):
+        """A context. apart: one of its own, as another person's."""
+        key = (phone, dark, len(self._there) if apart else None)
+        if key not in self._there:
+            self._there[key] = self._chromium.new_context(
+                viewport=PHONE if phone else DESK, has_touch=phone, is_mobile=phone, color_scheme="dark" if dark else "light",
+                accept_downloads=True, reduced_motion="reduce",
+            )  # fmt: skip
+        else:
+            page = self._there[key].new_page()
+            page.goto(f"{self._address}favicon.ico")
+            page.evaluate("localStorage.clear()")
+            page.close()
+        return self._there[key]
+
+    def close(self):
+        """Close them."""
+        for context in self._there.values():
+            context.close()
+
+
+@pytest.fixture(scope="session")
+def contexts(chromium, address):
+    """Of all tests."""
+    there = Contexts(chromium, address)
+    yield there
+    there.close()
+
+
 @pytest.fixture
-def visit(chromium, address):
+def visit(contexts, address):
     """Makes visitors, of whom each must have seen a page without faults in the end."""
     there = []
 
-    def come(**how):
-        there.append(Visitor(chromium, address, **how))
+    def come(*, phone=False, dark=False, apart=False, path=""):
+        there.append(Visitor(contexts.one(phone, dark, apart), address, path))
         return there[-1]
 
     yield come

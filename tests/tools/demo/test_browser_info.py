@@ -7,7 +7,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_a_saved_picture_makes_itself_again(visit, tmp_path):
-    one, other = visit(), visit()
+    one, other = visit(apart=True), visit(apart=True)
     one.write("seeds", 41)
     one.number("count", 1)
     one.choose("sampler", "Euler a")
@@ -44,3 +44,4 @@ def test_what_is_no_picture_is_refused_in_words(visitor, tmp_path):
     toast.wait_for()
     assert "PNG" in toast.inner_text()
     assert str(tmp_path) not in toast.inner_text()
+    visitor.expected("415")
