@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: quickstart test test-slow faults orders claims lint types clean
+.PHONY: quickstart test test-slow test-demo faults orders claims lint types clean
 
 quickstart: $(STAMP)
 	$(BIN)/sfumato quickstart
@@ -19,6 +19,17 @@ test: lint types
 
 test-slow: $(STAMP)
 	$(ONE) $(BIN)/python -m pytest -m slow --ignore tests/faults
+
+# the demo in a real browser: Debian's chromium, or the one that SFUMATO_CHROMIUM names; MORE='--screenshots FOLDER' also takes pictures
+test-demo: .venv/.browser
+	$(ONE) $(BIN)/python -m pytest tests/tools/demo -m browser $(MORE)
+
+.venv/.browser: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[quickstart,dev,browser]'
+	test -n "$$SFUMATO_CHROMIUM" || command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	  { SUDO=; test "$$(id -u)" = 0 || SUDO=sudo; $$SUDO apt-get update -qq && $$SUDO apt-get install -qq -y --no-install-recommends chromium; } || \
+	  { echo 'There is no chromium here, and apt-get could not install it; install one, or name it: SFUMATO_CHROMIUM=/usr/bin/...' >&2; exit 1; }
+	touch $@
 
 faults: $(STAMP)
 	$(ONE) $(BIN)/python -m pytest tests/faults -m "slow or not slow" --fault-table runs/faults.json

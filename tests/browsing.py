@@ -212,6 +212,14 @@ class Visitor:
         self.settle(2, seconds)
         self.page.locator("#make:not([disabled])").wait_for()
 
+    def compare(self, seconds=120.0):
+        """Press Compare, twice where the machine is so slow that the page asks whether that is meant, and wait for the end."""
+        self.page.click("#compare-make")
+        self.settle(seconds=seconds)
+        if "once more" in self.text("#compare-bar"):
+            self.page.click("#compare-make")
+            self.settle(seconds=seconds)
+
     def pictures(self, where):
         """What is seen, as arrays: every picture within an element that is its own content."""
         sources = self.page.eval_on_selector_all(f"{where} img", "all => all.filter(i => i.complete).map(i => i.src)")

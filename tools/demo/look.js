@@ -47,6 +47,20 @@
       area.remove();
     }
   };
+  // on a phone the pictures are far below the form
+  document.addEventListener("click", (event) => {
+    if (!(event.target instanceof Element) || !event.target.closest("#make") || !window.matchMedia("(max-width: 720px)").matches) return;
+    document.querySelector("#status")?.scrollIntoView({ block: "start", behavior: "smooth" });
+  });
+
+  // what folds away says whether it is open, which Gradio shows by an arrow alone
+  const folded = (event) => {
+    const button = event.target instanceof Element ? event.target.closest(".label-wrap") : null;
+    if (button) setTimeout(() => button.setAttribute("aria-expanded", String(button.classList.contains("open"))));
+  };
+  document.addEventListener("focusin", folded);
+  document.addEventListener("click", folded);
+
   // a browser stops at whatever scrolls, so that leaving a menu of many names would take a second Tab, to nowhere
   document.addEventListener("keydown", (event) => {
     if (event.key === "Tab") for (const list of document.querySelectorAll("div.options, .option-list")) list.tabIndex = -1;

@@ -24,8 +24,7 @@ def test_a_grid_fills_and_is_cached_the_second_time(visitor, tmp_path):
     assert "evaluations" in cost
 
     began = time.perf_counter()
-    visitor.page.click("#compare-make")
-    visitor.settle(seconds=90)
+    visitor.compare()
     first = time.perf_counter() - began
     pictures = visitor.pictures("#compare-grid")
     assert len(pictures) == 9
@@ -35,8 +34,7 @@ def test_a_grid_fills_and_is_cached_the_second_time(visitor, tmp_path):
     assert "cached" not in visitor.text("#compare-grid")
     assert "evaluations" in visitor.text("#compare-grid")
 
-    visitor.page.click("#compare-make")
-    visitor.settle(seconds=90)
+    visitor.compare()
     assert visitor.text("#compare-grid").count("cached") == 9
     assert len(visitor.pictures("#compare-grid")) == 9
     assert "9 of them there already" in _cost(visitor)
@@ -78,6 +76,9 @@ def test_a_comparison_stops(visitor):
     visitor.number("compare-count", 16)
     visitor.settle(0)
     visitor.page.click("#compare-make")
+    visitor.page.wait_for_function("/cells|once more/.test(document.querySelector('#compare-bar').innerText)")
+    if "once more" in visitor.text("#compare-bar"):  # where the machine is slow, it asks whether that is meant
+        visitor.page.click("#compare-make")
     visitor.page.wait_for_function("document.querySelectorAll('#compare-grid td').length >= 9")
     visitor.page.wait_for_timeout(500)
     visitor.page.click("#compare-stop")

@@ -5,15 +5,27 @@ import pytest
 pytestmark = pytest.mark.browser
 
 
+HTML = "document.querySelector('#schedule-figures').innerHTML"
+
+
 def figures(visitor):
-    visitor.page.wait_for_timeout(150)  # what is turned is sent a moment later
     visitor.settle(0)
     return visitor.page.eval_on_selector_all("#schedule-figures svg", "all => all.map(e => e.outerHTML)")
 
 
-def turn(visitor, name, value):
-    visitor.page.locator(f"#schedule-knobs select[id$={name}]").first.select_option(value)
+def changed(visitor, change):
+    """The figures after a change that must change them."""
+    before = visitor.page.evaluate(HTML)
+    change()
+    visitor.page.wait_for_function(f"before => {HTML} !== before", arg=before)
+    visitor.page.wait_for_timeout(150)  # what is turned is sent a moment later
     return figures(visitor)
+
+
+def turn(visitor, name, value):
+    return changed(
+        visitor, lambda: visitor.page.locator(f"#schedule-knobs select[id$={name}]").first.select_option(value)
+    )
 
 
 def test_figures_follow_what_is_turned(visitor):
@@ -23,24 +35,23 @@ def test_figures_follow_what_is_turned(visitor):
     assert len(first) == 4
     slider = visitor.page.locator("#schedule-knobs input[type=range]:enabled").first
     slider.focus()
-    for _ in range(20):
-        visitor.page.keyboard.press("ArrowRight")
-    moved = figures(visitor)
-    assert moved != first
+
+    def press():
+        for _ in range(20):
+            visitor.page.keyboard.press("ArrowRight")
+
+    moved = changed(visitor, press)
     other = turn(visitor, "schedule", "Cosine")
     assert other[0] != moved[0]
     assert "Cosine" in visitor.text("#schedule-figures")
     assert "Cosine" in visitor.text("#schedule-copied")
-    visitor.page.click("#schedule-reset")
-    visitor.settle()
-    assert figures(visitor) == first
+    assert changed(visitor, lambda: visitor.page.click("#schedule-reset")) == first
 
 
 def test_warnings_are_said_in_words(visitor):
     """An eps network on a path that ends where x is noise alone can't tell what x0 was."""
     visitor.tab("Schedule")
     visitor.page.wait_for_selector("#schedule-figures svg")
-    turn(visitor, "schedule", "RectifiedFlow")
     turn(visitor, "row", "Eps")
     noted = visitor.text("#schedule-said")
     assert visitor.page.locator("#schedule-said .sf-note:not(.sf-info)").count() >= 1
