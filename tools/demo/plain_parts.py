@@ -14,7 +14,8 @@ from ..resolve import fields_of
 __all__ = ["check_said", "check_tree", "plain_tree"]
 
 # a dot between words, as in a class path or a file's name; those of numbers stand beside digits
-_DOTTED = re.compile(r"[^\W\d]\w*\s*\.\s*[^\W\d]")
+# (from a word's first sign on, so that a long word is read once)
+_DOTTED = re.compile(r"(?<!\w)\d*[^\W\d]\w*\s*\.\s*[^\W\d]")
 
 
 def plain_tree(said: str, kind: type, name: str) -> Any:

@@ -28,11 +28,12 @@ _QUOTED = re.compile(rf"(?P<quote>['\"`])(?:file://)?{_ROOT}[^'\"`\n]*(?P=quote)
 _BARE = re.compile(
     rf"(?<![\w)\].'\"`/\\:~<])(?:file://+|{_ROOT})(?:{_NAME}[/\\]*)+(?:(?: (?![~.])[^\s'\"`,;:()\[\]/\\]+){{1,3}}[/\\](?:{_NAME}[/\\]*)+)*"
 )
+# no file's name has more than 255 signs, and without that bound a long word is read from each of its signs anew
 # a path from here: three names and more, or two of which the last is a file; and/or, image/png, 1/2 are none
 _RELATIVE = re.compile(
-    rf"(?<![\w./\\:])[A-Za-z_][\w.-]*(?:(?:[/\\]{_NAME}){{2,}}|[/\\]{_NAME}\.(?:json|ya?ml|safetensors|png|npy|txt|py|bin|pt|ckpt))(?![\w(])"
+    rf"(?<![\w./\\:])[A-Za-z_][\w.-]{{0,255}}(?:(?:[/\\]{_NAME}){{2,}}|[/\\]{_NAME}\.(?:json|ya?ml|safetensors|png|npy|txt|py|bin|pt|ckpt))(?![\w(])"
 )
-_ADDRESS = re.compile(r"\b(?!file:)[a-z][a-z0-9+.-]*://[^\s'\"<>]+")
+_ADDRESS = re.compile(r"\b(?!file:)[a-z][a-z0-9+.-]{0,30}://[^\s'\"<>]+")
 
 
 def readable(error: BaseException) -> str:
