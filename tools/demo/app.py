@@ -17,7 +17,10 @@ from .schedule_tab import schedule_tab
 from .shelf import Shelf
 from .trajectory_tab import trajectory_tab
 
-__all__ = ["build_app"]
+__all__ = ["SESSIONS", "build_app"]
+
+SESSIONS = 256
+"""Visitors who are remembered."""
 
 
 def build_app(shelf: Shelf, limits: Limits | None = None, running: Running | None = None) -> gr.Blocks:
@@ -46,5 +49,7 @@ def build_app(shelf: Shelf, limits: Limits | None = None, running: Running | Non
                 info_tab(page, sheet)
         stop_who_leaves(app, page.running)
         quick_panel(app, page, above)
+    # Gradio keeps 0.2 MiB of every visitor until there are 10,000; the one who came longest ago begins anew when there are more than these
+    app.state_session_capacity = SESSIONS
     app.queue(max_size=16, default_concurrency_limit=1, api_open=False)
     return app
