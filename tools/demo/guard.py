@@ -77,10 +77,10 @@ class Guard:
             await self._app(scope, receive, reply)
             await reply.end()
         except Refused as refused:
-            await refusal(send, refused.status, str(refused), reply.begun)
+            await refusal(receive, send, refused.status, str(refused), reply.begun)
         except Exception as error:
             traceback.print_exception(error, file=sys.stderr)
-            await refusal(send, 500, "the server failed at this, and its log says where", reply.begun)
+            await refusal(receive, send, 500, "the server failed at this, and its log says where", reply.begun)
 
     def _known(self, headers: dict[str, str]) -> None:
         """Refuse requests that came by another name, or from another page."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import http
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 __all__ = ["Reply", "policy", "refusal"]
@@ -21,6 +23,7 @@ _HEADERS = [
 ]
 _SCRIPT = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 _MOST = 2**24  # bytes of a page
+_DRAINED = 2**22  # bytes that are thrown away after an answer
 
 
 def policy(page: bytes = b"") -> bytes:
@@ -102,11 +105,11 @@ class Reply:
         await self._send({"type": "http.response.body", "body": body})
 
 
-async def refusal(send: Any, status: int, why: str, begun: bool) -> None:
+async def refusal(receive: Any, send: Any, status: int, why: str, begun: bool) -> None:
     """Answer instead of the application.
 
     Args:
-        send: of ASGI.
+        receive, send: of ASGI.
         status: of HTTP.
         why: for the visitor.
         begun: whether an answer has begun, which then just ends.
@@ -124,7 +127,21 @@ async def refusal(send: Any, status: int, why: str, begun: bool) -> None:
         headers.append((b"www-authenticate", b'Basic realm="Sfumato", charset="UTF-8"'))
     headers += [*_HEADERS, (b"content-security-policy", policy())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    await _drained(receive)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _drained(receive: Any) -> None:
+    """Throw away a little of what still comes: a connection that is closed with something unread takes the answer with it."""
+    left = _DRAINED
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 def _detail(why: str) -> bytes:

@@ -9,12 +9,13 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, TypeVar
 
 import gradio as gr
 import torch
 
-__all__ = ["readable", "told"]
+__all__ = ["readable", "sendable", "told"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +67,20 @@ def _last(path: str) -> str:
     return "…" if name in ("", ".", "..", "~") or name.endswith(":") else name
 
 
+def sendable(value: Any) -> Any:
+    """What a handler says, without halves of characters, which JSON can hold, as in a picture's settings, and no answer can."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "replace").decode()
+    elif type(value) in (list, tuple):
+        return type(value)(sendable(each) for each in value)
+    elif type(value) is dict:
+        return {sendable(key): sendable(each) for key, each in value.items()}
+    return value
+
+
 def told(handler: F) -> F:
     """A handler whose errors are readable: mistakes by their message, anything else logged on the server and named nowhere else."""
 
@@ -93,7 +108,9 @@ def told(handler: F) -> F:
         @functools.wraps(handler)
         def stream(*given: Any) -> Any:
             try:
-                yield from handler(*given)
+                with closing(handler(*given)) as said:
+                    for each in said:
+                        yield sendable(each)
             except Exception as error:
                 raise refused(error) from None
 
@@ -102,7 +119,7 @@ def told(handler: F) -> F:
     @functools.wraps(handler)
     def once(*given: Any) -> Any:
         try:
-            return handler(*given)
+            return sendable(handler(*given))
         except Exception as error:
             raise refused(error) from None
 

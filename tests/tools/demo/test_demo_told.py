@@ -112,3 +112,14 @@ def test_a_closed_stream_closes_the_handler():
     assert next(going) == 1
     going.close()
     assert closed == [True]
+
+
+def test_what_is_said_can_be_sent():
+    said = ("a\ud800", [{"value\udfff": ["\ud83d"], "n": 1}], None, ("é😀", b"x"))
+    assert told(lambda: said)() == ("a?", [{"value?": ["?"], "n": 1}], None, ("é😀", b"x"))
+
+    @told
+    def stream():
+        yield said[0]
+
+    assert list(stream()) == ["a?"]
