@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -129,5 +129,5 @@ def serving(
         server.should_exit = True
         page.is_running = False
         thread.join(10)
-        with suppress(OSError):
+        if not thread.is_alive():  # otherwise it is still its
             sock.close()

@@ -292,7 +292,9 @@ def test_pictures_that_are_too_large_are_refused(page):
 
 
 def test_passwords_are_asked_for_everywhere():
+    """And when it ends, whatever was at work is told to stop."""
     with served(users={"anna": "long-enough", "bernd": "also:long:enough"}) as page:
+        at_work = page.running.begin("somebody", "sample")
         for method, path in (
             ("GET", "/"), ("GET", "/config"), ("GET", "/theme.css"), ("GET", "/assets/x.js"), ("GET", f"{API}/heartbeat/x"), ("HEAD", "/"),
             ("GET", f"{API}/startup-events"), ("GET", f"{API}/info"), ("GET", f"{API}/file=/x"), ("POST", f"{API}/cancel"),
@@ -309,3 +311,7 @@ def test_passwords_are_asked_for_everywhere():
         began = time.monotonic()
         assert said("anna:long-enougH") == 401
         assert time.monotonic() - began > 0.9, "who guesses waits"
+    assert at_work.stopped
+    assert not page.folder.exists()
+    with pytest.raises(ConnectionRefusedError):
+        page.ask("GET", "/")
