@@ -50,7 +50,8 @@
   // on a phone the pictures are far below the form
   document.addEventListener("click", (event) => {
     if (!(event.target instanceof Element) || !event.target.closest("#make") || !window.matchMedia("(max-width: 720px)").matches) return;
-    document.querySelector("#status")?.scrollIntoView({ block: "start", behavior: "smooth" });
+    const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+    document.querySelector("#tiles")?.scrollIntoView({ block: "start", behavior: still ? "auto" : "smooth" });
   });
 
   // what folds away says whether it is open, which Gradio shows by an arrow alone
