@@ -25,17 +25,23 @@ const named = (x) =>
   noisiest(x) ? 'pure noise' : cleanest(x) ? 'the data' : `log-SNR ${round(x, 2)}, sigma over alpha ${ratio(x)}`;
 const shortly = (x) => (noisiest(x) ? 'pure noise' : cleanest(x) ? 'the data' : `log-SNR ${round(x, 2)} (sigma over alpha ${ratio(x)})`);
 
+// which steps are guided: by this interval where it counts, else as the rule has it by itself
+const insides = () => {
+  const [a, b] = value(), own = props.own || [];
+  return (props.ticks || []).map((t, i) => (props.on ? (a <= -props.end || t >= a) && (b >= props.end || t < b) : own[i] !== false));
+};
+
 function sentence() {
   const ticks = props.ticks || [], guided = props.guided || [], plain = props.plain || [];
-  const [a, b] = value();
-  const inside = ticks.map((t) => !props.on || ((a <= -props.end || t >= a) && (b >= props.end || t < b)));
-  const count = inside.filter(Boolean).length;
+  const inside = insides(), count = inside.filter(Boolean).length;
   if (!ticks.length) return '';
-  let words = props.on ? `${count} of ${ticks.length} steps are guided` : `All ${ticks.length} steps are guided`;
+  const all = !props.on && count === ticks.length;
+  let words = all ? `All ${ticks.length} steps are guided` : `${count} of ${ticks.length} steps are guided`;
   if (guided.length === ticks.length && plain.length === ticks.length) {
     const sum = (of) => of.reduce((x, y) => x + y, 0);
-    const all = sum(guided), here = sum(inside.map((on, i) => (on ? guided[i] : plain[i])));
-    words += here < all ? `; ${here} evaluations instead of ${all}` : `; ${all} evaluations`;
+    const total = sum(guided), here = sum(inside.map((on, i) => (on ? guided[i] : plain[i])));
+    // a rule that stops by itself costs less
+    words += `; ${props.most ? 'at most ' : ''}${here} evaluations` + (here < total ? ` instead of ${total}` : '');
   }
   return `${words}.`;
 }
@@ -62,10 +68,10 @@ function draw() {
   const ticks = find('.sf-ticks'), levels = props.ticks || [];
   while (ticks.childElementCount > levels.length) ticks.lastElementChild.remove();
   while (ticks.childElementCount < levels.length) ticks.appendChild(document.createElement('i'));
+  const inside = insides();
   levels.forEach((t, i) => {
-    const inside = (from <= -props.end || t >= from) && (to >= props.end || t < to);
     ticks.children[i].style.setProperty('--at', place(t));
-    ticks.children[i].className = on && !inside ? '' : 'sf-in';
+    ticks.children[i].className = inside[i] ? 'sf-in' : '';
   });
 }
 
@@ -110,5 +116,5 @@ const leave = () => { if (held) { held = null; trigger('change'); } };
 bar.addEventListener('pointerup', leave);
 bar.addEventListener('pointercancel', leave);
 
-watch(['value', 'axis', 'ticks', 'guided', 'plain', 'on'], draw);
+watch(['value', 'axis', 'ticks', 'guided', 'plain', 'own', 'most', 'on'], draw);
 draw();

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ...diffusion import Model
-from ...guidance import Guidance, Interval
+from ...guidance import Adaptive, Guidance, Interval, Plain, rules_within
 from ...samplers import Sampler
 from ...schedules import Grid, Schedule
 from ...schedules.schedule import first_t
@@ -39,7 +39,7 @@ def interval_field(value: tuple[float, float]) -> gr.HTML:
     script = resources.files("sfumato.tools.demo").joinpath("interval.js").read_text()
     return gr.HTML(
         list(value), html_template=_SKELETON, js_on_load=script, elem_id="interval", axis=[_NOISIEST, _CLEANEST], end=LOG_SNR, ticks=[],
-        guided=[], plain=[], on=False,
+        guided=[], plain=[], own=[], most=False, on=False,
     )  # fmt: skip
 
 
@@ -50,14 +50,16 @@ def axis_of(schedule: Schedule) -> list[float]:
 
 
 def interval_props(
-    model: Model, sampler: Sampler, grid: Grid, steps: int, rule: Guidance, limited: bool
+    model: Model, sampler: Sampler, grid: Grid, steps: int, rule: Guidance, limited: bool, alike: bool = False
 ) -> dict[str, Any]:
-    """What is drawn: the axis, the level where each step begins, and what each costs with guidance and without.
+    """What is drawn: the axis, the level where each step begins, what each costs with guidance and without, and which the rule guides by
+    itself.
 
     Args:
         model: that is sampled.
-        sampler, grid, steps, rule: of the form.
-        limited: whether the interval counts.
+        sampler, grid, steps, rule: of the form; an interval of the rule's own holds where the form's does not count.
+        limited: whether the form's interval counts.
+        alike: whether every picture is steered from what it is asked for, see `step_costs`.
 
     Raises:
         ValueError: where the grid has no such steps.
@@ -65,9 +67,15 @@ def interval_props(
     path = model.denoiser.schedule
     levels = grid(path, steps)
     ticks = [min(max(float(level.log_snr), -LOG_SNR), LOG_SNR) for level in levels[:-1]]
+    inner = rule.rule if isinstance(rule, Interval) else rule
+    own = [not isinstance(inner, Plain) and (inner is rule or bool(rule.inside(level))) for level in levels[:-1]]  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        costs = step_costs(rule.rule if isinstance(rule, Interval) else rule, sampler, path, levels)
+        costs = step_costs(inner, sampler, path, levels, alike)
     except ValueError:  # parts that can't be put together are refused where they are sampled, in words
         costs = None
     guided, plain = costs or ([], [])
-    return {"axis": axis_of(path), "ticks": ticks, "guided": guided, "plain": plain, "on": limited}
+    most = any(True for _ in rules_within(inner, Adaptive))
+    return {
+        "axis": axis_of(path), "ticks": ticks, "guided": guided, "plain": plain, "own": own, "most": most,
+        "on": limited and not isinstance(inner, Plain),
+    }  # fmt: skip

@@ -15,9 +15,13 @@ from .interval import interval_field, interval_props
 from .menus import EACH, FILTERS, GRIDS, NONE, OWN, RULES, SAMPLERS, SCALES
 from .parts import Page, Sheet
 from .presets import OWN_PRESET, presets_for
+from .slots import labels_of
 from .told import told
 
 __all__ = ["form_sheet"]
+
+# what the count of guided steps and of evaluations depends on
+_DRAWN = ("labels", "prompt", "negative", "sampler", "grid", "steps", "rule", "scale", "limited")
 
 
 def form_sheet(page: Page) -> Sheet:
@@ -100,7 +104,7 @@ def form_sheet(page: Page) -> Sheet:
         fields["filters"], [fields["threshold"], fields["rejected"]], **quiet,
     )  # fmt: skip
     gr.on(
-        [fields[each].change for each in ("sampler", "grid", "steps", "rule", "scale", "limited")], draw, everything, fields["interval"],
+        [fields[each].change for each in _DRAWN], draw, everything, fields["interval"],
         trigger_mode="always_last", **quiet,
     )  # fmt: skip
     return Sheet(sheet.fields, opened)
@@ -160,6 +164,17 @@ def _drawn(page: Page, name: str, values: tuple[Any, ...]) -> Any:
         form = read_form(values, page.limits)
         model = page.shelf.get(name).model
         sampler, grid, rule = chosen(form, model)
-        return gr.update(**interval_props(model, sampler, grid, form.steps, rule, form.limited))
+        alike = _alike(form, model.num_classes, model.text is not None)
+        return gr.update(**interval_props(model, sampler, grid, form.steps, rule, form.limited, alike))
     except ValueError:
         return gr.skip()
+
+
+def _alike(form: Form, classes: int, texts: bool) -> bool:
+    """Whether every picture is steered from the very thing that it is asked for."""
+    if texts:
+        return form.prompt == form.negative
+    if not classes:
+        return False
+    labels = labels_of(form.labels, form.count, classes, "class")
+    return labels == labels_of(form.negative or NONE, form.count, classes, "negative class")
