@@ -72,7 +72,7 @@ class Live:
     gathered: Gathered = field(default_factory=Gathered)
     began: float = field(default_factory=time.perf_counter)
     at: tuple[int, int] = (0, 0)
-    _sources: dict[int, tuple[Attempt, str]] = field(default_factory=dict)
+    _sources: dict[int, tuple[Attempt, str, bool]] = field(default_factory=dict)
     _believed: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -162,24 +162,27 @@ class Live:
             for k in ("seed", "label", *rows, "attempt", "evaluations", "scores", "kept", "reason")
             if k in own
         }
+        source, whole = self._source(slot, made, not made.shown)
         return replace(
-            base, state=state, attempt=made.attempt, reason=made.reason, rows=rows, source=self._source(slot, made, not made.shown),
-            scores=[scored(name, score, bounds) for name, bounds, score in named], name=self._names[slot] if made.shown else "",
+            base, state=state, attempt=made.attempt, reason=made.reason, rows=rows, source=source,
+            scores=[scored(name, score, bounds) for name, bounds, score in named],
+            name=self._names[slot] if whole else "", elsewhere=made.shown and not whole,
         )  # fmt: skip
 
-    def _source(self, slot: int, made: Attempt, lost: bool) -> str:
-        """The picture of an attempt, with its settings; encoded once."""
+    def _source(self, slot: int, made: Attempt, lost: bool) -> tuple[str, bool]:
+        """The picture of an attempt, encoded once, and whether it is the whole file with its settings."""
         there = self._sources.get(slot)
         if there is None or there[0] is not made:
             picture = self.preview.finished(made.picture[None])[0]
-            room = sum(len(uri) for _, uri in self._sources.values()) < CARRIED
-            if lost or not room:
-                picture = self.preview.small(picture)
-                uri = data_uri(picture, kind="webp")
-            else:
-                uri = data_uri(picture, self.settings(slot, made))
-            there = self._sources[slot] = made, uri
-        return there[1]
+            room = sum(len(uri) for _, uri, _ in self._sources.values()) < CARRIED
+            whole = room and not lost
+            uri = (
+                data_uri(picture, self.settings(slot, made))
+                if whole
+                else data_uri(self.preview.small(picture), kind="webp")
+            )
+            there = self._sources[slot] = made, uri, whole
+        return there[1:]
 
     def settings(self, slot: int, made: Attempt) -> dict[str, Any]:
         """How a picture was made, as `Samples.settings_of` says it."""

@@ -35,7 +35,8 @@ class Tile:
 
     seed: of it. what: its class or prompt in words, "" for none. state: how far it is. width, height: in pixels of the page. source: of
     the picture, "" for none yet. crisp: whether its pixels are enlarged as they are. attempt: 0, 1, ... scores: a line per filter. reason:
-    why it was rejected. name: of its file; "" while there is none. label: its class as the form has it. rows: settings of its own.
+    why it was rejected. name: of its file; "" while there is none. elsewhere: whether the file is not in the page, but in the ZIP. label:
+    its class as the form has it. rows: settings of its own.
     """
 
     seed: int
@@ -49,6 +50,7 @@ class Tile:
     scores: Sequence[str] = ()
     reason: str = ""
     name: str = ""
+    elsewhere: bool = False
     label: str = ""
     rows: Mapping[str, Any] = field(default_factory=dict)
 
@@ -93,6 +95,7 @@ def tile(one: Tile) -> str:
         lines.append(f'<span class="sf-verdict sf-{kind}" title="{e(one.reason)}">{sign}{word}</span>')
     lines += [f'<span class="sf-score">{e(score)}</span>' for score in one.scores]
     save = f'<a class="sf-save" role="button" tabindex="0" download="{e(one.name)}">save PNG</a>' if one.name else ""
+    save = '<span class="sf-soft">its PNG is in the ZIP</span>' if one.elsewhere else save
     able = "" if one.rows else " disabled"
     return (
         f'<figure class="sf-tile sf-is-{one.state}" data-seed="{one.seed}" '

@@ -185,3 +185,22 @@ def test_texts_are_escaped_whatever_their_origin():
     tile = live.tiles(None, False)[0]
     assert "<img src=x" not in tile
     assert html.escape('<img src=x onerror="alert(1)">')[:20] in tile
+
+
+def test_pictures_that_no_longer_fit_the_page_are_handed_out_by_the_zip_alone(monkeypatch):
+    whole = stream(made(), seeded())[-1]
+    assert all(tile.count("sf-save") == 1 and "in the ZIP" not in tile for tile in whole.tiles[:3])
+    # room for the first: another begins while there is any
+    monkeypatch.setattr("sfumato.tools.demo.live.CARRIED", 1)
+    few = stream(made(), seeded())[-1]
+    assert few.tiles[0] == whole.tiles[0]
+    assert len(pictures(few)) == 1
+    for tile in few.tiles[1:3]:
+        assert "sf-save" not in tile
+        assert "its PNG is in the ZIP" in tile
+        assert "data:image/webp" in tile
+    with (
+        zipfile.ZipFile(io.BytesIO(zip_file(few.pictures))) as file,
+        Image.open(file.open("seed-00000013.png")) as image,
+    ):
+        assert json.loads(image.text[KEY])["seed"] == 13
