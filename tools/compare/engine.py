@@ -129,23 +129,34 @@ class Comparison:
 
     def _cost_of(self, cell: Cell, paid: set[str]) -> tuple[int, int, bool]:
         """Evaluations of a cell, of its fine solution where nobody else paid for it, and whether it needs none."""
-        way, model, own, fine, there = self.way(cell), self.model(cell), 0, 0, True
+        way, model, own, fine, there, last = self.way(cell), self.model(cell), 0, 0, True, ""
         for part in range(self.shared.sets):
             drawn = self.drawn(cell, part)
             known = self._known(cell, way, drawn)
             key = address({"cell": known, "near": self._near})
-            if not self._store.has(key):
+            if made := self._store.has(key):
+                last = key
+            elif self._diverged(last):
+                break
+            else:
                 own, there = own + evaluations_of(model, way, drawn) * len(drawn.seeds), False
             try:
                 its = self._fine(cell, way)
             except ValueError:
                 continue
-            key = self._fine_key(cell, its, part)
-            if key not in paid and not self._store.has(key):
+            fine_key = self._fine_key(cell, its, part)
+            if fine_key not in paid and not self._store.has(fine_key):
+                if made and self._diverged(key):
+                    break
                 few = self.drawn(cell, part).first(self._near)
                 fine, there = fine + evaluations_of(model, its, few) * self._near, False
-            paid.add(key)
+            paid.add(fine_key)
         return own, fine, there
+
+    def _diverged(self, key: str) -> bool:
+        """Whether what is kept there ended in numbers that are not finite, so that nothing more is made of its cell."""
+        kept = self._store.get(key) if key else None
+        return kept is not None and bool(kept.about["problem"])
 
     @property
     def _near(self) -> int:

@@ -82,16 +82,16 @@ function move(from, to) {
   draw();
 }
 
-// handles meet and do not cross
+// handles meet and do not cross; the end that is not moved stays as it is, also between two places of its slider
 low.addEventListener('input', () => {
   const least = Math.min(Number(low.value), Number(high.value));
   low.value = least;
-  move(least, Number(high.value));
+  move(least, Math.max(value()[1], least));
 });
 high.addEventListener('input', () => {
   const most = Math.max(Number(high.value), Number(low.value));
   high.value = most;
-  move(Number(low.value), most);
+  move(Math.min(value()[0], most), most);
 });
 for (const input of [low, high]) input.addEventListener('change', () => trigger('change'));
 

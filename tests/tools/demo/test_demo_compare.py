@@ -276,6 +276,39 @@ def test_the_table_its_files_and_the_cell_that_goes_back_into_the_form():
         w.desk.pick("s", True, 0)
 
 
+def test_every_cell_goes_back_into_a_form_that_samples_it():
+    w = Watched()
+    for own, form in (
+        (("sampler", "dpm++ 2m", "guidance", "none, CFG"), Form(negative="7", steps=2, grid="Karras")),
+        (("grid", "karras, LINSPACE", "nothing", ""), Form(steps=2)),
+        (("filter threshold", "0.5, 1e-9", "nothing", ""), Form(steps=2, filters=("PathLength",))),
+        (("filter threshold", "0.5, 1e-9", "nothing", ""), Form(steps=2, filters=("path length",))),
+    ):
+        job = w.compare(*own, form=form)
+        assert len(job.outcomes) == 2
+        for place, outcome in job.outcomes.items():
+            w.desk.pick("s", *place)
+            back, left = w.desk.put("s")
+            assert left == ""
+            found = w.model.sample(**asked(back, w.model, Limits()).arguments())
+            assert torch.equal(as_bytes(found.images), outcome.pictures), outcome.cell.name
+            assert outcome.settings["filters"] == found.settings["filters"]
+
+
+def test_cells_that_diverged_are_there_and_cost_nothing_again():
+    w = Watched()
+    with torch.no_grad():
+        next(w.model.denoiser.parameters()).fill_(torch.nan)
+    job = w.compare(*WAYS, fine=True, sets=2)
+    assert {o.state for o in job.outcomes.values()} == {"diverged"}
+    before = w.asked
+    said = w.cost(*WAYS, fine=True, sets=2)[0]
+    assert "4 of them there already" in said
+    assert "No network has to be asked" in said
+    w.compare(*WAYS, fine=True, sets=2)
+    assert w.asked == before
+
+
 def test_the_page_is_built_and_its_main_event_has_a_name():
     from sfumato.tools.demo.app import build_app
 
