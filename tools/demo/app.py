@@ -16,6 +16,7 @@ from .sample_tab import sample_tab
 from .schedule_tab import schedule_tab
 from .shelf import Shelf
 from .trajectory_tab import trajectory_tab
+from .turns import share_queue
 
 __all__ = ["SESSIONS", "build_app"]
 
@@ -52,4 +53,5 @@ def build_app(shelf: Shelf, limits: Limits | None = None, running: Running | Non
     # Gradio keeps 0.2 MiB of every visitor until there are 10,000; the one who came longest ago begins anew when there are more than these
     app.state_session_capacity = SESSIONS
     app.queue(max_size=16, default_concurrency_limit=1, api_open=False)
+    share_queue(app)
     return app

@@ -22,7 +22,7 @@ _API = "/gradio_api"
 # components, monitoring, deep links, histories, pages of a log-in of which Gradio leaves some routes open
 _READ = re.compile(
     rf"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/(?:static|assets|svelte)/[\w./@+-]+"
-    rf"|{_API}/(?:info/?|app_id/?|theme\.css|startup-events|queue/status|queue/data|heartbeat/\w+|upload_progress|login_check/?)"
+    rf"|{_API}/(?:info/?|app_id/?|theme\.css|startup-events|queue/status|queue/data|heartbeat/[\w-]+|upload_progress|login_check/?)"
     rf"|{_API}/call/(?:v2/)?\w+/\w+|{_API}/file=.+",
     re.DOTALL,
 )
@@ -85,7 +85,10 @@ class Guard:
     def _known(self, headers: dict[str, str]) -> None:
         """Refuse requests that came by another name, or from another page."""
         host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname if host else None
+        try:
+            name = urlsplit(f"//{host}").hostname if host else None
+        except ValueError:  # a bracket without its other half
+            name = None
         if not name or (self._local and not is_loopback(name)):
             raise Refused(403, "this page is known by the name of this machine only, such as 127.0.0.1 or localhost")
 
@@ -101,7 +104,9 @@ class Guard:
         if method != "POST":
             raise Refused(405, "only GET, HEAD and POST are understood here")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
-        if site not in ("same-origin", "none") or (origin is not None and urlsplit(origin).netloc != headers["host"]):
+        if site not in ("same-origin", "none") or (
+            origin is not None and origin.partition("://")[2] != headers["host"]
+        ):
             raise Refused(403, "a page from elsewhere asked for this")
         if path != _UPLOAD and not _SAID.fullmatch(path):
             raise Refused(404, "there is nothing here")

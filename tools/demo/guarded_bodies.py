@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ PIXELS = 2**25
 
 _SECONDS = 60
 _ENVELOPE = 4096  # bytes of an upload around its file
+_SESSION = re.compile(r"[\w-]{1,64}")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -59,6 +61,9 @@ async def read_json(headers: dict[str, str], receive: Any, uploads: Path) -> Any
         raise Refused(400, "a text holds half of a character") from None
     except (ValueError, RecursionError):
         raise Refused(400, "this is no JSON") from None
+    session = tree.get("session_hash") if isinstance(tree, dict) else None
+    if isinstance(session, str) and not _SESSION.fullmatch(session):  # the server remembers it for hours
+        raise Refused(400, "session_hash is no name of a session; allowed: up to 64 letters, digits, _ and -")
     for value in _mappings(tree):
         _check_file(value, uploads, headers["host"])
     return _again(body, receive)

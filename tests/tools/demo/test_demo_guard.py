@@ -101,7 +101,16 @@ def test_other_methods_are_refused(page, method):
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "192.168.0.1", "", "localhost.evil", "0.0.0.0"],
+    [
+        "evil.example",
+        "evil.example:80",
+        "127.0.0.1.evil.example",
+        "192.168.0.1",
+        "",
+        "localhost.evil",
+        "0.0.0.0",
+        "[::1",
+    ],
 )
 def test_a_page_by_another_name_is_refused(page, host):
     """DNS rebinding: the name leads here, and the browser would take the answer for that page's own."""
@@ -119,8 +128,9 @@ def test_names_of_this_machine_are_known(page, host):
     [
         {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"}, {"Sec_Fetch_Site": "cross-site"},
         {"Sec_Fetch_Site": "same-site"}, {"Origin": ""}, {"Origin": "http://127.0.0.1"},
+        {"Origin": "http://[::1"},
     ],
-    ids=range(7),
+    ids=range(8),
 )  # fmt: skip
 def test_other_pages_may_not_say_anything(page, headers):
     assert page.say(f"{API}/queue/join", {"data": [], "session_hash": "x", "fn_index": 0}, **headers)[0] == 403

@@ -1,8 +1,10 @@
 """What a visitor writes into a box names a part and its numbers: it opens no file and imports no class."""
 
 import builtins
+import contextlib
 import importlib
 import io
+import time
 
 import pytest
 
@@ -101,3 +103,12 @@ def test_what_the_menus_say_stays_allowed():
 
     for said in ("DDIM(eta=.5)", "X(1.)", "X(1.e3, 2.E-4)"):
         check_said(said, "x")
+
+
+@pytest.mark.parametrize("sign", ["a", "_", "a ", "1", "a."])
+def test_long_words_are_looked_through_at_once(sign):
+    """Whose every sign began a search of its own once: 3.4 s for 10,000 of them."""
+    began = time.perf_counter()
+    with contextlib.suppress(ValueError):
+        check_said(sign * 50_000, "sampler")
+    assert time.perf_counter() - began < 0.5
