@@ -17,7 +17,7 @@ from . import checked
 from .asked_for import LOG_SNR, Asked, Beside
 from .limits import Limits
 from .menus import EACH, GRIDS, OWN, RULES, SAMPLERS
-from .plain_parts import plain_tree
+from .plain_parts import check_counts, plain_tree
 from .slots import labels_of, seeds_of
 from .steering import asks, filters_of, limited_to, steered_from, with_scale
 
@@ -120,7 +120,9 @@ def part(said: str, kind: type, menu: Mapping[str, str], own: Any, name: str) ->
         return own
     tree = plain_tree(menu.get(said, said), kind, name)  # a visitor's text opens no file
     key = {Sampler: "sampler", Grid: "grid", Guidance: "guidance", Filter: "filter"}[kind]
-    return build(resolve({key: tree}, _Parts, ())[key], (), name)
+    made = build(resolve({key: tree}, _Parts, ())[key], (), name)
+    check_counts(made, name)
+    return made
 
 
 def chosen(form: Form, model: Model) -> tuple[Sampler, Grid, Guidance]:

@@ -11,7 +11,11 @@ from ..compare.syntax import part_tree
 from ..parts import choices, part_of, part_type
 from ..resolve import fields_of
 
-__all__ = ["check_said", "check_tree", "plain_tree"]
+__all__ = ["check_counts", "check_said", "check_tree", "plain_tree"]
+
+# of whole numbers in parts, at most: what a step costs is not asked of Stop, which ends work between steps
+_COUNTS = {"Langevin.count": 4, "RenoiseProbe.k": 64, "ExcessError.k": 64, "AdaptiveStep.limit": 2000}
+_COUNT = 1000
 
 # a dot between words, as in a class path or a file's name; those of numbers stand beside digits
 # (from a word's first sign on, so that a long word is read once)
@@ -78,6 +82,29 @@ def check_tree(tree: Any, kind: type, name: str) -> None:
             )
         if (wanted := part_type(hint) or part_of(hint)) is not None:
             check_tree(value, wanted, f"{name}.{key}")
+
+
+def check_counts(made: Any, name: str) -> None:
+    """Refuse a part that asks a network without end, as Langevin(count=1000000000) does within one step.
+
+    Args:
+        made: the part.
+        name: of the field, for messages.
+
+    Raises:
+        ValueError: for a whole number that is too large, at any depth.
+    """
+    if isinstance(made, Mapping | list | tuple):
+        for each in made.values() if isinstance(made, Mapping) else made:
+            check_counts(each, name)
+    if not dataclasses.is_dataclass(made):
+        return
+    for each in dataclasses.fields(made):
+        value, at = getattr(made, each.name), f"{type(made).__name__}.{each.name}"
+        most = _COUNTS.get(at, _COUNT)
+        if type(value) is int and value > most:
+            raise ValueError(f"{name}: {at} is {str(value)[:20]}; allowed here: at most {most}")
+        check_counts(value, name)
 
 
 def _may_be_file(hint: Any) -> bool:

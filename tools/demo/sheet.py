@@ -166,7 +166,7 @@ def _drawn(page: Page, name: str, values: tuple[Any, ...]) -> Any:
         sampler, grid, rule = chosen(form, model)
         alike = _alike(form, model.num_classes, model.text is not None)
         return gr.update(**interval_props(model, sampler, grid, form.steps, rule, form.limited, alike))
-    except ValueError:
+    except (ValueError, RuntimeError, ArithmeticError):  # numbers beyond what a tensor holds are the latter two
         return gr.skip()
 
 

@@ -112,3 +112,19 @@ def test_long_words_are_looked_through_at_once(sign):
     with contextlib.suppress(ValueError):
         check_said(sign * 50_000, "sampler")
     assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Sampler, "PredictorCorrector(corrector=Langevin(count=COUNT))"), (Sampler, "AdaptiveStep(limit=COUNT)"),
+        (Filter, "RenoiseProbe(k=COUNT)"), (Guidance, "Interval(rule=Adaptive(rule=CFG(3), least=COUNT))"),
+    ],
+    ids=["corrector", "limit", "probes", "nested"],
+)  # fmt: skip
+def test_no_part_asks_a_network_without_end(kind, said):
+    """A step of a billion evaluations would hold the turn of everybody, and Stop ends work between steps only."""
+    part(said.replace("COUNT", "2"), kind, {}, None, "it")
+    for count in ("1000000000", "9" * 60, "1_000_000", "0xfffffff"):
+        with pytest.raises(ValueError, match="allowed here: at most|allowed:|whole number"):
+            part(said.replace("COUNT", count), kind, {}, None, "it")
