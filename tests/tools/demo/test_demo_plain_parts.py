@@ -126,5 +126,5 @@ def test_no_part_asks_a_network_without_end(kind, said):
     """A step of a billion evaluations would hold the turn of everybody, and Stop ends work between steps only."""
     part(said.replace("COUNT", "2"), kind, {}, None, "it")
     for count in ("1000000000", "9" * 60, "1_000_000", "0xfffffff"):
-        with pytest.raises(ValueError, match="allowed here: at most|allowed:|whole number"):
+        with pytest.raises(ValueError, match=r"allowed here: at most|allowed:|whole number"):
             part(said.replace("COUNT", count), kind, {}, None, "it")
