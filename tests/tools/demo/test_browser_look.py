@@ -66,10 +66,14 @@ SMALL = """() => [...document.querySelectorAll('button, a[href], [role=button], 
 def test_a_phone_makes_pictures(visit):
     phone = visit(phone=True)
     phone.write("seeds", 3)
-    assert phone.page.evaluate("document.querySelector('#make').getBoundingClientRect().bottom <= innerHeight")  # in reach
+    assert phone.page.evaluate(
+        "document.querySelector('#make').getBoundingClientRect().bottom <= innerHeight"
+    )  # in reach
     phone.page.locator("#make").tap()
     phone.made()
-    assert phone.page.evaluate("document.querySelector('#tiles').getBoundingClientRect().top < innerHeight / 2")  # and seen
+    assert phone.page.evaluate(
+        "document.querySelector('#tiles').getBoundingClientRect().top < innerHeight / 2"
+    )  # and seen
     assert drawn(phone.pictures("#tiles"))
     assert phone.sideways() <= 0
 

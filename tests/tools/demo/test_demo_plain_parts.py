@@ -108,10 +108,10 @@ def test_what_the_menus_say_stays_allowed():
 @pytest.mark.parametrize("sign", ["a", "_", "a ", "1", "a."])
 def test_long_words_are_looked_through_at_once(sign):
     """Whose every sign began a search of its own once: 3.4 s for 10,000 of them."""
-    began = time.perf_counter()
+    began = time.process_time()
     with contextlib.suppress(ValueError):
         check_said(sign * 50_000, "sampler")
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_what_is_said_can_be_sent():
 
 @pytest.mark.parametrize("piece", ["a-", "aa.", "a+", "/a b", "a/", "C:\\", "'/a", "a://"])
 def test_long_words_are_read_at_once(piece):
-    """Whose every sign began a search of its own once, to the end of the text: 1.5 s for 6,000 of them."""
-    began = time.perf_counter()
+    """Whose every sign began a search of its own once, to the end of the text: half a second for 6,000 of them."""
+    began = time.process_time()
     readable(ValueError(piece * 50_000 + "!"))
-    assert time.perf_counter() - began < 10  # quadratic, it would be minutes
+    assert time.process_time() - began < 5  # quadratic, it would be minutes
