@@ -59,3 +59,11 @@ def test_a_rule_that_stops_costs_at_most_what_is_said(rule):
     assert sum(props["guided"]) == 10
     assert spent(model, FORM) == 6
     assert not told(made(), replace(FORM, rule="CFG"))["most"]
+
+
+def test_thresholds_are_those_of_the_filters_in_their_order():
+    form = replace(FORM, filters=("path length", "PathLength(last=2)", "trajectory variance"), threshold="0.5, 0.25")
+    found = asked(form, made(), LIMITS).filters
+    assert [(type(f).__name__, f.threshold) for f in found] == [
+        ("PathLength", 0.5), ("PathLength", float("inf")), ("TrajectoryVariance", 0.25),
+    ]  # fmt: skip

@@ -151,6 +151,8 @@ def test_filters_are_told_as_words_and_a_lost_slot_says_why():
     assert all("sf-hatched" in tile and "<img" not in tile for tile in lost.tiles[:3])
     assert "27 of 27 attempts rejected by path length; 24 were tried again; 3 ran out of attempts" in lost.report
     assert "all 9 attempts at each were rejected" in lost.report  # what was warned of
+    once, nine = (int(re.search(r"(\d+) evaluations", shown.report)[1]) for shown in (marked, lost))
+    assert nine == 9 * once  # those of lost attempts, too
 
 
 def test_weights_that_are_nan_are_a_sentence_and_no_picture():
