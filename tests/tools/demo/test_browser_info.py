@@ -21,7 +21,8 @@ def test_a_saved_picture_makes_itself_again(visit, tmp_path):
 
     other.tab("PNG info")
     other.page.locator("#png input[type=file]").set_input_files(saved)
-    other.settle()
+    other.page.locator("#png-shown table").wait_for()
+    other.settle(0)
     said = other.text("#png-shown")
     assert "41" in said
     assert "Euler" in said

@@ -43,7 +43,8 @@ def info(visitor, folder):
     got.value.save_as(folder / "picture.png")
     visitor.tab("PNG info")
     visitor.page.locator("#png input[type=file]").set_input_files(folder / "picture.png")
-    visitor.settle()
+    visitor.page.locator("#png-shown table").wait_for()
+    visitor.settle(0)
 
 
 TABS = {"Sample": sample, "Compare": compare, "Trajectory": trajectory, "Schedule": schedule, "PNG info": None}
