@@ -144,7 +144,7 @@ def share(values, turn, parts):
 
 
 @pytest.mark.fault(59)
-@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow, id="all"), pytest.param(6, id="some")])
+@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow, id="all"), pytest.param(7, id="some")])
 def test_absurd_values_of_every_field(page, ran, parts, injected):
     """By HTTP, values in each field of the form: refused in words before the network runs, or a value that the field allows."""
     number, good = filled(page)
@@ -153,7 +153,7 @@ def test_absurd_values_of_every_field(page, ran, parts, injected):
     times = 0
     # what a number may not be is always refused; what a text may be is wide
     for place, name in enumerate(("model", *NAMES)):
-        for kind, value in ABSURD.items() if name in NUMBERS else share(ABSURD.items(), place, parts):
+        for kind, value in share(ABSURD.items(), place, 1 if name == "steps" else parts):
             if (name, kind) in FINE:
                 continue
             before = ran.calls
@@ -186,7 +186,7 @@ def test_absurd_values_of_every_field(page, ran, parts, injected):
 
 @pytest.mark.fault(59)
 @pytest.mark.fault(61)
-@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow, id="all"), pytest.param(9, id="some")])
+@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow, id="all"), pytest.param(27, id="some")])
 def test_absurd_values_of_every_handler(page, parts, injected):
     """Those that no menu calls too; whatever they make of it, nothing hangs and nothing of the machine is said."""
     times = 0
@@ -197,8 +197,9 @@ def test_absurd_values_of_every_handler(page, parts, injected):
             _, said = called(page, number, given, f"h{number}")
             times += 1
             assert clean(said), (number, kind, said[-800:])
-        assert clean(called(page, number, [], f"h{number}")[1])
-        times += 1
+        if parts == 1 or number % 5 == 0:
+            assert clean(called(page, number, [], f"h{number}")[1])
+            times += 1
     bodies = [
         {}, [], 3, None, {"data": 1}, {"data": [], "fn_index": 10**9}, {"data": [], "fn_index": -1}, {"data": [], "fn_index": "0"},
         {"data": [], "fn_index": 0}, {"data": [], "fn_index": 0, "session_hash": ["x"]},
