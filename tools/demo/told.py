@@ -90,12 +90,12 @@ def told(handler: F) -> F:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             return gr.Error(
                 "The server has not enough memory for this: take fewer pictures at once, or smaller ones.",
-                title="Too large", duration=None, print_exception=False,
+                title="Too large", duration=8, print_exception=False,
             )  # fmt: skip
         if isinstance(error, ValueError | FloatingPointError):
             # a page shows it as HTML
             said = html.escape(readable(error), quote=False)
-            return gr.Error(said, title="That can't be done", duration=None, print_exception=False)
+            return gr.Error(said, title="That can't be done", duration=8, print_exception=False)
         traceback.print_exception(error, file=sys.stderr)
         return gr.Error(
             "The server failed at this, and its log says where. The settings are still here; change them, or try again.",
