@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from ...diffusion.vae import Precision
 from .glance import glance, refuse_run
 from .shelf import Entry
 
-__all__ = ["entry_of", "find_models"]
+__all__ = ["entry_of", "find_models", "unplaced"]
 
 
 def entry_of(
@@ -73,6 +74,11 @@ def entry_of(
 
 
 _USUAL = {"ema": True, "device": "cpu", "precision": "fp32", "attention": "auto"}
+
+
+def unplaced(entry: Entry) -> Entry:
+    """A model whose commands on the page name it, and not where it lies: for a page that others see."""
+    return replace(entry, command=shlex.quote(entry.name))
 
 
 def _command(path: str | Path, options: dict[str, Any], allow: Sequence[str]) -> str:

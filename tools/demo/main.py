@@ -56,10 +56,13 @@ def _gathered(argv: Sequence[str]) -> list[str]:
 
 def _serve(options: Demo) -> None:
     passwords = read_passwords(options.auth)
+    from .find import unplaced
     from .serving import check_open, listening, serving, url_of
 
     check_open(options.host, passwords)
     entries = _offered(options)
+    if not is_loopback(options.host):
+        entries = [unplaced(entry) for entry in entries]
     with surroundings() as folder:
         import torch
 

@@ -12,7 +12,7 @@ from faulted import tiny
 from safetensors.torch import save_file
 
 from sfumato.diffusion import train
-from sfumato.tools.demo.find import entry_of, find_models
+from sfumato.tools.demo.find import entry_of, find_models, unplaced
 from sfumato.tools.demo.glance import glance
 from sfumato.tools.demo.shelf import Shelf
 
@@ -66,6 +66,9 @@ def test_the_command_has_the_options_that_are_not_as_always(runs):
     (runs / "dots").rename(runs / "a run")
     entry = entry_of(runs / "a run", ema=0.1, device="meta", allow=["faulted", "other"])
     assert entry.command == f"'{runs}/a run' --ema 0.1 --device meta --allow faulted --allow other"
+    hidden = unplaced(entry)  # for a page that others see
+    assert hidden.command == "'a run'"
+    assert (hidden.name, hidden.home) == (entry.name, entry.home)
     assert entry_of(runs / "a run", ema=False, allow=["faulted"]).command.endswith("--ema false --allow faulted")
 
 
