@@ -28,6 +28,7 @@ from ..stopping import Stopped, stopping
 from .about import begun, usual_count
 from .axes import Axis, parse_axes
 from .engine import Comparison
+from .looking import Looking
 from .networks import Networks
 from .options import Compare
 from .outcome import Outcome
@@ -152,7 +153,7 @@ def _compare(
     cells = lay_out(x, y, base, options.allow)
     count = options.count or usual_count(model)
     shared = options.shared(count)
-    looking, remarks = what_looks(options, model, count)
+    looking, remarks = what_looks(options, model, count) if options.frechet else (Looking(), [])
     about = begun(options.run, _command(argv), model, x, y, base, shared, looking.about(), str(store.folder))
     out = place_for(home, options.out, x, y, about["id"])
     made = ready_folder(out, "out")

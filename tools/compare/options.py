@@ -60,6 +60,7 @@ class Compare:
         reference_path: the folder, where --reference has another meaning.
         reference_count: how many of them at the most.
         extractor: whose features are compared; null: the digits classifier for 8x8 digits, raw pixels for other small pictures.
+        frechet: whether an extractor looks at the pictures: Frechet distance to the real ones, and accuracy; false: neither is measured.
         fine_steps: of the fine solution, to which the distance is measured: DPM-Solver++ in so many steps, under the same rule, from the
             same noise; 0: no distance.
         near: pictures of each set whose distance is measured.
@@ -107,6 +108,7 @@ class Compare:
     reference_path: str | None = None
     reference_count: int = 10_000
     extractor: Extractor | None = None
+    frechet: bool = True
     fine_steps: int = 1000
     near: int = 16
     brownian: bool = False
@@ -148,6 +150,9 @@ class Compare:
                 raise ValueError(f"{name} is {value}; allowed: >= {bound}")
         if self.reference is not None and self.reference_path is not None:
             raise ValueError("reference and reference_path are given; allowed: one of them")
+        for name in ("reference", "reference_path", "extractor"):
+            if not self.frechet and getattr(self, name) is not None:
+                raise ValueError(f"frechet is false and {name} is given; allowed: one of them; leave one out")
         if self.show > 4:
             raise ValueError(f"show is {self.show}; allowed: 1 to 4")
         if self.labels is not None and self.labels.lower() not in ("none", "null"):

@@ -203,7 +203,7 @@ def _options(
         prompts=form.prompt or None if model.text is not None and "prompt" not in moved else None,
         also={"negative": _negative(form, model)} if found.also else None, filters=tuple(found.filters),
         retries=limits.retries, mark=found.mark, brownian=found.brownian, strict=found.strict,
-        batch=STRICT_BATCH if found.strict else options.batch, fine_steps=FINE if own.fine else 0,
+        batch=STRICT_BATCH if found.strict else options.batch, fine_steps=FINE if own.fine else 0, frechet=own.frechet,
         device=options.device if options.device.partition(":")[0] == model.device.type else model.device.type,
         weak=weaker, show=min(own.count, 4),
         reference_count=_REAL if own.frechet else options.reference_count, **parts,

@@ -112,7 +112,7 @@ def spell(
     if move.keys == ("filters.threshold",) and len(form.filters) != 1:
         raise ValueError(f"{name}: choose one filter in the form of the Sample tab, whose threshold moves")
     if not set(move.keys) & set(_MENUS):
-        return f"{move.key}={text}", None
+        return f"{move.key}={','.join(cut(text, ',', name))}", None
     said = cut(text, ",", name)
     pieces: list[str] = []
     for piece in said:

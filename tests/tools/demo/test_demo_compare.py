@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shlex
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from sfumato.diffusion.measuring import as_bytes
 from sfumato.guidance import CFG
 from sfumato.samplers import DDIM, DPMSolverPP
 from sfumato.tools.cli import main
+from sfumato.tools.command import parse
 from sfumato.tools.compare.main import run
+from sfumato.tools.compare.options import Compare
 from sfumato.tools.demo.compare_desk import Desk
 from sfumato.tools.demo.compare_grid import bar_of, grid_of
 from sfumato.tools.demo.compare_results import large_of, results_of, sheet_of
@@ -24,6 +27,7 @@ from sfumato.tools.demo.form import Form, asked
 from sfumato.tools.demo.limits import Limits
 from sfumato.tools.demo.running import Running
 from sfumato.tools.demo.shelf import Entry, Shelf
+from sfumato.tools.sample import own_parts
 
 WAYS = ("sampler", "DDIM, DPM++ 2M", "steps", "3, 5")
 
@@ -319,6 +323,25 @@ def test_the_page_is_built_and_its_main_event_has_a_name():
     assert isinstance(app, gr.Blocks)
 
 
+@pytest.mark.parametrize("frechet", [True, False])
+def test_the_command_carries_what_was_measured_without_needless_quotes(frechet):
+    w = Watched(entry=Entry("small", made, command="runs/small"))
+    values = [*astuple(Form()), "steps", " 4,  8, 16", "class", "0, 0-3", 4, 1, False, frechet]
+    asked_for = w.desk.wanted("small", values)
+    words = asked_for.command.split()
+    assert "steps=4,8,16" in words
+    assert "label=0,0-3" in words
+    assert ("--frechet false" in asked_for.command) is not frechet
+    read, _ = parse(words[2:], Compare, ("run",), base=own_parts)
+    assert replace(read, filters=()) == asked_for.options
+    assert asked_for.x.labels == ("4", "8", "16")
+
+
+def test_an_extractor_that_would_measure_nothing_is_refused():
+    with pytest.raises(ValueError, match="frechet is false and reference_path is given"):
+        Compare("run", "steps=2", frechet=False, reference_path="photos")
+
+
 def test_the_command_makes_the_same_cells(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = "train digits --steps 4 --batch 8 --backbone.width 8 --sampling_steps 4 --sample_every 0 --save_every 2 --keep 2 --out run"
@@ -339,8 +362,12 @@ def test_the_command_makes_the_same_cells(tmp_path, capsys, monkeypatch):
         assert words[:2] == ["sfumato", "compare"], job.wanted.why
         before = sorted(p.name for p in Path("run/compare/cells").iterdir())
         capsys.readouterr()
-        assert run([*words[2:], "--extractor", "Pixels", "--reference_count", "50"]) == 0
+        assert run([*words[2:], "--out", "again"]) == 0
         out = capsys.readouterr().out
+        # what the page did not measure the command does not either
+        assert set(json.loads(Path("again/compare.json").read_text())["measures"]) == {
+            m.key for m in job.table.measures
+        }
         cells = len(job.outcomes)
         assert f"{cells} of them there already" in out, job.wanted.command
         assert "; 0 evaluations of the network to make" in out
