@@ -115,7 +115,8 @@ def _rule(about: Mapping[str, Any]) -> str:
         )
     return (
         f"Measured on {about['sets']} sets of {about['count']} seeds. A winner is named only where every other cell is further from it "
-        "than two standard deviations of their differences, set by set; this is the spread of sampling, not of training again."
+        "than two standard deviations of their differences, set by set; the ± of the table is that of each cell alone. "
+        "This is the spread of sampling, not of training again."
     )
 
 

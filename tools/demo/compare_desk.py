@@ -83,13 +83,13 @@ class Desk:
             return "", _beside_box(x), _beside_box(y), ""
         try:
             asked = self.wanted(name, values)
-            return self._cost_words(asked), "", "", name if self.stock.pace(loaded) is None else ""
+            return self._cost_words(asked), "", "", name if self.stock.pace(loaded, own.count) is None else ""
         except ValueError as error:
             return _wrong(error), "", "", ""
 
     def _cost_words(self, asked: Wanted) -> str:
         comparison, _ = self.stock.comparison(asked)
-        cost, shared, pace = comparison.cost(), asked.shared, self.stock.pace(asked.loaded)
+        cost, shared, pace = comparison.cost(), asked.shared, self.stock.pace(asked.loaded, asked.shared.count)
         said = [f"{cost.cells} cells ({len(asked.x)} by {len(asked.y)})"]
         said += [f"{cost.cached} of them there already"] if cost.cached else []
         said += [f"{cost.unsupported} not possible"] if cost.unsupported else []

@@ -18,6 +18,9 @@ from .told import readable
 
 __all__ = ["bar_of", "grid_of", "lines_of", "picture_of", "seconds_words", "state_words"]
 
+_FEW = 4
+"""Columns that leave room for larger tiles."""
+
 
 def seconds_words(seconds: float) -> str:
     """A duration as one says it.
@@ -48,10 +51,9 @@ def state_words(outcome: Outcome) -> str:
 
 
 def lines_of(outcome: Outcome, about: Any) -> list[str]:
-    """What was measured of a cell, a line each."""
+    """What was measured of a cell, a line each; not the seconds, which are those of a server that others use, too."""
     mean = {key: sum(values) / len(values) for key, values in outcome.measured.items() if values}
     found = [f"{mean['evaluations']:.4g} evaluations"] if "evaluations" in mean else []
-    found += [f"{short(mean['seconds'])} s a picture"] if "seconds" in mean else []
     for m in MEASURES:
         if m.key in ("evaluations", "seconds") or m.key not in mean or math.isnan(mean[m.key]):
             continue
@@ -79,7 +81,7 @@ def grid_of(job: Job) -> str:
         cells = "".join(_cell(job, row, column, about) for column in range(len(x)))
         rows.append(f'<tr><th scope="row">{side}</th>{cells}</tr>')
     what = html.escape(f"{job.wanted.own.x} from left to right" + (f", {job.wanted.own.y} downwards" if y.keys else ""))
-    kind = "sf-cmp" if y.keys else "sf-cmp one"
+    kind = "sf-cmp" + (" few" if len(x) <= _FEW else "") + ("" if y.keys else " one")
     return (
         f'<div class="sf-cmp-box" role="region" tabindex="0" aria-label="Comparison: {what}"><table class="{kind}">'
         f'<thead><tr><td class="corner">{corner}</td>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{_impossible(job)}'

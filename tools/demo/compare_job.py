@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -49,6 +49,7 @@ class Job:
         self._cells = self.comparison.run()
         self.comparison.told, self.comparison.begins = self._told, self._begins
         self.notes: list[str] = []
+        self._last: deque[tuple[float, int]] = deque(maxlen=3)
 
     def go_on(self, say: Callable[[Job], None], seconds: float) -> bool:
         """Make cells for so long, and at least one; returns whether there are more.
@@ -76,7 +77,7 @@ class Job:
                         self.state = "finished"
                         return False
                     self._finished(outcome)
-                    self._stock.measured(self.wanted.loaded, time.perf_counter() - at, self.spent - spent)
+                    self._paced(time.perf_counter() - at, self.spent - spent)
                     if time.perf_counter() - began > seconds and len(self.outcomes) < len(self.wanted.cells):
                         return True
         except BaseException as error:
@@ -102,6 +103,13 @@ class Job:
             self.at = cell
             self.version += 1
 
+    def _paced(self, seconds: float, evaluations: int) -> None:
+        """Note the pace of the last cells; those that were there say nothing of it."""
+        if evaluations:
+            self._last.append((seconds, evaluations))
+            took, made = (sum(each) for each in zip(*self._last, strict=True))
+            self._stock.measured(self.wanted.loaded, self.wanted.own.count, took, int(made))
+
     def _finished(self, outcome: Outcome) -> None:
         cell, pictures = outcome.cell, outcome.pictures
         if pictures is not None:
@@ -125,7 +133,7 @@ class Job:
     @property
     def left(self) -> float | None:
         """Seconds that the rest will take; None: nobody knows yet."""
-        pace = self._stock.pace(self.wanted.loaded)
+        pace = self._stock.pace(self.wanted.loaded, self.wanted.own.count)
         return None if pace is None else max(self.cost.evaluations - self.spent - self._within, 0) * pace
 
     @property

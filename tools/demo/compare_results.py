@@ -39,6 +39,9 @@ element.addEventListener('click', (event) => {
 """
 """Clicks on cells and headings are told to the server, and a command is copied, where the page may do that."""
 
+SECONDS = "seconds, this server, as it was busy"
+"""The heading of seconds, which are no property of a sampler."""
+
 
 def results_of(job: Job) -> str:
     """Everything below the grid, of the cells that are finished.
@@ -67,8 +70,10 @@ def _leaders(table: Any, about: Mapping[str, Any]) -> str:
             else ""
         )
     rows = "".join(f"<tr>{''.join(f'<td>{html.escape(each)}</td>' for each in row)}</tr>" for row in words)
+    pairs = "" if any("seed" in axis.keys for axis in (table.x, table.y)) else " on the same seeds"
     return (
-        '<h4>Who leads</h4><div class="sf-wide"><table><thead><tr><th scope="col">measure</th><th scope="col">where</th>'
+        f'<h4>Who leads</h4><p class="sf-soft">Cells are told apart by their differences{pairs}, set by set; the ± of the table below is '
+        'that of each cell alone.</p><div class="sf-wide"><table><thead><tr><th scope="col">measure</th><th scope="col">where</th>'
         f'<th scope="col">best</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
@@ -83,7 +88,9 @@ def _numbers(job: Job, about: Mapping[str, Any]) -> str:
     axes = [axis.name for axis in (table.x, table.y) if axis.keys]
     names = [job.wanted.own.x, job.wanted.own.y][: len(axes)]
     heads = "".join(_heading(name, "", job.sort) for name in names)
-    heads += "".join(_heading(heading_of(m, about), m.key, job.sort) for m in table.measures)
+    heads += "".join(
+        _heading(SECONDS if m.key == "seconds" else heading_of(m, about), m.key, job.sort) for m in table.measures
+    )
     body = "".join(
         f'<tr class="{o.state}">{"".join(f"<th scope=row>{html.escape(o.cell.said[name])}</th>" for name in axes)}'
         f"{''.join(f'<td>{html.escape(_value(o, m))}</td>' for m in table.measures)}<td>{html.escape(state_words(o))}</td></tr>"
@@ -92,6 +99,7 @@ def _numbers(job: Job, about: Mapping[str, Any]) -> str:
     return (
         f'<h4>Every cell</h4><div class="sf-wide" role="region" tabindex="0" aria-label="Table of all cells"><table class="sf-cmp-table">'
         f'<thead><tr>{heads}<th scope="col"></th></tr></thead><tbody>{body}</tbody></table></div>'
+        '<p class="sf-soft">Seconds are per picture; those of cached cells are not of now, but of when they were made.</p>'
     )
 
 
@@ -113,7 +121,8 @@ def _value(outcome: Outcome, measure: Measure) -> str:
     if not values:
         return "–"
     if measure.key in ("evaluations", "seconds"):
-        return short(sum(values) / len(values))
+        cached = " (cached, not timed now)" if measure.key == "seconds" and outcome.cached else ""
+        return short(sum(values) / len(values)) + cached
     return str(Spread(tuple(values)))
 
 

@@ -74,7 +74,7 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
     cost = gr.HTML(elem_id="compare-cost")
     with gr.Row(elem_classes="sf-cmp-buttons"):
         make = gr.Button("Compare", variant="primary", scale=0, min_width=160, elem_id="compare-make")
-        halt = gr.Button("Stop", scale=0, min_width=110, elem_id="compare-stop")
+        halt = gr.Button("Stop", scale=0, min_width=110, elem_id="compare-stop", interactive=False)
         example = gr.Button("Example: samplers by steps", scale=0, min_width=270, elem_id="compare-example")
     bar = gr.HTML(elem_id="compare-bar")
     show = gr.Slider(
@@ -94,7 +94,12 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
         version, job = -1, None
         for job in jobs:
             if isinstance(job, str):
-                yield gr.skip(), f'<div class="sf-cmp-cost"><p>{job}</p></div>', *[gr.skip()] * 5
+                yield (
+                    gr.skip(),
+                    f'<div class="sf-cmp-cost"><p>{job}</p></div>',
+                    *[gr.skip()] * 5,
+                    gr.update(interactive=False),
+                )
                 return
             first, before, version = (
                 version < 0,
@@ -107,9 +112,10 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
                 results_of(job) if ended else "" if first else gr.skip(), gr.skip(),
                 large_of(job) if first else gr.skip(), gr.update(visible=job.picked is not None) if first else gr.skip(),
                 gr.update(visible=job.pictures > 1, maximum=job.pictures) if first else gr.skip(),
+                gr.update(interactive=not ended) if first or ended else gr.skip(),
             )  # fmt: skip
         if isinstance(job, Job) and job.state == "running":  # others first, then the next slice
-            yield gr.skip(), gr.skip(), gr.skip(), turn + 1, *[gr.skip()] * 3
+            yield gr.skip(), gr.skip(), gr.skip(), turn + 1, *[gr.skip()] * 4
 
     @told
     def compare(request: gr.Request, turn: int, picture: Any, name: str, *values: Any) -> Iterator[tuple[Any, ...]]:
@@ -120,10 +126,15 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
         yield from shown(desk.go_on(str(request.session_hash)), turn)
 
     @told
-    def stop(request: gr.Request) -> tuple[Any, Any, Any]:
+    def stop(request: gr.Request) -> tuple[Any, ...]:
         said = desk.stop(str(request.session_hash))
         job = desk.jobs.get(str(request.session_hash))
-        return (said, gr.skip(), gr.skip()) if job is None else (said, grid_of(job), results_of(job))
+        off = gr.update(interactive=False)
+        return (said, gr.skip(), gr.skip(), off) if job is None else (said, grid_of(job), results_of(job), off)
+
+    def failed(request: gr.Request) -> Any:
+        job = desk.jobs.get(str(request.session_hash))
+        return gr.update(interactive=job is not None and job.state == "running")
 
     @told
     def costs(name: str, *values: Any) -> tuple[Any, ...]:
@@ -161,14 +172,14 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
     def another(request: gr.Request, picture: Any) -> tuple[Any, Any]:
         return desk.show(str(request.session_hash), picture)
 
-    outputs = [grid, bar, results, tick, large, put, show]
-    make.click(compare, [tick, show, *asked], outputs, api_name="compare", **_MODEL).then(
-        costs, asked, [cost, x_wrong, y_wrong, untimed], **_QUIET
-    )
-    tick.change(go_on, tick, outputs, api_visibility="private", **_MODEL).then(
-        costs, asked, [cost, x_wrong, y_wrong, untimed], **_QUIET
-    )
-    halt.click(stop, None, [bar, grid, results], **_QUIET)
+    outputs = [grid, bar, results, tick, large, put, show, halt]
+    for made in (
+        make.click(compare, [tick, show, *asked], outputs, api_name="compare", **_MODEL),
+        tick.change(go_on, tick, outputs, api_visibility="private", **_MODEL),
+    ):
+        made.then(costs, asked, [cost, x_wrong, y_wrong, untimed], **_QUIET)
+        made.failure(failed, None, halt, **_QUIET)  # where a mistake ends it, no last words are handed out
+    halt.click(stop, None, [bar, grid, results, halt], **_QUIET)
     said = [cost, x_wrong, y_wrong, untimed]
     gr.on([each.change for each in (*own, page.model)], costs, asked, said, trigger_mode="always_last", **_QUIET)
     page.tabs.select(costs, asked, said, **_QUIET)

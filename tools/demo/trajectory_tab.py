@@ -41,7 +41,7 @@ def trajectory_tab(page: Page, sheet: Sheet) -> None:
             True, label="Beside it: unguided", info="The same noise without guidance", elem_id="path-beside", scale=2, min_width=180,
         )  # fmt: skip
         go = gr.Button("Walk the path", variant="primary", elem_id="path-walk", scale=1, min_width=120)
-        halt = gr.Button("Stop", elem_id="path-stop", scale=1, min_width=80)
+        halt = gr.Button("Stop", elem_id="path-stop", scale=1, min_width=80, interactive=False)
     script = resources.files("sfumato.tools.demo").joinpath("trajectory.js").read_text()
     shown = gr.HTML(EMPTY, js_on_load=script, elem_id="path")
 
@@ -52,9 +52,21 @@ def trajectory_tab(page: Page, sheet: Sheet) -> None:
     def stop(request: gr.Request) -> None:
         page.running.stop(str(request.session_hash), KIND)
 
-    go.click(trajectory, [page.model, seed, other, *sheet.components], [shown, seed], concurrency_id="model", concurrency_limit=1,
-             api_name="trajectory", show_progress="hidden")  # fmt: skip
+    quiet: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+    go.click(_may_stop, None, halt, **quiet)
+    run = go.click(trajectory, [page.model, seed, other, *sheet.components], [shown, seed], concurrency_id="model",
+                   concurrency_limit=1, api_name="trajectory", show_progress="hidden")  # fmt: skip
+    for after in (run.then, run.failure):  # the first is not told of mistakes
+        after(_ended, None, halt, **quiet)
     halt.click(stop, queue=False, api_visibility="private", show_progress="hidden")
+
+
+def _may_stop() -> Any:
+    return gr.Button(interactive=True)
+
+
+def _ended() -> Any:
+    return gr.Button(interactive=False)
 
 
 @dataclass

@@ -70,6 +70,7 @@ def _csv(data):
 
 def test_a_comparison_stops(visitor):
     visitor.tab("Compare")
+    assert visitor.page.is_disabled("#compare-stop")
     visitor.page.click("#compare-example")
     visitor.settle()
     visitor.write("compare-y-values", "60, 80, 100")
@@ -83,4 +84,5 @@ def test_a_comparison_stops(visitor):
     visitor.page.wait_for_timeout(500)
     visitor.page.click("#compare-stop")
     visitor.settle(seconds=20)
+    assert visitor.page.is_disabled("#compare-stop")
     assert len(visitor.pictures("#compare-grid")) < 9

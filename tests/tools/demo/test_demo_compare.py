@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shlex
+import time
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from sfumato.tools.compare.main import run
 from sfumato.tools.compare.options import Compare
 from sfumato.tools.demo.compare_desk import Desk
 from sfumato.tools.demo.compare_grid import bar_of, grid_of
+from sfumato.tools.demo.compare_job import Job
 from sfumato.tools.demo.compare_results import large_of, results_of, sheet_of
 from sfumato.tools.demo.compare_stock import Stock
 from sfumato.tools.demo.form import Form, asked
@@ -107,6 +109,7 @@ def test_the_cost_is_what_is_then_counted_and_a_second_run_asks_nothing():
     assert (w.asked, w.loads) == (before, 1)
     assert all(o.cached for o in again.outcomes.values())
     assert grid_of(again).count("cached") == 4
+    assert results_of(again).count("(cached, not timed now)") == 4
     assert "4 of them were there already; 0 evaluations" in bar_of(again)
     assert "4 of them there already" in w.cost(*WAYS, fine=True, sets=2)[0]
     assert "No network has to be asked" in w.cost(*WAYS, fine=True, sets=2)[0]
@@ -122,6 +125,34 @@ def test_the_estimate_in_seconds_is_measured_from_this_model():
     words, _, _, untimed = w.cost(*WAYS)
     assert untimed == ""
     assert "on this server" in words
+
+
+def test_one_slow_moment_does_not_spoil_the_estimate():
+    w = Watched()
+    model, runs = w.model, []
+    inner = model.sample
+
+    def sample(*rest, **more):
+        runs.append(len(rest[0]))
+        if len(runs) in (1, 2):  # while it warms up, and the first that is timed
+            time.sleep(0.4)
+        return inner(*rest, **more)
+
+    model.sample = sample
+    w.desk.time("small", 4)
+    assert set(runs) == {4}
+    assert 3 <= len(runs) <= 6
+    assert w.desk.stock.pace(w.shelf.get("small"), 4) < 0.2 / (4 * 4)
+    assert w.desk.stock.pace(w.shelf.get("small"), 3) is not None
+    assert w.desk.stock.pace(w.shelf.get("small"), 16) is None
+
+
+def test_what_is_left_follows_the_last_cells():
+    w = Watched()
+    job = Job(w.desk.wanted("small", [*astuple(Form()), *WAYS, 4, 1, False, False]), w.desk.stock)
+    for seconds, evaluations in ((100.0, 10), (1.0, 10), (0.5, 0), (2.0, 10), (3.0, 20)):
+        job._paced(seconds, evaluations)
+    assert job.left == pytest.approx(job.cost.evaluations * 6 / 40)
 
 
 def test_stop_holds_within_two_steps_and_what_is_finished_is_kept():
@@ -259,6 +290,11 @@ def test_the_table_its_files_and_the_cell_that_goes_back_into_the_form():
     job = w.compare(*WAYS, sets=3, fine=True, form=Form(grid="Karras", seeds="5"))
     page = results_of(job)
     assert "Who leads" in page
+    assert "differences on the same seeds, set by set; the ± of the table below is that of each cell alone" in page
+    assert "seconds, this server, as it was busy" in page
+    assert "not timed now" not in page
+    assert "s a picture" not in grid_of(job)
+    assert "6 evaluations" in grid_of(job)
     lines = list(csv.DictReader(io.StringIO(job.table.as_csv())))
     assert [line["steps"] for line in lines] == ["3", "3", "5", "5"]
     assert [line["sampler"] for line in lines] == ["DDIM", "DPM++ 2M"] * 2
@@ -362,10 +398,10 @@ def test_the_command_makes_the_same_cells(tmp_path, capsys, monkeypatch):
         assert words[:2] == ["sfumato", "compare"], job.wanted.why
         before = sorted(p.name for p in Path("run/compare/cells").iterdir())
         capsys.readouterr()
-        assert run([*words[2:], "--out", "again"]) == 0
+        assert run([*words[2:], "--out", own[0]]) == 0
         out = capsys.readouterr().out
         # what the page did not measure the command does not either
-        assert set(json.loads(Path("again/compare.json").read_text())["measures"]) == {
+        assert set(json.loads(Path(own[0], "compare.json").read_text())["measures"]) == {
             m.key for m in job.table.measures
         }
         cells = len(job.outcomes)
