@@ -9,7 +9,8 @@ import gradio as gr
 
 from .facts import Facts
 from .menus import EACH, FILTERS, GRIDS, NONE, OWN, RULES, SAMPLERS, SCALES
-from .presets import OWN_PRESET, presets_for
+from .presets import CUSTOM, OWN_PRESET, presets_for
+from .said import meant
 from .slots import labels_of
 
 __all__ = ["about", "fitted", "rules_of", "shown_rule"]
@@ -66,7 +67,7 @@ def fitted(values: dict[str, Any], facts: Facts, most_steps: int) -> dict[str, A
         "filters": gr.update(choices=_pairs([*facts.calibrations, *FILTERS]), value=filters),
     }  # fmt: skip
     shown = shown_rule(rule, facts)
-    names = [each.name for each in presets_for(facts, most_steps)]
+    names = [*(each.name for each in presets_for(facts, most_steps)), CUSTOM]
     own["weak"] |= shown["weak"]
     return {**shown, **own, "preset": gr.update(choices=_pairs(names), value=OWN_PRESET)}
 
@@ -92,7 +93,7 @@ def shown_rule(rule: str, facts: Facts) -> dict[str, Any]:
         facts: of the model.
     """
     guides = rule != NONE and not (rule == OWN and facts.rule == "Plain")
-    kind = SCALES.get(rule)
+    kind = SCALES.get(meant(rule, RULES))
     ends: dict[str, Any] = {} if kind is None else {"minimum": kind.least, "maximum": kind.most, "step": kind.step}
     return {
         "scale": gr.update(visible=kind is not None, **ends), "weak": gr.update(visible="weak" in rule or "Autoguidance" in rule),

@@ -17,7 +17,8 @@ from . import checked
 from .asked_for import LOG_SNR, Asked, Beside
 from .limits import Limits
 from .menus import EACH, GRIDS, OWN, RULES, SAMPLERS
-from .plain_parts import check_counts, plain_tree
+from .plain_parts import check_counts, check_said, example, plain_tree
+from .said import check_known, meant
 from .slots import labels_of, seeds_of
 from .steering import asks, filters_of, limited_to, steered_from, with_scale
 
@@ -118,9 +119,16 @@ def part(said: str, kind: type, menu: Mapping[str, str], own: Any, name: str) ->
     """
     if said in ("", OWN):
         return own
-    tree = plain_tree(menu.get(said, said), kind, name)  # a visitor's text opens no file
+    said = meant(said, menu)
+    check_said(said, name)  # a visitor's text opens no file
+    check_known(said, kind, menu, name)
     key = {Sampler: "sampler", Grid: "grid", Guidance: "guidance", Filter: "filter"}[kind]
-    made = build(resolve({key: tree}, _Parts, ())[key], (), name)
+    try:
+        tree = plain_tree(menu.get(said, said), kind, name)
+        made = build(resolve({key: tree}, _Parts, ())[key], (), name)
+    except ValueError as error:  # class paths are for the command line
+        words = str(error).replace(", or a class path", "")
+        raise ValueError(words.replace("as in DDIM(eta=1)", f"as in {example(name)}")) from None
     check_counts(made, name)
     return made
 
@@ -131,7 +139,7 @@ def chosen(form: Form, model: Model) -> tuple[Sampler, Grid, Guidance]:
     Raises:
         ValueError: for what is no such part, in words.
     """
-    rule = with_scale(part(form.rule, Guidance, RULES, model.guidance, "guidance"), form.rule, form.scale)
+    rule = with_scale(part(form.rule, Guidance, RULES, model.guidance, "guidance"), meant(form.rule, RULES), form.scale)
     return (
         part(form.sampler, Sampler, SAMPLERS, model.sampler, "sampler"), part(form.grid, Grid, GRIDS, model.grid, "grid"), rule
     )  # fmt: skip

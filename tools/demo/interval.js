@@ -36,7 +36,7 @@ function sentence() {
   const inside = insides(), count = inside.filter(Boolean).length;
   if (!ticks.length) return '';
   const all = !props.on && count === ticks.length;
-  let words = all ? `All ${ticks.length} steps are guided` : `${count} of ${ticks.length} steps are guided`;
+  let words = all ? 'Guided at every noise level' : `${count} of ${ticks.length} steps are guided`;
   if (guided.length === ticks.length && plain.length === ticks.length) {
     const sum = (of) => of.reduce((x, y) => x + y, 0);
     const total = sum(guided), here = sum(inside.map((on, i) => (on ? guided[i] : plain[i])));

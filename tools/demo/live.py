@@ -20,6 +20,7 @@ from .form import Asked
 from .gathered import Attempt, Gathered
 from .preview import LARGEST, Preview, as_pictures
 from .running import Halt
+from .thresholds import unbounded
 from .tiles import State, Tile, scored, shown_size, table, tile
 
 __all__ = ["CARRIED", "Live", "at_once"]
@@ -154,13 +155,15 @@ class Live:
         state: State = "again" if retried else "lost" if lost else "kept" if made.kept else "rejected"
         state = "dropped" if dropped else state
         state = "made" if not self.filtered.names else state
+        judged = len(unbounded(self.filtered)) < len(self.filtered.names)
+        state = "scored" if state == "kept" and not judged else state
         named = zip(self.filtered.names, self.filtered.bounds, made.scores, strict=True)
         rows = {**self.gathered.job.own[slot]} if self.gathered.job.own else {}
         own = self.settings(slot, made)
         rows = {
             k: own[k]
             for k in ("seed", "label", *rows, "attempt", "evaluations", "scores", "kept", "reason")
-            if k in own
+            if k in own and (judged or k not in ("kept", "reason"))
         }
         source, whole = self._source(slot, made, not made.shown)
         return replace(

@@ -32,11 +32,14 @@ class Page:
 class Sheet:
     """The form as components, one per field of `Form` in the order of `NAMES`, so that other tabs may read and fill it.
 
-    fields: by name. opened: the event by which the form has met the model when the page is opened, to go on from.
+    fields: by name. opened: the event by which the form has met the model when the page is opened, to go on from. dice, reuse: the
+    buttons at the seed.
     """
 
     fields: dict[str, Any]
     opened: Any = None
+    dice: Any = None
+    reuse: Any = None
 
     @property
     def components(self) -> list[Any]:

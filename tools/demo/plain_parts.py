@@ -11,7 +11,7 @@ from ..compare.syntax import part_tree
 from ..parts import choices, part_of, part_type
 from ..resolve import fields_of
 
-__all__ = ["check_counts", "check_said", "check_tree", "plain_tree"]
+__all__ = ["check_counts", "check_said", "check_tree", "example", "plain_tree"]
 
 # of whole numbers in parts, at most: what a step costs is not asked of Stop, which ends work between steps
 _COUNTS = {"Langevin.count": 4, "RenoiseProbe.k": 64, "ExcessError.k": 64, "AdaptiveStep.limit": 2000}
@@ -48,10 +48,20 @@ def check_said(said: str, name: str) -> None:
     if "class_path" in said or _DOTTED.search(said):
         raise ValueError(
             f"{name} names a class or a file by its path; here a part is one of the menu's or of Sfumato's by its short name, such as "
-            "DDIM(eta=1); class paths and files are for the command line"
+            f"{example(name)}; class paths and files are for the command line"
         )
     if found := re.search(r"[&*!/\\]", said):
-        raise ValueError(f"{name} holds {found[0]!r}; allowed: a name with arguments, such as DDIM(eta=1)")
+        raise ValueError(f"{name} holds {found[0]!r}; allowed: a name with arguments, such as {example(name)}")
+
+
+def example(name: str) -> str:
+    """A part as a visitor may write it.
+
+    Args:
+        name: of the field.
+    """
+    shown = {"guidance": "CFG(3)", "grid": "Karras(rho=5)", "filters": "PathLength(threshold=1)"}
+    return shown.get(name.partition(".")[0], "DDIM(eta=1)")
 
 
 def check_tree(tree: Any, kind: type, name: str) -> None:

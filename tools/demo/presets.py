@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .facts import Facts
 from .menus import OWN
 
-__all__ = ["OWN_PRESET", "Preset", "presets_for"]
+__all__ = ["CUSTOM", "CUSTOM_WHY", "OWN_PRESET", "Preset", "fits", "presets_for"]
 
 OWN_PRESET = "The model's own"
+CUSTOM, CUSTOM_WHY = "Custom", "Your own settings."
 
 # sigma / alpha from 0.28 to 2.90 (EDM2-S) and to 5.42 (SDXL), in log-SNR
 _INTERVAL, _WIDE = (-2.13, 2.55), (-3.38, 2.55)
@@ -44,8 +46,13 @@ def presets_for(facts: Facts, most_steps: int = 250) -> list[Preset]:
         facts: of the model.
         most_steps: that the server allows.
     """
+    steps = min(facts.steps, most_steps)  # the model's own way is always there
+    few = f" (its own {facts.steps} steps are more than this server makes)" if steps < facts.steps else ""
     found = [
-        Preset(OWN_PRESET, f"As it was made to be sampled: {facts.sampler}, {facts.steps} steps, guidance {facts.rule}."),
+        Preset(
+            OWN_PRESET, f"As it was made to be sampled: {facts.sampler}, {steps} steps, guidance {facts.rule}{few}.",
+            {"steps": steps},
+        ),
         Preset(
             "Fast: 8 steps",
             "A multistep method of order 2 costs one evaluation a step and is close after few of them (DPM-Solver++, Lu et al. 2022).",
@@ -60,6 +67,25 @@ def presets_for(facts: Facts, most_steps: int = 250) -> list[Preset]:
         *_filtered(facts),
     ]  # fmt: skip
     return [each for each in found if each.filling(facts)["steps"] <= most_steps]
+
+
+def fits(filling: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether a form still says what a preset put into it.
+
+    Args:
+        filling: of the preset.
+        values: of the form, as the page holds them.
+    """
+    unused = set() if filling.get("filters") else {"threshold", "rejected"}  # they mean nothing without a filter
+    return all(_same(value, values.get(name)) for name, value in filling.items() if name not in unused)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, list | tuple):
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, bool | str) or not isinstance(b, int | float):
+        return a == b
+    return math.isclose(a, b, abs_tol=1e-6)
 
 
 def _guided(facts: Facts) -> list[Preset]:

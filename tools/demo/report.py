@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ...diffusion.samples import Samples
 from ...samplers.refill import Glimpse
 from .live import Live
+from .thresholds import hints, unbounded
 from .tiles import spoken
 
 __all__ = ["failed", "plain", "progress", "report"]
@@ -101,7 +102,9 @@ def report(live: Live, samples: Samples | None, seconds: float, notes: Sequence[
         words.replace("mark=True shows what was rejected", "“shown and marked” shows what was rejected")
         for words in notes
     ]
-    said = [*notes, *(samples.filtered.words()[1:] if not stopped else [])]
+    # what has no threshold is said here with the scores of this run
+    told = [words for words in samples.filtered.words()[1:] if "has no threshold" not in words] if not stopped else []
+    said = [*notes, *told, *hints(live.filtered, [one.scores for one in list(live.gathered.latest.values())])]
     warned = "".join(f'<p class="sf-note">{html.escape(words)}</p>' for words in dict.fromkeys(said))
     return f'<dl class="sf-facts">{rows}</dl>{warned}'
 
@@ -109,6 +112,8 @@ def report(live: Live, samples: Samples | None, seconds: float, notes: Sequence[
 def _filters(live: Live, samples: Samples, stopped: bool) -> str:
     """What filters did, in a sentence."""
     gathered, names = live.gathered, " and ".join(spoken(name) for name in live.filtered.names)
+    if len(unbounded(live.filtered)) == len(live.filtered.names):
+        return f"{names}: no threshold, so {'it scores and keeps' if len(live.filtered.names) == 1 else 'they score and keep'} all"
     attempts = len(gathered.latest) + gathered.again
     words = f"{gathered.rejected} of {attempts}{' attempts' * bool(gathered.again)} rejected by {names}"
     if gathered.again:

@@ -34,9 +34,7 @@ def sample_tab(page: Page) -> Sheet:
     with gr.Row(elem_classes="sf-sample"):
         with gr.Column(scale=1, min_width=300):
             sheet = form_sheet(page)
-            with gr.Row(elem_classes="sf-small"):
-                dice = gr.Button("New seeds each time", size="sm", elem_id="dice")
-                reuse = gr.Button("Seeds of the last run", size="sm", elem_id="reuse")
+            dice, reuse = sheet.dice, sheet.reuse
         with gr.Column(scale=2, min_width=300):
             with gr.Row(elem_classes="sf-small"):
                 make = gr.Button("Sample", variant="primary", elem_id="make")

@@ -14,7 +14,8 @@ from .form import NAMES, Form, chosen, read_form
 from .interval import interval_field, interval_props
 from .menus import EACH, FILTERS, GRIDS, NONE, OWN, RULES, SAMPLERS, SCALES
 from .parts import Page, Sheet
-from .presets import OWN_PRESET, presets_for
+from .presets import CUSTOM, CUSTOM_WHY, OWN_PRESET, Preset, fits, presets_for
+from .slider import Slider
 from .slots import labels_of
 from .told import told
 
@@ -22,15 +23,19 @@ __all__ = ["form_sheet"]
 
 # what the count of guided steps and of evaluations depends on
 _DRAWN = ("labels", "prompt", "negative", "sampler", "grid", "steps", "rule", "scale", "limited")
+# what presets decide on
+_PRESET = ("sampler", "grid", "steps", "rule", "scale", "limited", "interval", "filters", "threshold", "rejected")
 
 
 def form_sheet(page: Page) -> Sheet:
     """Put the form together, within its place on the page; it follows the model that is chosen."""
     note = gr.HTML(elem_id="model-note", elem_classes="sf-status")
-    preset = gr.Dropdown([OWN_PRESET], value=OWN_PRESET, label="Preset", elem_id="preset")
+    preset = gr.Dropdown([OWN_PRESET, CUSTOM], value=OWN_PRESET, label="Preset", elem_id="preset")
     why = gr.HTML(elem_id="preset-why", elem_classes="sf-status")
     fields = _fields(page)
     sheet = Sheet({name: fields[name] for name in NAMES})
+    dice, reuse = fields["dice"], fields["reuse"]
+    offered: dict[str, list[tuple[Preset, dict[str, Any]]]] = {}
     everything = [page.model, *sheet.components]
 
     @told
@@ -40,28 +45,39 @@ def form_sheet(page: Page) -> Sheet:
             return [gr.skip() for _ in (*NAMES, preset, why, note)]
         facts = facts_of(page.shelf.get(name), page.shelf)
         found = fitted(dict(zip(NAMES, values, strict=True)), facts, page.limits.steps)
-        first = presets_for(facts, page.limits.steps)[0]
+        offered[name] = [(each, each.filling(facts)) for each in presets_for(facts, page.limits.steps)]
+        held = dict(zip(NAMES, values, strict=True))
+        held |= {key: each["value"] for key, each in found.items() if key in held and "value" in each}
+        now, words = _named(offered[name], held, "")
         return [
             *(found.get(each, gr.skip()) for each in NAMES),
-            found["preset"],
-            html.escape(first.why),
+            {**found["preset"], "value": now},
+            html.escape(words),
             html.escape(about(facts)),
         ]
 
     @told
     def begin(name: str, *values: Any) -> list[Any]:
         """As `follow`, with the model's own number of steps."""
-        found = follow(name, *values)
-        if page.shelf.names:
-            found[NAMES.index("steps")] = gr.update(value=min(page.shelf.get(name).model.steps, page.limits.steps))
+        if not page.shelf.names:
+            return follow(name, *values)
+        steps, given = NAMES.index("steps"), list(values)
+        given[steps] = min(page.shelf.get(name).model.steps, page.limits.steps)
+        found = follow(name, *given)
+        found[steps] = gr.update(value=given[steps])
         return found
+
+    def moved(name: str, chosen: str, *values: Any) -> tuple[Any, Any]:
+        """The preset that the form still is."""
+        now, words = _named(offered.get(name, []), dict(zip(NAMES, values, strict=True)), str(chosen))
+        return (gr.skip(), gr.skip()) if now == chosen else (now, html.escape(words))
 
     @told
     def fill(name: str, chosen: str) -> list[Any]:
         facts = facts_of(page.shelf.get(name), page.shelf)
         wanted = next((each for each in presets_for(facts, page.limits.steps) if each.name == chosen), None)
         if wanted is None:
-            return [gr.skip() for _ in (*NAMES, why)]
+            return [*(gr.skip() for _ in NAMES), CUSTOM_WHY if chosen == CUSTOM else gr.skip()]
         values = wanted.filling(facts)
         shown = shown_rule(values["rule"], facts)
         return [
@@ -93,6 +109,10 @@ def form_sheet(page: Page) -> Sheet:
     opened = block.load(begin, everything, found, **quiet)
     opened.then(draw, everything, fields["interval"], **quiet)
     preset.input(fill, [page.model, preset], [*sheet.components, why], **quiet)
+    gr.on(
+        [fields[each].change for each in _PRESET], moved, [page.model, preset, *sheet.components], [preset, why],
+        trigger_mode="always_last", **quiet,
+    )  # fmt: skip
     fields["rule"].input(
         choose,
         [page.model, fields["rule"], fields["scale"]],
@@ -107,7 +127,14 @@ def form_sheet(page: Page) -> Sheet:
         [fields[each].change for each in _DRAWN], draw, everything, fields["interval"],
         trigger_mode="always_last", **quiet,
     )  # fmt: skip
-    return Sheet(sheet.fields, opened)
+    return Sheet(sheet.fields, opened, dice, reuse)
+
+
+def _named(offered: list[tuple[Preset, dict[str, Any]]], values: dict[str, Any], chosen: str) -> tuple[str, str]:
+    """Name and sentence of the preset that a form is: the chosen one where that fits, else the first, else none of them."""
+    fitting = [each for each, filling in offered if fits(filling, values)]
+    found = next((each for each in fitting if each.name == chosen), fitting[0] if fitting else None)
+    return (CUSTOM, CUSTOM_WHY) if found is None else (found.name, found.why)
 
 
 def _fields(page: Page) -> dict[str, Any]:
@@ -119,20 +146,24 @@ def _fields(page: Page) -> dict[str, Any]:
         prompt = gr.Textbox(own.prompt, label="Prompt", lines=2, visible=False, elem_id="prompt")
         negative = gr.Textbox(own.negative, label="Negative class", elem_id="negative")
         with gr.Row():
-            count = gr.Slider(1, page.limits.pictures, own.count, step=1, label="Pictures", elem_id="count")
-            seeds = gr.Textbox(
-                own.seeds, label="Seed", info="random, one number, or several: 3,9,27-30.", elem_id="seeds"
-            )
+            count = Slider(1, page.limits.pictures, own.count, step=1, label="Pictures", elem_id="count")
+            with gr.Column(min_width=160, elem_classes="sf-seeds"):
+                seeds = gr.Textbox(
+                    own.seeds, label="Seed", info="random (or -1), one number, or several: 3,9,27-30.", elem_id="seeds"
+                )
+                with gr.Row(elem_classes="sf-small"):
+                    dice = gr.Button("New seeds each time", size="sm", min_width=80, elem_id="dice")
+                    reuse = gr.Button("Seeds of the last run", size="sm", min_width=80, elem_id="reuse")
     with gr.Accordion("How it walks", open=True, elem_id="part-how"):
         sampler = gr.Dropdown([*own_only, *SAMPLERS], value=OWN, label="Sampler", allow_custom_value=True, elem_id="sampler",
                               info="One of the list, or as in Python: DDIM(eta=0.5).")  # fmt: skip
         grid = gr.Dropdown([*own_only, *GRIDS], value=OWN, label="Grid", allow_custom_value=True, elem_id="grid",
                            info="The noise levels it steps on; others say scheduler.")  # fmt: skip
-        steps = gr.Slider(1, page.limits.steps, own.steps, step=1, label="Steps", elem_id="steps")
+        steps = Slider(1, page.limits.steps, own.steps, step=1, label="Steps", elem_id="steps")
     with gr.Accordion("Guidance", open=True, elem_id="part-guidance"):
         rule = gr.Dropdown([*own_only, *RULES], value=OWN, label="Rule", allow_custom_value=True, elem_id="rule",
                            info="How strongly, and by which rule, pictures are pulled towards what was asked for.")  # fmt: skip
-        scale = gr.Slider(0, 15, own.scale, step=0.1, label="Scale", visible=False, elem_id="scale",
+        scale = Slider(0, 15, own.scale, step=0.1, label="Scale", visible=False, elem_id="scale",
                           info="1 is no guidance; in CFG++ 0 is none.")  # fmt: skip
         weak = gr.Dropdown([("none", ""), *page.shelf.names], value="", label="Weaker model", visible=False, elem_id="weak",
                            info="Smaller, or trained less, on the same pictures; its mistakes are what is steered away from.")  # fmt: skip
@@ -155,6 +186,7 @@ def _fields(page: Page) -> dict[str, Any]:
         "labels": labels, "prompt": prompt, "negative": negative, "sampler": sampler, "grid": grid, "steps": steps, "rule": rule,
         "scale": scale, "weak": weak, "limited": limited, "interval": interval, "seeds": seeds, "count": count, "filters": filters,
         "threshold": threshold, "rejected": rejected, "brownian": brownian, "strict": strict,
+        "dice": dice, "reuse": reuse,
     }  # fmt: skip
 
 

@@ -18,14 +18,14 @@ def seeds_of(said: str, count: int, limits: Limits) -> tuple[int, ...]:
     """The seed of each picture.
 
     Args:
-        said: "random", one number, from which the others follow, or several.
+        said: "random" or -1, one number, from which the others follow, or several.
         count: of pictures.
         limits: of the server.
 
     Raises:
         ValueError: for what is none of these, and for seeds of 2^63 and more.
     """
-    if said.lower() in ("", "random"):
+    if said.lower() in ("", "random", "-1"):
         first = secrets.randbelow(2**31)
         return tuple(range(first, first + count))
     if re.fullmatch(r"[0-9]{1,30}", said):

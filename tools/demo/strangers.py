@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from .menus import OWN, RULES
 
-__all__ = ["Foreign", "read_a1111", "read_comfy"]
+__all__ = ["GRID_NAMES", "SAMPLER_NAMES", "Foreign", "read_a1111", "read_comfy"]
 
-_SAMPLERS = {
+SAMPLER_NAMES = {
     "euler": "Euler", "euler a": "Euler a", "euler ancestral": "Euler a", "heun": "Heun", "ddim": "DDIM", "ddpm": "DDPM", "dpm2": "DPM2",
     "dpm 2": "DPM2", "dpm2 a": "DPM2 a", "dpm 2 ancestral": "DPM2 a", "dpm++ 2s a": "DPM++ 2S a", "dpmpp 2s ancestral": "DPM++ 2S a",
     "dpm++ 2m": "DPM++ 2M", "dpmpp 2m": "DPM++ 2M", "dpm++ 2m sde": "DPM++ 2M SDE", "dpmpp 2m sde": "DPM++ 2M SDE",
@@ -20,12 +20,15 @@ _SAMPLERS = {
     "unipc": "UniPC(order=3, variant=bh1)", "uni pc": "UniPC(order=3, variant=bh1)", "uni pc bh2": "UniPC(order=3)",
     "gradient estimation": "Gradient estimation",
 }  # fmt: skip
+"""Samplers of others, in small letters and with blanks for _, and what each is here."""
 
-_GRIDS = {
+GRID_NAMES = {
     "karras": "Karras", "exponential": "Exponential (uniform in log-SNR)", "simple": "Simple (trailing)", "ddim": "Leading(offset=1)",
     "ddim uniform": "Leading(offset=1)", "normal": "Linspace", "uniform": "Linspace", "automatic": "Linspace",
     "sgm uniform": "Linspace(clean=false)",
 }  # fmt: skip
+"""Likewise grids."""
+
 # levels between two entries of the table are rounded to one here
 _NEARLY = ("normal", "uniform", "automatic", "sgm uniform")
 
@@ -123,10 +126,10 @@ def _foreign(
     ]
     name = sampler.lower().replace("_", " ").strip()
     spacing = grid.lower().replace("_", " ").strip()
-    values["sampler"], values["grid"] = _SAMPLERS.get(name, OWN), _GRIDS.get(spacing, OWN)
-    if name not in _SAMPLERS:
+    values["sampler"], values["grid"] = SAMPLER_NAMES.get(name, OWN), GRID_NAMES.get(spacing, OWN)
+    if name not in SAMPLER_NAMES:
         notes.append(f"sampler: {sampler[:60]!r} is none of ours; the model's own is taken")
-    if spacing and spacing not in _GRIDS:
+    if spacing and spacing not in GRID_NAMES:
         notes.append(f"grid: {grid[:60]!r} is none of ours; the model's own is taken")
     elif spacing in _NEARLY:
         notes.append(f"grid: {grid[:60]!r} is Linspace nearly: levels stand on entries of the table here")

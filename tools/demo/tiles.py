@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 __all__ = ["EMPTY", "State", "Tile", "scored", "shown_size", "spoken", "table", "tile"]
 
-State = Literal["waiting", "running", "again", "made", "kept", "rejected", "lost", "dropped", "stopped"]
+State = Literal["waiting", "running", "again", "made", "scored", "kept", "rejected", "lost", "dropped", "stopped"]
 
 _VERDICTS: dict[State, tuple[str, str]] = {
     "waiting": ("", "waiting"), "running": ("", ""), "again": ("✗", "rejected, tried again"), "made": ("", ""),
+    "scored": ("", "score only"),
     "kept": ("✓", "kept"), "rejected": ("✗", "rejected"), "lost": ("✗", "no picture"), "stopped": ("", "stopped"),
     "dropped": ("✗", "rejected, then stopped"),
 }  # fmt: skip

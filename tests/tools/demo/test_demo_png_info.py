@@ -141,10 +141,10 @@ def test_seeds_and_classes_are_read_as_they_are_written():
     limits = Limits(pictures=8)
     assert seeds_of("5", 3, limits) == (5, 6, 7)
     assert seeds_of("3,9,27-29", 1, limits) == (3, 9, 27, 28, 29)
-    assert len(seeds_of("random", 4, limits)) == 4
+    assert len(seeds_of("random", 4, limits)) == len(seeds_of("-1", 4, limits)) == 4
     assert labels_of("3, none, 5-6", 6, 10, "class") == [3, None, 5, 6, 3, None]
     assert labels_of("each in turn", 3, 2, "class") == [0, 1, 0]
-    for said in ("9223372036854775807", "1,2-30", "-1", "2.7"):
+    for said in ("9223372036854775807", "1,2-30", "-2", "2.7"):
         with pytest.raises(ValueError, match="seed"):
             seeds_of(said, 2, limits)
     for said in ("10", "x", "3-", "1e2", "../etc", "\u0663"):

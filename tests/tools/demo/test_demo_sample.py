@@ -79,7 +79,10 @@ def test_the_end_is_what_the_model_samples_and_every_tile_holds_its_settings():
             assert image.text[KEY] == found[1][1]
     total = int(wanted.evaluations.sum())
     assert f"{total:,} evaluations" in shown[-1].report
-    assert "0 of 3 rejected by path length" in shown[-1].report
+    assert "path length: no threshold, so it scores and keeps all" in shown[-1].report
+    assert "0 of 3 rejected" not in shown[-1].report
+    assert "✓" not in "".join(shown[-1].tiles)
+    assert all("sf-is-scored" in tile and "score only" in tile for tile in shown[-1].tiles[:3])
 
 
 def test_the_preview_of_the_last_step_is_the_picture_where_a_step_ends_at_x0():
