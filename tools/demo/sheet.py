@@ -147,13 +147,12 @@ def _fields(page: Page) -> dict[str, Any]:
         negative = gr.Textbox(own.negative, label="Negative class", elem_id="negative")
         with gr.Row():
             count = Slider(1, page.limits.pictures, own.count, step=1, label="Pictures", elem_id="count")
-            with gr.Column(min_width=160, elem_classes="sf-seeds"):
-                seeds = gr.Textbox(
-                    own.seeds, label="Seed", info="random (or -1), one number, or several: 3,9,27-30.", elem_id="seeds"
-                )
-                with gr.Row(elem_classes="sf-small"):
-                    dice = gr.Button("New seeds each time", size="sm", min_width=80, elem_id="dice")
-                    reuse = gr.Button("Seeds of the last run", size="sm", min_width=80, elem_id="reuse")
+            seeds = gr.Textbox(
+                own.seeds, label="Seed", info="random (or -1), one number, or several: 3,9,27-30.", elem_id="seeds"
+            )
+        with gr.Row(elem_classes="sf-small"):
+            dice = gr.Button("New seeds each time", size="sm", elem_id="dice")
+            reuse = gr.Button("Seeds of the last run", size="sm", elem_id="reuse")
     with gr.Accordion("How it walks", open=True, elem_id="part-how"):
         sampler = gr.Dropdown([*own_only, *SAMPLERS], value=OWN, label="Sampler", allow_custom_value=True, elem_id="sampler",
                               info="One of the list, or as in Python: DDIM(eta=0.5).")  # fmt: skip

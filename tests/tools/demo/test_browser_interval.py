@@ -12,8 +12,8 @@ def guided(visitor):
     """How many steps are guided, as the page says."""
     visitor.settle(0)
     said = visitor.text("#interval .sf-said")
-    found = re.match(r"(\d+) of \d+|All (\d+)", said)
-    return int(found[1] or found[2])
+    found = re.match(r"(\d+) of \d+|(Guided at every)", said)
+    return int(found[1] or visitor.page.locator("#interval .sf-ticks i").count())
 
 
 def limit(visitor):
