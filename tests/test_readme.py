@@ -327,3 +327,9 @@ def test_thread_count_is_given_back(quick):
     recipe = recipe_from(resolve_recipe("digits", [("steps", 1), ("threads", 1), ("sample_every", 0)], []), [])
     train(recipe, quick / "again", progress=False)
     assert torch.get_num_threads() == before
+
+
+def test_its_pictures_are_there():
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
+    assert len(pictures) > 5
+    assert not [name for name in pictures if not (ROOT / name).is_file()]

@@ -15,6 +15,7 @@ from .compare_moves import MOVES, NOTHING
 from .compare_results import ACTIONS, large_of, results_of
 from .menus import OWN, SAMPLERS
 from .parts import Page, Sheet
+from .slider import Slider
 from .told import told
 
 __all__ = ["compare_tab"]
@@ -60,7 +61,7 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
         )
         y, y_values, y_pick, y_wrong = _axis("y", "From top to bottom", NOTHING, "", "", [])
         with gr.Column(elem_classes="sf-cmp-more"):
-            count = gr.Slider(
+            count = Slider(
                 1,
                 page.limits.pictures,
                 min(8, page.limits.pictures),
@@ -68,7 +69,7 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
                 label="Pictures per cell",
                 elem_id="compare-count",
             )
-            sets = gr.Slider(1, 5, 1, step=1, label="Sets of seeds", info="Three name a winner", elem_id="compare-sets")
+            sets = Slider(1, 5, 1, step=1, label="Sets of seeds", info="Three name a winner", elem_id="compare-sets")
             fine = gr.Checkbox(True, label="Distance to the fine solution", elem_id="compare-fine")
             frechet = gr.Checkbox(False, label="Frechet distance to the training pictures", elem_id="compare-frechet")
     cost = gr.HTML(elem_id="compare-cost")
@@ -77,7 +78,7 @@ def compare_tab(page: Page, sheet: Sheet) -> None:
         halt = gr.Button("Stop", scale=0, min_width=110, elem_id="compare-stop", interactive=False)
         example = gr.Button("Example: samplers by steps", scale=0, min_width=270, elem_id="compare-example")
     bar = gr.HTML(elem_id="compare-bar")
-    show = gr.Slider(
+    show = Slider(
         1, page.limits.pictures, 1, step=1, label="Picture shown of each cell", visible=False, elem_id="compare-show"
     )
     grid = gr.HTML(EMPTY, elem_id="compare-grid", js_on_load=ACTIONS)
