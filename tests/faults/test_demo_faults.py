@@ -200,6 +200,7 @@ def test_a_checkpoint_is_published_in_the_middle_of_a_picture(injected, tmp_path
     injected("a checkpoint between two steps of a picture", 1, 0)
 
 
+@pytest.mark.slow  # trains while it samples
 @pytest.mark.fault(64)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_pictures_while_a_run_is_trained(injected, tmp_path):

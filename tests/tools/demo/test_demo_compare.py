@@ -378,6 +378,7 @@ def test_an_extractor_that_would_measure_nothing_is_refused():
         Compare("run", "steps=2", frechet=False, reference_path="photos")
 
 
+@pytest.mark.slow  # four comparisons, each by the page and by the command
 def test_the_command_makes_the_same_cells(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = "train digits --steps 4 --batch 8 --backbone.width 8 --sampling_steps 4 --sample_every 0 --save_every 2 --keep 2 --out run"

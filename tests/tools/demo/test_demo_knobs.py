@@ -125,6 +125,7 @@ def _pair(i, a, j, b):
     return (i, a, j, b) if i < j else (j, b, i, a)
 
 
+@pytest.mark.slow  # every pair
 def test_every_two_parts_together_are_drawn_or_refused_in_a_sentence():
     """What is refused is refused for the table that a density wants, or a level that a grid wants and the path has not."""
     refused, seen = {}, 0
