@@ -108,11 +108,6 @@ def _rule(about: Mapping[str, Any]) -> str:
             f"There {there}, so too little is known of how much the numbers would move with others, and no winner is named; --seeds 3 "
             "measures three sets (what is there is reused)."
         )
-    if about["sets"] < 3:
-        return (
-            "There are two sets of seeds, of which equal cells would differ by more than two standard deviations of their differences in "
-            "22 of 100 cases, so no winner is named; --seeds 3 measures three sets (the first two are reused)."
-        )
     return (
         f"Measured on {about['sets']} sets of {about['count']} seeds. A winner is named only where every other cell is further from it "
         "than two standard deviations of their differences, set by set; the ± of the table is that of each cell alone. "
