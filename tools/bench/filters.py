@@ -14,10 +14,13 @@ from ...samplers.filters import Filter, PathLength, TrajectoryVariance
 from ...schedules import Level, Prediction, Row
 from .count import Counts, count
 from .floors import Network
+from .goals import Goal
+from .kind import Ask, Kind
 from .methods import ROWS, levels_for
-from .timing import ratios
+from .sheet import Cell, Sheet, exact, ratio_of
+from .timing import times
 
-__all__ = ["BACKBONES", "FILTERS", "Backbone", "added", "shares"]
+__all__ = ["BACKBONES", "FILTERING", "FILTERS", "Backbone", "added", "shares"]
 
 STEPS = 30
 
@@ -79,7 +82,7 @@ def _walk(judge: Filter | None, levels: Sequence[Level], row: Row | None) -> Cal
     return walk
 
 
-def shares(backbone: str, repeats: int, device: str) -> dict[str, float]:
+def shares(backbone: str, repeats: int, device: str) -> dict[str, Cell]:
     """Time that a filter takes per step, as a share of one evaluation of a network; interleaved.
 
     A step's share of `init` and `verdict` is in it, and so is solving for x0.
@@ -109,4 +112,25 @@ def shares(backbone: str, repeats: int, device: str) -> dict[str, float]:
 
     runs: dict[str, Callable[[], object]] = {"network": lambda: net(x, time)}
     runs |= {name: lambda judge=judge: watch(judge) for name, judge in FILTERS.items()}
-    return {name: ratio / STEPS for name, ratio in ratios(runs, repeats, device != "cpu").items() if name != "network"}
+    taken = times(runs, repeats, device != "cpu")
+    alone = [seconds * STEPS for seconds in taken.pop("network")]
+    return {name: ratio_of(seconds, alone, "%") for name, seconds in taken.items()}
+
+
+def _measure(ask: Ask, sheet: Sheet) -> None:
+    names = list(FILTERS) if ask.only is None else [ask.only]
+    sheet.say("per step, what a filter adds to DDIM; counted by the profiler")
+    for name in names:
+        for rows in ROWS:
+            counts = added(name, rows)._asdict()
+            sheet.add(f"{name}, {rows}", {k: exact(round(v, 3) + 0.0) for k, v in counts.items()})
+    sheet.say("time per step, as a share of one evaluation of the network")
+    for backbone in BACKBONES:
+        found = shares(backbone, 1 if ask.quick else 15, ask.device)
+        sheet.add(backbone, {name: found[name] for name in names})
+
+
+FILTERING = Kind(
+    _measure, tuple(FILTERS),
+    goals=tuple(Goal(f"{name} per step, {backbone}", "filters", backbone, name, 0.02) for backbone in BACKBONES for name in FILTERS),
+)  # fmt: skip

@@ -15,12 +15,13 @@ __all__ = ["METHODS", "ROWS", "Method", "levels_for"]
 
 
 class Method(NamedTuple):
-    """A sampler, its floor along levels for a row, and what diffusers and k-diffusion call it (class and arguments; a function)."""
+    """A sampler, its floor along levels for a row, and what others call it: diffusers and azula (class, arguments), k-diffusion."""
 
     sampler: Sampler
     floor: Callable[[Sequence[Level], Row, Noise], Floor]
     diffusers: tuple[str, dict[str, object]] | None = None
     k_diffusion: str | None = None
+    azula: tuple[str, dict[str, object]] | None = None
 
 
 ROWS: dict[str, Row | None] = {"x0": X0(), "v": V(), "pair": None}
@@ -73,16 +74,26 @@ METHODS: dict[str, Method] = {
         lambda levels, row, noise: data_means(levels, row, lambda i: [1.0], 0),
         ("DDIMScheduler", {"clip_sample": False}),
         "sample_euler",
+        ("DDIMSampler", {}),
     ),
-    "Heun": Method(Heun(), lambda levels, row, noise: heun(levels, row), ("HeunDiscreteScheduler", {}), "sample_heun"),
-    "DPMSolverPP(2)": Method(DPMSolverPP(2), _data(DPMSolverPP(2)), _multistep(2), "sample_dpmpp_2m"),
-    "DPMSolverPP(3)": Method(DPMSolverPP(3), _data(DPMSolverPP(3)), _multistep(3)),
+    "Heun": Method(
+        Heun(),
+        lambda levels, row, noise: heun(levels, row),
+        ("HeunDiscreteScheduler", {}),
+        "sample_heun",
+        ("HeunSampler", {}),
+    ),
+    "DPMSolverPP(2)": Method(
+        DPMSolverPP(2), _data(DPMSolverPP(2)), _multistep(2), "sample_dpmpp_2m", ("xEABSampler", {"order": 2})
+    ),
+    "DPMSolverPP(3)": Method(DPMSolverPP(3), _data(DPMSolverPP(3)), _multistep(3), None, ("xEABSampler", {"order": 3})),
     "UniPC(2)": Method(UniPC(2), _unipc, ("UniPCMultistepScheduler", {"solver_order": 2})),
     "PLMS(4)": Method(
         PLMS(4),
         lambda levels, row, noise: noise_means(levels, row, _means(PLMS(4), levels), 3),
         ("PNDMScheduler", {"skip_prk_steps": True}),
         "sample_lms",
+        ("zABSampler", {"order": 4}),
     ),
     "GHVB(3.8)": Method(
         GHVB(3.8), lambda levels, row, noise: noise_momentum(levels, row, _ghvb, 3, GHVB(3.8).order - 3, True)
@@ -99,5 +110,7 @@ METHODS: dict[str, Method] = {
         GradientEstimation(),
         lambda levels, row, noise: noise_means(levels, row, lambda i: [2.0, -1.0] if i else [1.0], 1),
     ),
-    "DDPM": Method(DDPM(), ddpm, ("DDPMScheduler", {"clip_sample": False}), "sample_euler_ancestral"),
+    "DDPM": Method(
+        DDPM(), ddpm, ("DDPMScheduler", {"clip_sample": False}), "sample_euler_ancestral", ("DDPMSampler", {})
+    ),
 }

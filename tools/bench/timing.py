@@ -13,12 +13,13 @@ import torch
 __all__ = ["ratios", "times"]
 
 
-def _seconds(run: Callable[[], object], cuda: bool) -> float:
-    """CPU time of this process, or the time between two events on the device."""
+def _seconds(run: Callable[[], object], cuda: bool, wall: bool) -> float:
+    """CPU time of this process, the clock's, or the time between two events on the device."""
     if not cuda:
-        start = time.process_time()
+        clock = time.perf_counter if wall else time.process_time
+        start = clock()
         run()
-        return time.process_time() - start
+        return clock() - start
     torch.cuda.synchronize()
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
@@ -38,20 +39,23 @@ def _keep_memory() -> None:
         mallopt(mmap_max, 0)
 
 
-def times(runs: Mapping[str, Callable[[], object]], repeats: int, cuda: bool) -> dict[str, list[float]]:
+def times(
+    runs: Mapping[str, Callable[[], object]], repeats: int, cuda: bool, wall: bool = False
+) -> dict[str, list[float]]:
     """Seconds of each run in every round, after one round that is not counted.
 
     Args:
         runs: what to time, by name; on the host, in one thread.
         repeats: rounds, >= 1; each runs all of them once, in turn.
         cuda: whether they run on a GPU.
+        wall: the clock on the wall, for what waits or has processes of its own; else the CPU time of this process.
     """
     _keep_memory()
     taken: dict[str, list[float]] = {name: [] for name in runs}
     with torch.no_grad():
         for k in range(repeats + 1):
             for name, run in runs.items():
-                seconds = _seconds(run, cuda)
+                seconds = _seconds(run, cuda, wall)
                 if k:
                     taken[name].append(seconds)
     return taken

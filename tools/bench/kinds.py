@@ -1,0 +1,14 @@
+"""Every bench, by name."""
+
+from __future__ import annotations
+
+from .filters import FILTERING
+from .kind import Kind
+from .samplers import SAMPLING
+
+__all__ = ["KINDS"]
+
+KINDS: dict[str, Kind] = {
+    "samplers": SAMPLING,
+    "filters": FILTERING,
+}
