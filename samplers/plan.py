@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,7 +19,8 @@ class Recipe(NamedTuple):
     """How to compute one linear form from a list of tensors.
 
     kind: "alias" (a tensor itself), "mul" (weight * first), "add" (first + weight * second) or "lerp" (first + weight *
-    (second - first)). first, second: places in the list. lerped, added: further (place, weight), in this order.
+    (second - first)). first, second: places in the list. lerped, added: further (place, weight), in this order. over: places read by
+    the first operation and by nothing after it, so that the result may be written over one of them.
     """
 
     kind: str
@@ -28,19 +29,29 @@ class Recipe(NamedTuple):
     weight: float = 1.0
     lerped: tuple[tuple[int, float], ...] = ()
     added: tuple[tuple[int, float], ...] = ()
+    over: tuple[int, ...] = ()
 
 
 def compute(recipe: Recipe, tensors: Sequence[Tensor], out: Tensor | None) -> Tensor:
-    """Carry out a recipe; writes into `out`, which must be none of the tensors that it reads, or into a new tensor."""
-    kind, first, second, weight, lerped, added = recipe
+    """Carry out a recipe; writes into `out`, a tensor that it does not read or one of `over`, or into a new tensor."""
+    kind, first, second, weight, lerped, added, _ = recipe
     if kind == "alias":
         return tensors[first]
-    if kind == "lerp":
-        y = torch.lerp(tensors[first], tensors[second], weight, out=out)
+    x = tensors[first]
+    if out is x:  # in place, which is the cheaper call
+        y = (
+            x.lerp_(tensors[second], weight)
+            if kind == "lerp"
+            else x.mul_(weight)
+            if kind == "mul"
+            else x.add_(tensors[second], alpha=weight)
+        )
+    elif kind == "lerp":
+        y = torch.lerp(x, tensors[second], weight, out=out)
     elif kind == "add":
-        y = torch.add(tensors[first], tensors[second], alpha=weight, out=out)
+        y = torch.add(x, tensors[second], alpha=weight, out=out)
     else:
-        y = torch.mul(tensors[first], weight, out=out)
+        y = torch.mul(x, weight, out=out)
     for k, w in lerped:
         y.lerp_(tensors[k], w)
     for k, w in added:
@@ -86,8 +97,9 @@ def _largest(form: Form) -> float:
     return max((abs(c) for c in form.terms.values()), default=0.0)
 
 
-def _share(form: Form, done: Sequence[tuple[str, Form]]) -> Form:
-    """Say a form through forms already computed, (symbol, form), as long as that takes fewer terms."""
+def _share(form: Form, done: Sequence[tuple[str, Form]], answers: Collection[str] = ()) -> Form:
+    """Say a form through forms already computed, (symbol, form), as long as that takes fewer terms; or as many, and an answer of
+    the network less, which can then be written over by what was computed of it."""
     while True:
         options: list[Form] = []
         for name, known in done:
@@ -99,8 +111,20 @@ def _share(form: Form, done: Sequence[tuple[str, Form]]) -> Form:
                     options.append(form + known * -weight + Form({name: weight}))
         best = min(options, key=lambda f: len(f.terms), default=form)
         if len(best.terms) >= len(form.terms):
-            return form
+            return _without(form, done, answers)
         form = best
+
+
+def _without(form: Form, done: Sequence[tuple[str, Form]], answers: Collection[str]) -> Form:
+    """A form without answers that forms computed before contain, where that takes no more terms."""
+    for answer in answers:
+        for name, known in done:
+            if answer in form.terms and answer in known.terms:
+                weight = form.terms[answer] / known.terms[answer]
+                other = Form({k: c for k, c in (form + known * -weight).terms.items() if k != answer} | {name: weight})
+                if len(other.terms) <= len(form.terms) and _largest(other) < 10 * _largest(form):
+                    form = other
+    return form
 
 
 class Plan(NamedTuple):
@@ -148,8 +172,9 @@ def bind(program: Program, rows: Sequence[Row | None], scales: Sequence[float], 
     computed: list[Recipe] = []
     held: dict[int, tuple[int, float]] = {}
     forms = [form.into(unscaled) for form in step.memory]
+    answers = {f"o{k}" for k, row in enumerate(rows) if row is not None}
     for j in sorted(range(len(forms)), key=lambda j: len(forms[j].terms)):  # the longer ones may be said by the shorter
-        m = _share(forms[j], done)
+        m = _share(forms[j], done, answers)
         if len(m.terms) == 1:
             (name, scale), *_ = m.terms.items()  # a tensor that is there already, up to its scale
             held[j] = places[name], scale
@@ -164,4 +189,17 @@ def bind(program: Program, rows: Sequence[Row | None], scales: Sequence[float], 
         held[j] = len(places), scale
         places[f"n{j}"] = len(places)
     at, new_scales = zip(*(held[j] for j in range(len(forms))), strict=True) if forms else ((), ())
-    return Plan(tuple(computed), at, _recipe(_share(step.x.into(unscaled), done), places), new_scales)
+    *computed, last = _written_over([*computed, _recipe(_share(step.x.into(unscaled), done, answers), places)], at)
+    return Plan(tuple(computed), at, last, new_scales)
+
+
+def _written_over(recipes: Sequence[Recipe], memory: Sequence[int]) -> list[Recipe]:
+    """The recipes, with what each may write over."""
+    needed, found = set(memory), list[Recipe]()
+    for recipe in reversed(recipes):
+        first = {recipe.first} | ({recipe.second} if recipe.kind in ("lerp", "add") else set())
+        later = {k for k, _ in (*recipe.lerped, *recipe.added)}
+        over = () if recipe.kind == "alias" else tuple(sorted(first - later - needed))
+        found.append(recipe._replace(over=over))
+        needed |= first | later
+    return found[::-1]

@@ -155,7 +155,11 @@ def _fill(
             denoise = _Counted(denoise, len(slots))
         x = levels[0].sigma * noise(-1, 0)
         memories = [f.init(x, levels) for f in filters]
-        for step in trajectory(sampler, denoise, levels, x, path, table=table):
+        walk = trajectory(
+            sampler, denoise, levels, x, path, table=table, predictions=bool(filters) or watch is not None
+        )
+        del x  # a walk writes over what it alone knows
+        for step in walk:
             if step.last:
                 step.x = finish(step.x)
             own = [replace(step, noise=apart(noise, j)) for j in range(len(filters))]
@@ -164,7 +168,8 @@ def _fill(
             if watch is not None:
                 spent: Tensor = denoise.spent  # pyright: ignore[reportFunctionMemberAccess]
                 watch(Glimpse(step, len(levels) - 1, slots[:real], attempts[:real], spent[:real]))
-            x = step.x
+            if step.last:
+                x = step.x
             del step, own  # what a step shows is written over in the next one only when nobody holds it
         verdicts = [check_verdict(f, f.verdict(m), len(x)) for f, m in zip(filters, memories, strict=True)]
         verdicts = tuple(Verdict(v.keep[:real], v.score[:real], v.reasons[:real]) for v in verdicts)

@@ -14,7 +14,7 @@ from ..schedules.prediction import Prediction
 from .jump import Watched, check_jump, jump
 from .state import Denoise, Sampler, State
 from .table import recent
-from .walk import Request, Table, check_like, draw, tabulate, walk
+from .walk import Table, Walk, check_like, draw, tabulate
 
 __all__ = ["Step", "Table", "checked", "tabulate", "trajectory"]
 
@@ -40,7 +40,7 @@ class Step:
 
 def trajectory(
     sampler: Sampler, denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise | None = None, *,
-    table: Table | None = None, as_written: bool = False,
+    table: Table | None = None, as_written: bool = False, predictions: bool = True,
 ) -> Iterator[Step]:  # fmt: skip
     """Walk x along levels; a generator of steps.
 
@@ -56,6 +56,8 @@ def trajectory(
         noise: source of Gaussians, (step, draw) -> tensor like x; needed when sampler.draws > 0.
         table: of `tabulate(sampler, levels)`, when several batches share it.
         as_written: run the step as it is written, the reference of the table.
+        predictions: whether a step keeps what the model believed. Without, a step is x alone, and memory that a table's loop would have to
+            keep for it is written over at once: a network's answer, and x itself where nobody holds it. The same bits.
 
     Raises:
         ValueError: without noise for a sampler that draws, for what is no sampler and what are no levels or fewer than two, for an x of
@@ -86,7 +88,7 @@ def trajectory(
     # all of this at the call, not at the first next()
     if table.programs is None or as_written or torch.is_grad_enabled():
         return _as_written(sampler, denoise, [level.like(x) for level in levels], x, noise)
-    return _by_table(table, denoise, x, noise)
+    return _by_table(table, denoise, x, noise, predictions)
 
 
 def checked(sampler: Sampler, result: object) -> tuple[State, Prediction]:
@@ -125,39 +127,46 @@ def _as_written(
         yield Step(i, i == last, levels[i], levels[i + 1], state.x, p.toward or p, denoise, noise)
 
 
-def _by_table(table: Table, denoise: Denoise, x: Tensor, noise: Noise | None) -> Iterator[Step]:
-    """Answer the table's requests."""
-    begin, levels, last = getattr(denoise, "begin", None), table.levels, len(table.levels) - 2
-    loop = walk(table, x, noise)
-    item = next(loop)
-    i = 0
-    by: Tensor | None = None
-    moves = False
-    while True:
-        if isinstance(item, Request):
-            if begin is not None and item.first:
-                begin(levels[i], levels[i + 1])
-            p = denoise(item.x, item.level)
+def _by_table(table: Table, denoise: Denoise, x: Tensor, noise: Noise | None, predictions: bool) -> Iterator[Step]:
+    begin, levels, last, dtype = getattr(denoise, "begin", None), table.levels, len(table.levels) - 2, x.dtype
+    walk, moves = Walk(table, x, noise, predictions), False
+    del x
+    for i in range(last + 1):
+        walk.begin()
+        if begin is not None:
+            begin(levels[i], levels[i + 1])
+        by: Tensor | None = None
+        while (level := walk.level) is not None:
+            at = walk.at()
+            p = denoise(at, level)
             by = None
             if isinstance(p, Prediction) and p.toward is not None:
                 if not moves:
                     check_jump(table, i)
                     moves = True
                 by = jump(p, levels[i], levels[i + 1])
-            item = loop.send(p)
-        elif by is None:
-            yield Step(i, i == last, levels[i], levels[i + 1], item.x, item.prediction, denoise, noise)
-            i += 1
-            if i > last:
-                return
-            item = next(loop)
+            walk.answer(p, at)
+            del p, at  # what the walk alone knows of may be written to
+        if by is not None:
+            moved = walk.end() + by
+            walk.moved(moved if moved.dtype == dtype else moved.to(dtype))  # of a network that answers in another
+            del moved
         else:
-            moved = item.x + by
-            if moved.dtype != x.dtype:  # of a network that answers in another
-                moved = moved.to(x.dtype)
-            shown = item.prediction.toward or item.prediction
-            yield Step(i, i == last, levels[i], levels[i + 1], moved, shown, denoise, noise)
-            i += 1
-            if i > last:
-                return
-            item = loop.send(moved)
+            walk.end()
+        shown = walk.shown or _UNKNOWN
+        assert walk.x is not None
+        yield Step(i, i == last, levels[i], levels[i + 1], walk.x, shown.toward or shown, denoise, noise)
+        del shown
+
+
+class _Unknown(Prediction):
+    """What a step shows that keeps no prediction."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None, None, None)
+
+    def _solved(self, which: int) -> Tensor:
+        raise ValueError("this step keeps no prediction; make the trajectory with predictions=True")
+
+
+_UNKNOWN = _Unknown()

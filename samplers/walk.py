@@ -1,6 +1,6 @@
-"""The table's loop, turned inside out: it says where the network is to be asked, and is sent the answers.
+"""The table's steps: where the network is to be asked, and what its answers make of x.
 
-So `trajectory` can ask a function, and a scheduler of diffusers can wait for its pipeline to answer: one loop, the same bits.
+`trajectory` asks a function, a scheduler of diffusers waits for its pipeline to answer: the same steps, the same bits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .state import Sampler
 from .table import Program, trace
 from .turn import Turn
 
-__all__ = ["Made", "Request", "Table", "check_like", "draw", "tabulate", "walk"]
+__all__ = ["Made", "Request", "Table", "Walk", "check_like", "draw", "tabulate", "walk"]
 
 
 @dataclass
@@ -43,6 +43,14 @@ class Table:
         if self.programs is None:
             return list(self.levels[:-1])
         return [level for program in self.programs for _, level in program.asks]
+
+    def turn(self, i: int, scales: tuple[float, ...]) -> Turn:
+        """Where step i begins, with memory of these scales."""
+        assert self.programs is not None
+        turn = self.turns.get((i, scales))
+        if turn is None:
+            turn = self.turns[i, scales] = Turn(self.programs[i], (), scales, self.sampler.draws)
+        return turn
 
 
 def tabulate(sampler: Sampler, levels: Sequence[Level]) -> Table:
@@ -98,61 +106,145 @@ def draw(sampler: Sampler, noise: Noise | None, i: int, x: Tensor) -> tuple[Tens
     return z
 
 
+class Walk:
+    """A batch on its way along a table that has numbers: where to ask, what the answers make of it.
+
+    Of a step: `begin`, then while `level` says that the network is to be asked, `at` and `answer`; then `end`.
+
+    Args:
+        table: with programs.
+        x: (B, ...), where it begins; never written to.
+        noise: see `trajectory`.
+        keep: whether `shown` keeps the prediction of a step; without, the next x may be written over what the network was shown and what it
+            answered, once nobody else knows them.
+
+    x: where it stands between steps. level: where the network is to be asked; None: the step can end. shown: what the step shows.
+    """
+
+    __slots__ = ("_asked", "_buffers", "_draws", "_i", "_keep", "_memory", "_noise", "_own", "_remembered", "_shape", "_table",
+                 "_tensors", "_turn", "dtype", "level", "shown", "x")  # fmt: skip
+
+    def __init__(self, table: Table, x: Tensor, noise: Noise | None, keep: bool = True) -> None:
+        assert table.programs is not None
+        self._table, self._noise, self._keep, self._buffers = table, noise, keep, Buffers(x)
+        self.x: Tensor | None = x
+        self.dtype, self._shape, self._draws = x.dtype, x.shape, table.sampler.draws
+        self._tensors: list[Tensor] = []
+        self._memory: list[Tensor] = []
+        # as bits: which places of the list were made here; whether x was (bit 0), and each memory (bits 1, 2, ...)
+        self._own, self._remembered = 0, 0
+        self._asked: list[Tensor] = []
+        self._turn: Turn | None = None
+        self._i = -1
+        self.level: Level | None = None
+        self.shown: Prediction | None = None
+
+    def begin(self) -> None:
+        """Begin the next step."""
+        x, last = self.x, self._turn
+        assert x is not None
+        self._i += 1
+        self._tensors = [x, *self._memory]
+        self._own, self._memory, self.x, self.shown = self._remembered, [], None, None
+        if self._draws:
+            self._tensors += [_like(z, x) for z in draw(self._table.sampler, self._noise, self._i, x)]
+        if last is None:
+            turn = self._table.turn(0, ())
+        elif last.then is None:
+            assert last.plan is not None
+            turn = last.then = self._table.turn(self._i, last.plan.scales)
+        else:
+            turn = last.then
+        self._turn, self.level = turn, turn.level
+
+    def at(self) -> Tensor:
+        """Where the network is to be asked."""
+        turn = self._turn
+        assert turn is not None
+        recipe = turn.at
+        assert recipe is not None
+        if recipe.kind == "alias":
+            return self._tensors[recipe.first]
+        self._asked.append(self._buffers.compute(recipe, self._tensors))
+        return self._asked[-1]
+
+    def answer(self, p: Prediction, at: Tensor) -> None:
+        """Take the network's answer at (at, level).
+
+        Raises:
+            ValueError: for what is no prediction, and for one of another shape.
+        """
+        turn = self._turn
+        assert turn is not None
+        if not isinstance(p, Prediction):
+            raise ValueError(
+                f"denoise returned a {type(p).__name__}; allowed: a Prediction, such as Prediction.pair(x0, eps)"
+            )
+        if self._keep and turn.shows:
+            self.shown = p
+        out, row = p.out, p.row
+        if row is not None and out is not None and p.x is at and p.level is turn.level and out.dtype == self.dtype:
+            if out.shape != self._shape:
+                check_like("the network's output", out, self._tensors[0])
+            self._tensors.append(out)
+        else:
+            check_like("the predicted x0", p.x0, at)
+            check_like("the predicted eps", p.eps, at)
+            self._tensors += [_like(p.x0, self._tensors[0]), _like(p.eps, self._tensors[0])]
+            row = None
+        self._turn = turn = turn.answered(row)
+        self.level = turn.level
+
+    def end(self) -> Tensor:
+        """End the step: x after it. What the network answered may be written over where the walk alone knows it."""
+        assert self._turn is not None
+        plan, tensors, own, buffers = self._turn.plan, self._tensors, self._own, self._buffers
+        assert plan is not None
+        for recipe in plan.computed:
+            own |= 1 << len(tensors)
+            tensors.append(buffers.compute(recipe, tensors))
+        self.x = x = buffers.compute(plan.x, tensors)
+        remembered = int(plan.x.kind != "alias" or own >> plan.x.first & 1)
+        memory = self._memory
+        for n, k in enumerate(plan.memory):
+            memory.append(tensors[k])
+            own_too = own >> k & 1
+            remembered |= own_too << n + 1
+            own ^= own_too << k
+        gone = (
+            self._asked
+        )  # all that was made here, but for what is needed: where something was written over a tensor, it is both
+        while own:
+            k = own.bit_length() - 1
+            own ^= 1 << k
+            if tensors[k] is not x and not any(tensors[k] is kept for kept in memory):
+                gone.append(tensors[k])
+        self._tensors, self._asked, self._remembered = [], [], remembered
+        buffers.spare(gone)
+        return x
+
+    def moved(self, x: Tensor) -> None:
+        """Go on from another x than `end` returned."""
+        self.x = x
+        self._remembered &= ~1
+
+
 def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Made, Any, None]:
-    """Apply the numbers of a table that has some: yields a Request, to be answered by `send`, or a step that was Made.
+    """A walk turned inside out: yields a Request, to be answered by `send`, or a step that was Made.
 
     After a step that was Made it goes on from there, or from an x that is sent (a pipeline that paints over what must stay).
     """
-    programs, sampler, turns, draws = table.programs, table.sampler, table.turns, table.sampler.draws
-    assert programs is not None
-    memory: tuple[Tensor, ...] = ()
-    scales: tuple[float, ...] = ()
-    buffers = Buffers()
-    for i, program in enumerate(programs):
-        tensors = [x, *memory]
-        if draws:
-            tensors += [_like(z, x) for z in draw(sampler, noise, i, x)]
-        turn = turns.get((i, scales))
-        if turn is None:
-            turn = turns[i, scales] = Turn(program, (), scales, draws)
-        shown: Prediction | None = None
-        p: Prediction | None = None
-        at, k = x, 0
-        while turn.plan is None:
-            assert turn.at is not None
-            assert turn.level is not None
-            at = buffers.compute(turn.at, tensors)
-            p = yield Request(at, turn.level, k == 0)
-            if not isinstance(p, Prediction):
-                raise ValueError(
-                    f"denoise returned a {type(p).__name__}; allowed: a Prediction, such as Prediction.pair(x0, eps)"
-                )
-            shown = p if k == program.shown else shown
-            if (
-                p.row is not None
-                and p.out is not None
-                and p.x is at
-                and p.level is turn.level
-                and p.out.dtype == x.dtype
-            ):
-                check_like("the network's output", p.out, x)
-                turn = turn.answered(p.row)
-                tensors.append(p.out)
-            else:
-                check_like("the predicted x0", p.x0, x)
-                check_like("the predicted eps", p.eps, x)
-                turn = turn.answered(None)
-                tensors += [_like(p.x0, x), _like(p.eps, x)]
-            k += 1
-        plan = turn.plan
-        assert shown is not None
-        for recipe in plan.computed:
-            tensors.append(buffers.compute(recipe, tensors))
-        x = buffers.compute(plan.x, tensors)
-        memory, scales = tuple([tensors[j] for j in plan.memory]), plan.scales
-        made = Made(x, shown)
-        del tensors, at, p, shown  # what the loop alone still knows of may be written to in the next step
+    assert table.programs is not None
+    on = Walk(table, x, noise)
+    for _ in table.programs:
+        on.begin()
+        first = True
+        while (level := on.level) is not None:
+            at = on.at()
+            on.answer((yield Request(at, level, first)), at)
+            first = False
+        made = Made(on.end(), on.shown)
         moved = yield made
         if moved is not None:
-            x = moved
-        del made, moved
+            on.moved(moved)
+        del made, moved, at  # what the loop alone still knows of may be written to in the next step

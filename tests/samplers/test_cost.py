@@ -68,7 +68,7 @@ def test_shared_operations_compute_the_step_as_written(name, rows, path):
 @pytest.mark.parametrize("rows", ROWS)
 def test_a_step_costs_what_it_must(name, rows):
     """At most one operation above the minimal loop; nothing small, no read by the host, no tensor of its own once it runs."""
-    counts = counted(name, rows, peers=False)
+    counts = counted(name, rows)
     floor, ours = counts["floor"], counts["ours"]
     if rows != "pair":  # which is two tensors where the floor has one
         assert ours["full"] <= floor["full"] + 1

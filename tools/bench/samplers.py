@@ -38,11 +38,12 @@ def ours(method: Method, levels: Sequence[Level], row: Row | None, noise: Noise)
             out = network(x)
             return Prediction.pair(out, out) if row is None else Prediction(x, level, out, row)
 
-        last = x
-        for step in trajectory(method.sampler, denoise, levels, x, noise, table=table):
-            last = step.x
+        end = x
+        for step in trajectory(method.sampler, denoise, levels, x, noise, table=table, predictions=False):
+            if step.last:
+                end = step.x
             del step  # as `fill` does
-        return last
+        return end
 
     return walk
 
