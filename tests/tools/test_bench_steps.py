@@ -1,4 +1,4 @@
-"""`sfumato bench train` and `sample`: equal sizes, steps that train, peers that are absent; their times are for nobody here."""
+"""`sfumato bench train`: equal sizes, steps that train, peers that are absent; their times are for nobody here."""
 
 import json
 
@@ -78,11 +78,3 @@ def test_what_is_measured_is_written(monkeypatch):
     assert found["networks"]["diffusers"]["parameters"] == 84
     assert Variant() == VARIANTS["fp32"]
     assert "diffusers/UNet/bf16: 2.00 times the images per second of the base of diffusers" in said
-
-
-@pytest.mark.skipif(not installed("diffusers"), reason="diffusers is not installed")
-def test_sampling_runs_beside_the_pipeline(tmp_path):
-    assert main(["bench", "sample", "--quick", "--out", str(tmp_path)]) == 0
-    found = json.loads((tmp_path / "sample-quick.json").read_text())
-    assert list(found["speed"]["1"]) == ["its own network", "our UNet", "our UNet, channels_last"]
-    assert all(value > 0 for value in found["speed"]["1"].values())

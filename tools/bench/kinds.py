@@ -5,10 +5,12 @@ from __future__ import annotations
 from .filters import FILTERING
 from .kind import Kind
 from .samplers import SAMPLING
+from .sampling import CALLS
 
 __all__ = ["KINDS"]
 
 KINDS: dict[str, Kind] = {
     "samplers": SAMPLING,
     "filters": FILTERING,
+    "sample": CALLS,
 }
