@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .evaluate import EVALUATING
 from .filters import FILTERING
 from .kind import Kind
 from .samplers import SAMPLING
@@ -13,4 +14,5 @@ KINDS: dict[str, Kind] = {
     "samplers": SAMPLING,
     "filters": FILTERING,
     "sample": CALLS,
+    "evaluate": EVALUATING,
 }
