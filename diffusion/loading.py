@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from .backbones.attention import Backend
 from .backbones.attention_probe import set_attention
 from .compiling import compile_forward
+from .cuda_graph import graph_forward
+from .half_weights import HALVES, halve_weights
 from .model import Model
 from .prompts import Decoder, TextEncoder
 from .quantise import quantised
@@ -24,7 +29,7 @@ def load(
     vae: str | Path | Decoder | None = None, text: TextEncoder | str | Path | None = None, scheduler: object = None,
     size: int | tuple[int, int] | None = None, precision: Precision = "fp32", attention: Backend = "auto",
     compile: Literal["blocks", "whole"] | None = None, quantize: str | None = None, classes: int | None = None,
-    embedded_guidance: float | None = None,
+    embedded_guidance: float | None = None, graph: bool = False,
 ) -> Model:  # fmt: skip
     """A model, ready to sample: of a run, of diffusers, or of a published checkpoint. Nothing is downloaded, and nothing is unpickled.
 
@@ -44,12 +49,15 @@ def load(
         scheduler: of a network of diffusers without one beside it: a scheduler, its config or its folder. It says what the network was
             trained on.
         size: height and width of the pictures, pixels, for networks that take any; None: as they were trained.
-        precision: of a network of diffusers, and of its VAE and text encoders.
+        precision: of a network of diffusers, and of its VAE and text encoders; of a network of ours: what its linear layers and
+            convolutions compute in, as training with that precision does.
         attention: by which back-end a network of ours attends; "auto" never fails, see `sfumato doctor` for others.
         compile: compile its blocks, each kind of them once, or the whole network, for sampling; the first pictures wait for that.
         classes: of a UNet2DModel of diffusers, how many of the classes that it embeds are classes, where one more is the null class.
         embedded_guidance: the number that FLUX.1 dev is told instead of being guided; None: 3.5.
         quantize: "int8_weights", "int8" or "int8_static": its linear layers in int8, see `quantised`.
+        graph: record the network as a CUDA graph for each kind of input, which a small batch on a GPU gains by, see `graph_forward`; with
+            compile: what is compiled.
 
     Raises:
         ValueError: for what is none of these, holds no valid weights or not those of `step`, names classes that are not allowed, or can't
@@ -63,13 +71,21 @@ def load(
         },
     )  # fmt: skip
     backbone = model.denoiser.backbone
+    half = precision != "fp32" and kind_of(source) != "diffusers"
+    if half and precision not in HALVES:
+        raise ValueError(f"precision is {precision!r}; allowed: fp32, {', '.join(HALVES)}")
     if attention != "auto":
-        set_attention(backbone, attention, model.device)
+        set_attention(backbone, attention, model.device, HALVES[precision] if half else torch.float32)
+    if half:
+        halve_weights(backbone, precision)
+        model = replace(model, source={**model.source, "precision": precision})
     if quantize is not None:
         model = quantised(model, quantize)
         backbone = model.denoiser.backbone
     if compile is not None:
         compile_forward(backbone, compile, inference=True)
+    if graph:
+        graph_forward(backbone)
     return model
 
 
@@ -105,7 +121,8 @@ def _load(
 
 
 _TAKES: dict[str, set[str]] = {
-    "run": {"step"}, "file": {"size"}, "diffusers": {"scheduler", "size", "precision", "classes", "embedded_guidance"},
+    "run": {"step", "precision"}, "file": {"size", "precision"},
+    "diffusers": {"scheduler", "size", "precision", "classes", "embedded_guidance"},
 }  # fmt: skip
 _WORDS = {"run": "a run", "file": "a published checkpoint", "diffusers": "a model of diffusers"}
 

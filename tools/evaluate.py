@@ -68,7 +68,7 @@ class Evaluate:
         vae: folder of the VAE that makes pictures of latents.
         text: folder where the run's text encoder is, when it is no longer where it was.
         scheduler: folder of the scheduler that a network of diffusers was trained with.
-        precision: of a network of diffusers: fp32, bf16, fp16.
+        precision: of the network: fp32, bf16, fp16.
         attention: by which back-end a network of ours attends.
         compile: compile the network's blocks, or the whole.
         device: cpu, cuda, ...

@@ -73,9 +73,11 @@ class Sample:
             too, scaled as they come), int8_static (inputs by scales that are found on trajectories of the model); the distance is told.
         scheduler: folder of the scheduler that a network of diffusers was trained with, where none is beside it.
         size: height and width of the pictures, pixels, for networks that take any; null: as they were trained.
-        precision: of a network of diffusers: fp32, bf16, fp16.
+        precision: of the network: fp32, bf16, fp16.
         attention: by which back-end a network of ours attends: auto, or one that `sfumato doctor` calls ok.
         compile: compile the network's blocks, or the whole, which pays for many pictures; null: run it as it is written.
+        graph: on a GPU: record the network as a CUDA graph, once per kind of input, which small batches gain by; with compile, what is
+            compiled.
         device: cpu, cuda, ...
         threads: CPU threads; null: PyTorch's default.
         allow: packages beside Sfumato whose classes may be named.
@@ -110,6 +112,7 @@ class Sample:
     precision: Precision = "fp32"
     attention: Backend = "auto"
     compile: Literal["blocks", "whole"] | None = None
+    graph: bool = False
     device: str = "cpu"
     threads: int | None = None
     allow: list[str] = field(default_factory=list)
@@ -297,7 +300,7 @@ def _sample(options: Sample, seeds: Sequence[int], out: Path, processes: Process
     model = load(
         options.run, ema=options.ema, device=device, allow=options.allow, vae=options.vae, text=options.text,
         scheduler=options.scheduler, size=options.size, precision=options.precision, attention=options.attention,
-        compile=options.compile,
+        compile=options.compile, graph=options.graph,
     )  # fmt: skip
     if not is_picture(model.picture_shape) or (model.latents and model.vae is None):
         raise ValueError(

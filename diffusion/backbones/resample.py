@@ -38,5 +38,6 @@ def twice(x: Tensor, taps: Sequence[int] = BOX) -> Tensor:
 
 def _kernel(x: Tensor, taps: Sequence[int]) -> Tensor:
     """The filter of both axes, of sum 1, once per channel. Made at every call: a buffer would stand in every state dict."""
-    line = torch.tensor(taps, dtype=x.dtype, device=x.device) / sum(taps)
+    # filled there: numbers that come from the host would be waited for, and can't be recorded in a CUDA graph
+    line = torch.stack([x.new_full((), tap / sum(taps)) for tap in taps])
     return torch.outer(line, line).expand(x.shape[1], 1, -1, -1)

@@ -74,7 +74,7 @@ class Compare:
         ema: the averaged weights: true, false, or a length; as for `sfumato sample`.
         scheduler: folder of the scheduler that a network of diffusers was trained with, where none is beside it.
         size: height and width of the pictures, pixels, for networks that take any; null: as they were trained.
-        precision: of a network of diffusers: fp32, bf16, fp16.
+        precision: of the network: fp32, bf16, fp16.
         attention: by which back-end a network of ours attends: auto, or one that `sfumato doctor` calls ok.
         compile: compile the network's blocks, or the whole; null: run it as it is written.
         device: cpu, cuda, ...

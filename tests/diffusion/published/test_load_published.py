@@ -60,7 +60,7 @@ def test_its_decoder_makes_the_pictures(file):
         (None, {"step": 3}, "step is 3, which says nothing about a published checkpoint"),
         (None, {"ema": 0.1}, "ema is 0.1, but only a run has averages"),
         (None, {"device": "nowhere"}, "device is 'nowhere', which can't be used"),
-        (None, {"precision": "bf16"}, "precision is 'bf16', which says nothing about a published checkpoint"),
+        (None, {"precision": "fp64"}, "precision is 'fp64'; allowed: fp32, bf16, fp16"),
     ],
 )
 def test_what_is_refused(file, tmp_path, weights, told, says):

@@ -161,8 +161,8 @@ def test_what_is_no_model_is_refused_at_once(tmp_path, place):
 def test_options_that_say_nothing_are_refused_at_once(a_run):
     with pytest.raises(ValueError, match="size is 64, which says nothing about a run"):
         entry_of(a_run, allow=["faulted"], size=64)
-    with pytest.raises(ValueError, match="precision is 'bf16', which says nothing about a run"):
-        entry_of(a_run, allow=["faulted"], precision="bf16")
+    with pytest.raises(ValueError, match="scheduler is 'nowhere', which says nothing about a run"):
+        entry_of(a_run, allow=["faulted"], scheduler="nowhere")
     with pytest.raises(ValueError, match="vae is 'nowhere', which is no folder"):
         entry_of(a_run, allow=["faulted"], vae="nowhere")
 
