@@ -19,8 +19,8 @@ class Recipe(NamedTuple):
     """How to compute one linear form from a list of tensors.
 
     kind: "alias" (a tensor itself), "mul" (weight * first), "add" (first + weight * second) or "lerp" (first + weight *
-    (second - first)). first, second: places in the list. lerped, added: further (place, weight), in this order. over: places read by
-    the first operation and by nothing after it, so that the result may be written over one of them.
+    (second - first)). first, second: places in the list. lerped, added: further (place, weight), in this order. over: places that
+    nothing reads after the first operation, so that the result may be written over one of them.
     """
 
     kind: str
@@ -189,17 +189,25 @@ def bind(program: Program, rows: Sequence[Row | None], scales: Sequence[float], 
         held[j] = len(places), scale
         places[f"n{j}"] = len(places)
     at, new_scales = zip(*(held[j] for j in range(len(forms))), strict=True) if forms else ((), ())
-    *computed, last = _written_over([*computed, _recipe(_share(step.x.into(unscaled), done, answers), places)], at)
+    recipes = [*computed, _recipe(_share(step.x.into(unscaled), done, answers), places)]
+    *computed, last = _written_over(recipes, at, len(places) - len(computed))
     return Plan(tuple(computed), at, last, new_scales)
 
 
-def _written_over(recipes: Sequence[Recipe], memory: Sequence[int]) -> list[Recipe]:
-    """The recipes, with what each may write over."""
+def _written_over(recipes: Sequence[Recipe], memory: Sequence[int], tensors: int) -> list[Recipe]:
+    """The recipes, with what each may write over: first its own operands, then what nothing reads any more.
+
+    Args:
+        recipes: in their order; the result of the n-th is place tensors + n.
+        memory: places that are kept.
+        tensors: how many there are before the first recipe.
+    """
     needed, found = set(memory), list[Recipe]()
-    for recipe in reversed(recipes):
+    for n, recipe in reversed(list(enumerate(recipes))):
         first = {recipe.first} | ({recipe.second} if recipe.kind in ("lerp", "add") else set())
         later = {k for k, _ in (*recipe.lerped, *recipe.added)}
-        over = () if recipe.kind == "alias" else tuple(sorted(first - later - needed))
+        unread = set(range(tensors + n)) - first - later - needed
+        over = () if recipe.kind == "alias" else (*sorted(first - later - needed), *sorted(unread))
         found.append(recipe._replace(over=over))
         needed |= first | later
     return found[::-1]
