@@ -23,7 +23,7 @@ def _free(held: Sequence[Tensor], i: int) -> bool:
         return False
     tensor = held[i]
     storage = tensor.untyped_storage()
-    if getrefcount(storage) != _STORAGE or uses(storage._cdata) != _USES or tensor._use_count() != 1:
+    if getrefcount(storage) != _STORAGE or uses(storage._cdata) != _USES or tensor._use_count() != 1:  # pyright: ignore[reportAttributeAccessIssue]
         return False  # uses of the memory, by views; of the tensor, by what autograd keeps
     if getweakrefcount(tensor) or (tensor.is_cpu and storage.is_shared()):
         return False

@@ -15,9 +15,10 @@ from ..schedules.rows import Row
 from ..schedules.schedule import Schedule
 from .path import on_path
 from .replay import asks, replay
+from .requests import Made, Request, walk
 from .state import Sampler
 from .trajectory import Step
-from .walk import Made, Request, Table, tabulate, walk
+from .walk import Table, tabulate
 
 __all__ = ["Evaluations"]
 

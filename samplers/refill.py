@@ -158,7 +158,7 @@ def _fill(
         walk = trajectory(
             sampler, denoise, levels, x, path, table=table, predictions=bool(filters) or watch is not None
         )
-        del x  # a walk writes over what it alone knows
+        x = torch.empty(0)  # of the walk alone, which writes over what nobody else knows
         for step in walk:
             if step.last:
                 step.x = finish(step.x)

@@ -12,10 +12,11 @@ from ..schedules.level import Level
 from ..schedules.noise import Noise
 from ..schedules.prediction import Prediction
 from ..schedules.rows import Row, check_pairing
+from .requests import Made, Request
 from .state import Sampler, State
 from .table import recent
 from .trajectory import checked
-from .walk import Made, Request, Table, check_like, draw
+from .walk import Table, check_like, draw
 
 __all__ = ["asks", "replay"]
 

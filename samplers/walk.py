@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from .state import Sampler
 from .table import Program, trace
 from .turn import Turn
 
-__all__ = ["Made", "Request", "Table", "Walk", "check_like", "draw", "tabulate", "walk"]
+__all__ = ["Table", "Walk", "check_like", "draw", "tabulate"]
 
 
 @dataclass
@@ -64,21 +63,6 @@ def tabulate(sampler: Sampler, levels: Sequence[Level]) -> Table:
             f"{len(levels)} levels; a trajectory needs at least two, from where it starts to where it ends"
         )
     return Table(sampler, levels, trace(sampler, levels))
-
-
-class Request(NamedTuple):
-    """The network is to be asked: what does it believe at (x, level)? first: whether a step begins with it."""
-
-    x: Tensor
-    level: Level
-    first: bool
-
-
-class Made(NamedTuple):
-    """A step has been made: x is the state after it, prediction what it shows."""
-
-    x: Tensor
-    prediction: Prediction
 
 
 def check_like(name: str, value: Tensor, x: Tensor) -> None:
@@ -227,24 +211,3 @@ class Walk:
         """Go on from another x than `end` returned."""
         self.x = x
         self._remembered &= ~1
-
-
-def walk(table: Table, x: Tensor, noise: Noise | None) -> Generator[Request | Made, Any, None]:
-    """A walk turned inside out: yields a Request, to be answered by `send`, or a step that was Made.
-
-    After a step that was Made it goes on from there, or from an x that is sent (a pipeline that paints over what must stay).
-    """
-    assert table.programs is not None
-    on = Walk(table, x, noise)
-    for _ in table.programs:
-        on.begin()
-        first = True
-        while (level := on.level) is not None:
-            at = on.at()
-            on.answer((yield Request(at, level, first)), at)
-            first = False
-        made = Made(on.end(), on.shown)
-        moved = yield made
-        if moved is not None:
-            on.moved(moved)
-        del made, moved, at  # what the loop alone still knows of may be written to in the next step
