@@ -7,6 +7,7 @@ from .filters import FILTERING
 from .kind import Kind
 from .samplers import SAMPLING
 from .sampling import CALLS
+from .training import TRAINING
 
 __all__ = ["KINDS"]
 
@@ -15,4 +16,5 @@ KINDS: dict[str, Kind] = {
     "filters": FILTERING,
     "sample": CALLS,
     "evaluate": EVALUATING,
+    "train": TRAINING,
 }

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...diffusion import DiT, UNet
 
-__all__ = ["OURS", "PEERS", "Network", "TheirUNet", "about"]
+__all__ = ["OURS", "PEERS", "Network", "TheirUNet", "about", "plain"]
 
 Call = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -24,8 +24,9 @@ class Network(NamedTuple):
     call: Call
 
 
-def _plain(module: nn.Module, x: Tensor, time: Tensor) -> Tensor:
-    return module(x, time)
+def plain(network: nn.Module) -> Network:
+    """A network that is called with images and times, and answers with a tensor."""
+    return Network(network, lambda module, x, time: module(x, time))
 
 
 class TheirUNet(nn.Module):
@@ -56,8 +57,7 @@ def _diffusers() -> Network:
 
 def _lucidrains() -> Network:
     # it imports torchvision, for the pictures of its own trainer
-    unet = importlib.import_module("denoising_diffusion_pytorch").Unet(dim=36, dim_mults=(1, 2))
-    return Network(unet, _plain)
+    return plain(importlib.import_module("denoising_diffusion_pytorch").Unet(dim=36, dim_mults=(1, 2)))
 
 
 PEERS: dict[str, tuple[str, Callable[[], Network]]] = {
