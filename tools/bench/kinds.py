@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .evaluate import EVALUATING
 from .filters import FILTERING
+from .guidance import GUIDING
 from .kind import Kind
 from .samplers import SAMPLING
 from .sampling import CALLS
@@ -17,4 +18,5 @@ KINDS: dict[str, Kind] = {
     "sample": CALLS,
     "evaluate": EVALUATING,
     "train": TRAINING,
+    "guidance": GUIDING,
 }

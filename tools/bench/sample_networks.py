@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...diffusion import Denoiser, TimeClock, UNet
 from ...diffusion.model import Model
 from ...samplers import DDIM
-from ...schedules import Eps, LinearBeta
+from ...schedules import Eps, LinearBeta, Row
 from .floors import Network
 
 __all__ = ["OneOperation", "half", "model_of", "small_unet", "unsaid"]
@@ -42,15 +42,16 @@ class OneOperation(nn.Module):
         return self.network(x)
 
 
-def model_of(backbone: nn.Module, shape: tuple[int, ...] = (3, 32, 32)) -> Model:
-    """A model that predicts noise on the linear-beta path, sampled by DDIM.
+def model_of(backbone: nn.Module, shape: tuple[int, ...] = (3, 32, 32), row: Row | None = None) -> Model:
+    """A model on the linear-beta path, sampled by DDIM.
 
     Args:
         backbone: the network.
         shape: (C, H, W) of a sample.
+        row: what it predicts; None: the noise.
     """
     classes = int(getattr(backbone, "num_classes", 0))
-    return Model(Denoiser(backbone, LinearBeta(), Eps(), TimeClock()), shape, classes, sampler=DDIM())
+    return Model(Denoiser(backbone, LinearBeta(), row or Eps(), TimeClock()), shape, classes, sampler=DDIM())
 
 
 def small_unet(size: int, num_classes: int = 0) -> UNet:
