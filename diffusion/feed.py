@@ -41,7 +41,12 @@ def seed_everything(seed: int, step: int, first: int, stream: Stream) -> None:
         stream: what for.
     """
     a, b = integers(torch.tensor([seed]), first, step, 2, stream)[0].tolist()
-    torch.manual_seed(a << 31 ^ b)
+    # torch.manual_seed writes down the stack for every kind of device that is not there, which takes longer than reading a batch
+    torch.default_generator.manual_seed(a << 31 ^ b)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(a << 31 ^ b)
+    elif torch.accelerator.is_available():
+        torch.manual_seed(a << 31 ^ b)
     random.seed(a << 31 ^ b)
     np.random.seed(a)  # noqa: NPY002 - the global one is what others draw from
 
@@ -91,7 +96,7 @@ class Feed:
         self._ahead, self._next = iter(()), -1
 
     def _wanted(self, step: int, places: range) -> tuple[int, Tensor, Tensor]:
-        at = torch.tensor(places)
+        at = torch.arange(places.start, places.stop, places.step)
         return step, at, self._order(step * self._batch + at)
 
     def _begin(self, step: int) -> Iterator[Read | Exception]:

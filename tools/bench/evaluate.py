@@ -25,7 +25,7 @@ PEERS = tuple(DISTANCES)
 
 # features, rounds
 ROWS = {
-    "frechet-64": (64, 21), "frechet-512": (512, 5), "frechet-1024": (1024, 3), "frechet-2048": (2048, 2),
+    "frechet-64": (64, 21), "frechet-512": (512, 5), "frechet-1024": (1024, 3), "frechet-2048": (2048, 5),
     "singular-512": (512, 5), "accumulate-2048": (2048, 9), "share-2048": (2048, 3),
 }  # fmt: skip
 _BATCH, _PICTURES = 64, 1024

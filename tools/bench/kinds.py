@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .data import READING
 from .evaluate import EVALUATING
 from .filters import FILTERING
 from .guidance import GUIDING
@@ -19,4 +20,5 @@ KINDS: dict[str, Kind] = {
     "evaluate": EVALUATING,
     "train": TRAINING,
     "guidance": GUIDING,
+    "data": READING,
 }
