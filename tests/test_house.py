@@ -1,6 +1,7 @@
 """The house: imports run one way, packages are listed, the wheel is whole, presets load."""
 
 import ast
+import functools
 import json
 import shutil
 import subprocess
@@ -34,14 +35,21 @@ FILES = [p for folder in FOLDERS for p in sorted((ROOT / folder).rglob("*.py"))]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(path):
     """(module, level) of every import statement, at the top or within a function."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    found = []
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom):
-            yield node.module or "", node.level
+            found.append((node.module or "", node.level))
         elif isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, 0
+            found += [(alias.name, 0) for alias in node.names]
+    return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -132,7 +140,7 @@ def test_nothing_unpickles_and_only_tools_print():
             assert word not in text, path
         if path.parts[len(ROOT.parts)] != "tools":
             assert not [
-                n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"
+                n for n in ast.walk(tree_of(path)) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"
             ], path
 
 
@@ -153,8 +161,7 @@ def test_the_top_level_folders_are_the_agreed_ones():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_public_names_are_documented_and_take_no_kwargs(path):
-    tree = ast.parse(path.read_text())
-    for node in tree.body:
+    for node in tree_of(path).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             overloads = [d for d in getattr(node, "decorator_list", []) if getattr(d, "id", "") == "overload"]
             assert overloads or ast.get_docstring(node), f"{path}: {node.name} has no docstring"
