@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .present import Present
 from .profiles import Power, name_of
 
 __all__ = ["Averages", "Ema"]
@@ -32,7 +33,7 @@ class Ema:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"ema is {decay}; allowed: 0 <= ema < 1, such as 0.999")
         self.decay = decay
-        self._averaged = averaged_keys(module)
+        self._averaged, self._now = averaged_keys(module), Present(module)
         self.state: dict[str, Tensor] = _first(module, self._averaged)
 
     def rate(self, step: int) -> float:
@@ -41,7 +42,7 @@ class Ema:
 
     def update(self, module: nn.Module, step: int) -> None:
         """Take in the weights after optimizer step `step`, 1, 2, ..."""
-        _take([(self.state, self.rate(step))], module, self._averaged)
+        _take([(self.state, self.rate(step))], self._now(module), self._averaged)
 
     @contextmanager
     def swapped(self, module: nn.Module) -> Iterator[None]:
@@ -79,7 +80,7 @@ class Averages:
             self._powers = {name_of(length): Power(length) for length in self.lengths}
         except ValueError as error:
             raise ValueError(f"ema_lengths is {list(lengths)}: {error}") from error
-        self.averaged = averaged_keys(module)
+        self.averaged, self._now = averaged_keys(module), Present(module)
         self._states = {name: _first(module, self.averaged) for name in self._powers}
 
     def update(self, module: nn.Module, step: int) -> None:
@@ -88,7 +89,7 @@ class Averages:
             "ema": self.exponential.rate(step),
             **{name: power.rate(step) for name, power in self._powers.items()},
         }
-        _take([(state, shares[name]) for name, state in self.tensors().items()], module, self.averaged)
+        _take([(state, shares[name]) for name, state in self.tensors().items()], self._now(module), self.averaged)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The states themselves, not copies, by the name under which a checkpoint holds them: "ema", "ema-0.05", ..."""
@@ -159,16 +160,19 @@ def _like(given: Tensor, kept: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _take(states: Sequence[tuple[dict[str, Tensor], float]], module: nn.Module, averaged: Sequence[str]) -> None:
-    """Move states to the module's present one, each by its own share."""
-    now = {k: _local(v.detach()) for k, v in module.state_dict().items()}
+def _take(
+    states: Sequence[tuple[dict[str, Tensor], float]], now: Mapping[str, Tensor], averaged: Sequence[str]
+) -> None:
+    """Move states to a module's present one, each by its own share."""
+    now = {k: _local(v.detach()) for k, v in now.items()}
     for keys in _blocks(now, averaged):
         current = [now[k].to(_wide(now[k].dtype)) for k in keys]  # itself in single precision
         for state, share in states:
             mine = [_local(state[k]) for k in keys]
             torch._foreach_lerp_(mine, current, share)  # pyright: ignore[reportPrivateImportUsage]
+    copied = now.keys() - set(averaged)
     for state, _ in states:
-        for k in state.keys() - set(averaged):
+        for k in copied:
             _local(state[k]).copy_(now[k])
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..schedules import Stream
-from ..schedules.noise import integers
+from ..schedules.noise import host_integers
 from .data import Batch, Source
 from .draws import DataOrder
 from .texts import texts_of
@@ -40,13 +40,11 @@ def seed_everything(seed: int, step: int, first: int, stream: Stream) -> None:
         first: first place of the micro-batch.
         stream: what for.
     """
-    a, b = integers(torch.tensor([seed]), first, step, 2, stream)[0].tolist()
-    # torch.manual_seed writes down the stack for every kind of device that is not there, which takes longer than reading a batch
-    torch.default_generator.manual_seed(a << 31 ^ b)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(a << 31 ^ b)
-    elif torch.accelerator.is_available():
+    a, b = host_integers(seed, first, step, 2, stream)
+    if torch.accelerator.is_available():
         torch.manual_seed(a << 31 ^ b)
+    else:  # as that does, without a note for every device that is not there, which takes a millisecond
+        torch.default_generator.manual_seed(a << 31 ^ b)
     random.seed(a << 31 ^ b)
     np.random.seed(a)  # noqa: NPY002 - the global one is what others draw from
 
@@ -96,7 +94,7 @@ class Feed:
         self._ahead, self._next = iter(()), -1
 
     def _wanted(self, step: int, places: range) -> tuple[int, Tensor, Tensor]:
-        at = torch.arange(places.start, places.stop, places.step)
+        at = torch.tensor(places)
         return step, at, self._order(step * self._batch + at)
 
     def _begin(self, step: int) -> Iterator[Read | Exception]:

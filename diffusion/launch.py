@@ -16,11 +16,14 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from .sharding import clip_shards, set_exchange, shard
 
 __all__ = ["Processes", "launched", "usable"]
 
+# one process, or several that exchange gradients through DistributedDataParallel
+_PLAIN = {"NO", "MULTI_CPU", "MULTI_GPU"}
 # what `accelerate launch` sets for several processes
 _LAUNCHED = {"MASTER_ADDR", "MASTER_PORT", "ACCELERATE_MIXED_PRECISION"}
 
@@ -66,6 +69,12 @@ class Processes:
         self.count, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self.device, self.main = self._accelerator.device, self._accelerator.is_main_process
         self.place_here = self._accelerator.local_process_index
+        # what Accelerate would do to losses, gradients and optimizers is nothing then, and it looks for other libraries at every step
+        self._plain = (
+            parallel == "ddp"
+            and self._accelerator.scaler is None
+            and self._accelerator.distributed_type.value in _PLAIN
+        )
         self.split, self._half = parallel == "fsdp" and self.count > 1, precision == "bf16"
         # `accelerate launch --cpu --num_processes 2` starts one process, with an address at which to meet the others
         if self.count == 1 and os.environ.keys() >= _LAUNCHED and "WORLD_SIZE" not in os.environ:
@@ -159,6 +168,8 @@ class Processes:
 
     def prepare(self, modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer) -> tuple[list[nn.Module], Any]:
         """The modules and their optimizer on this device, gradients averaged over the processes."""
+        if self._plain:
+            return [self._accelerator.prepare(module) for module in modules], optimizer
         if self.split:
             return list(modules), self._accelerator.prepare(optimizer)
         *prepared, optimizer = self._accelerator.prepare(*modules, optimizer)
@@ -182,13 +193,20 @@ class Processes:
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate gradients."""
-        self._accelerator.backward(loss)
+        if self._plain:
+            loss.backward()
+        else:
+            self._accelerator.backward(loss)
 
-    def clip(self, modules: Sequence[nn.Module], norm: float) -> Tensor:
-        """Clip the gradient of all modules together to a norm; returns what the norm was."""
-        parameters = [p for module in modules for p in module.parameters()]
+    def clip(self, parameters: Sequence[nn.Parameter], norm: float | None) -> Tensor:
+        """Clip the gradients together to a norm, None: not at all; returns what the norm was."""
+        if self._plain and norm is None:
+            return get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = float("inf") if norm is None else norm
         if self.split:
             return clip_shards(parameters, norm)
+        if self._plain:
+            return clip_grad_norm_(parameters, norm)
         norm_before = self._accelerator.clip_grad_norm_(parameters, norm)
         assert norm_before is not None
         return norm_before

@@ -7,7 +7,18 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["buffers_of", "put_back"]
+__all__ = ["buffers_of", "holders", "put_back"]
+
+
+def holders(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """The layers of some networks that have buffers of their own, for `buffers_of` to ask again and again.
+
+    Args:
+        modules: the networks.
+    """
+    return [
+        layer for module in modules for layer in module.modules() if any(True for _ in layer.buffers(recurse=False))
+    ]
 
 
 def buffers_of(modules: Iterable[nn.Module]) -> list[tuple[Tensor, Tensor]]:

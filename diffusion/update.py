@@ -22,7 +22,7 @@ from .noise_scale import NoiseScale
 from .objective import Losses, Noised
 from .plan import BatchPlan, learning_rate
 from .recipe import Recipe
-from .still import buffers_of, put_back
+from .still import buffers_of, holders, put_back
 from .training_text import caption_condition, drawn_captions
 
 __all__ = ["NotFinite", "Update", "Updated"]
@@ -79,6 +79,7 @@ class Update:
         self._plain, self._plain_head = denoiser, head
         self._named = {"model": denoiser.backbone, **({} if head is None else {"head": head})}
         self._parameters = [p for module in modules for p in module.parameters()]
+        self._holders = holders(modules)
         self._modules, self._prepared = processes.prepare(modules, optimizer)
         self.backbone, self._head = self._modules[0], self._modules[1] if head is not None else None
         # the same parts around the wrapped backbone
@@ -102,7 +103,7 @@ class Update:
             NotFinite: when the loss or the gradient is not finite, naming process and samples, and the recipe says to stop or too many
                 steps in a row were left out; no update was made.
         """
-        kept, made = buffers_of(self._named.values()), False
+        kept, made = buffers_of(self._holders), False
         try:
             updated = self._make(step)
             made = updated.made
@@ -134,7 +135,7 @@ class Update:
         # what transforms make of a gradient is none of the batch's noise
         big = square_norm(self._parameters) if measured and recipe.transforms else None
         self._transform(step)
-        norm = processes.clip(self._modules, float("inf") if recipe.clip is None else recipe.clip)
+        norm = processes.clip(self._parameters, recipe.clip)
         # half precision overflows now and then, and its scaler skips that step
         if not bool(torch.isfinite(total)) or (recipe.precision != "fp16" and not bool(torch.isfinite(norm))):
             self._left_out(step, float(total), float(norm), seen)

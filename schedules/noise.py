@@ -17,9 +17,9 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from .philox import words
+from .philox import numbers, words
 
-__all__ = ["Noise", "Seeds", "Stream", "check_seeds", "gaussian", "integers", "permutation", "uniform"]
+__all__ = ["Noise", "Seeds", "Stream", "check_seeds", "gaussian", "host_integers", "integers", "permutation", "uniform"]
 
 Seeds: TypeAlias = Tensor | Sequence[int] | range
 
@@ -166,6 +166,11 @@ def uniform(
 def integers(seeds: Tensor, index: Tensor | int, step: Tensor | int, count: int, stream: Stream) -> Tensor:
     """Uniform integers in [0, 2^32) at an address: int64 (B, count); see `gaussian` for the arguments."""
     return words(seeds, _address(seeds, int(stream) << 24, step + 1, index), count)
+
+
+def host_integers(seed: int, index: int, step: int, count: int, stream: Stream) -> list[int]:
+    """Those of `integers` of one seed, as Python's numbers, without a tensor."""
+    return numbers(seed, (int(stream) << 24, step + 1, index), count)
 
 
 def permutation(seed: int, epoch: int, size: int) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["philox", "words"]
+__all__ = ["numbers", "philox", "words"]
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
@@ -39,6 +39,25 @@ def philox(
         c0, c1, c2, c3 = high1.bitwise_xor_(c1).bitwise_xor_(k0), low1, high0.bitwise_xor_(c3).bitwise_xor_(k1), low0
         k0, k1 = (k0 + _KEY_STEPS[0]) & _MASK, (k1 + _KEY_STEPS[1]) & _MASK
     return c0, c1, c2, c3
+
+
+def numbers(key: int, address: tuple[int, int, int], count: int) -> list[int]:
+    """The words of one stream as Python's numbers: those of `words`, some hundred times as fast where few are wanted.
+
+    Args:
+        key: in [0, 2^63).
+        address: three numbers in [0, 2^32) that name the stream.
+        count: words, >= 0.
+    """
+    found: list[int] = []
+    for block in range((count + 3) // 4):
+        (c0, c1, c2, c3), k0, k1 = (block, *address), key & _MASK, key >> 32 & _MASK
+        for _ in range(10):
+            first, second = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+            c0, c1, c2, c3 = second >> 32 ^ c1 ^ k0, second & _MASK, first >> 32 ^ c3 ^ k1, first & _MASK
+            k0, k1 = k0 + _KEY_STEPS[0] & _MASK, k1 + _KEY_STEPS[1] & _MASK
+        found += [c0, c1, c2, c3]
+    return found[:count]
 
 
 def words(key: Tensor, address: tuple[Tensor, Tensor, Tensor], count: int, first: int = 0) -> Tensor:

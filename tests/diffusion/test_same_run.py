@@ -17,9 +17,11 @@ from sfumato.diffusion.buckets import Buckets
 from sfumato.diffusion.checkpoint import newest
 from sfumato.diffusion.ema import Averages
 from sfumato.diffusion.feed import seed_everything
+from sfumato.diffusion.launch import Processes
 from sfumato.diffusion.memory_probe import out_of_memory
 from sfumato.diffusion.update import Update
 from sfumato.schedules import BetaTable, Eps, LossSecondMoment, MinSNR, Stream
+from sfumato.schedules.noise import integers
 
 
 def statistics(folder, step=None):
@@ -213,3 +215,25 @@ def test_every_address_leaves_the_global_generators_elsewhere():
     found = [drawn(*place) for place in places]
     assert all(len(set(column)) == len(places) for column in zip(*found, strict=True))
     assert [drawn(*place) for place in places] == found
+
+
+def test_a_seed_is_that_of_manual_seed():
+    """Also where it is not told to devices that are not there."""
+    for step, first in ((0, 0), (3, 5)):
+        a, b = integers(torch.tensor([7]), first, step, 2, Stream.TRAIN_NETWORK)[0].tolist()
+        torch.manual_seed(a << 31 ^ b)
+        expected = torch.rand(3)
+        seed_everything(7, step, first, Stream.TRAIN_NETWORK)
+        assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_gradients_are_clipped_together_or_not_at_all(limit):
+    parameters = [torch.nn.Parameter(torch.ones(n)) for n in (3, 1, 2)]
+    for parameter in parameters[:2]:
+        parameter.grad = 2 * torch.ones_like(parameter)
+    norm = Processes("fp32").clip(parameters, limit)
+    assert float(norm) == 4.0
+    left = 2.0 if limit is None else 0.25
+    assert all(torch.allclose(p.grad, torch.full_like(p, left)) for p in parameters[:2])
+    assert parameters[2].grad is None

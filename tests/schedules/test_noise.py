@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sfumato.schedules import Stream, check_seeds, gaussian, permutation, uniform
-from sfumato.schedules.noise import _log, _turn
+from sfumato.schedules.noise import _log, _turn, host_integers, integers
 from sfumato.schedules.philox import philox, words
 
 
@@ -148,3 +148,10 @@ def test_permutation():
         # the expected number of fixed points between two random orders is 1
         assert int((one == other).sum()) < 10
     assert permutation(0, 0, 1).tolist() == [0]
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 + 5, 2**63 - 1])
+def test_integers_of_the_host_are_those_of_tensors(seed):
+    for index, step, stream in ((0, 0, Stream.DATA), (2**32 - 1, -1, Stream.TRAIN_NETWORK), (3, 2**31, Stream.MEASURE)):
+        found = host_integers(seed, index, step, 11, stream)
+        assert found == integers(torch.tensor([seed]), index, step, 11, stream)[0].tolist()
