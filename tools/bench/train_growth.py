@@ -8,7 +8,6 @@ from typing import NamedTuple
 from torch import nn
 
 from ...diffusion import DiT, UNet
-from ...diffusion.backbones import sized
 from .peer_networks import about, plain
 from .sheet import Cell, Sheet, exact, ratio_of
 from .timing import times
@@ -36,8 +35,8 @@ class Line(NamedTuple):
 
 LINES = {
     "UNet 64, 3 x 32 x 32": Line(lambda: UNet(3, 32, 0), _SHAPE),
-    "DiT-S/2, 4 x 32 x 32": Line(lambda: DiT(4, **sized("S/2")), (4, 32, 32)),
-    "DiT-B/2, 4 x 32 x 32": Line(lambda: DiT(4, **sized("B/2")), (4, 32, 32)),
+    "DiT-S/2, 4 x 32 x 32": Line(lambda: DiT(4), (4, 32, 32)),
+    "DiT-B/2, 4 x 32 x 32": Line(lambda: DiT(4, width=768, heads=12), (4, 32, 32)),
 }
 _MEMORIES = (8, 16, 80)  # GiB
 

@@ -69,7 +69,7 @@ def by_hand(network: nn.Module, shape: tuple[int, ...], batch: int, pictures: in
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         with torch.no_grad():
-            torch._foreach_lerp_(average, parameters, 1e-3)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_lerp_(average, [p.detach() for p in parameters], 1e-3)  # pyright: ignore[reportPrivateImportUsage]
         losses[0] += loss.item()
 
     return step
