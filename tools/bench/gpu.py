@@ -1,111 +1,119 @@
-"""What can only be measured on a GPU: training speed and memory, beside what was predicted, and what must hold there."""
+"""What can only be measured on a GPU: training, sampling and memory beside what was predicted, and what must hold there."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from statistics import median
-from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from ...diffusion.plan import plan_batches
-from ...diffusion.report import memory_of
-from ...diffusion.throughput import peak_memory
-from .gpu_exact import noise, out_of_memory, resume, syncs
-from .gpu_runs import NETWORKS, SMALL, recipe_of, running
+from .goals import Goal
+from .gpu_compiling import COMPILED, compiling
+from .gpu_exact import noise, out_of_memory, resume
+from .gpu_runs import TRAINED
+from .gpu_sampling import VARIANTS, pictures, step
+from .gpu_training import training
+from .gpu_waits import RULES, SAMPLERS, WAITING, Walked, walked
+from .kind import Ask, Kind
+from .sheet import Sheet
 
-__all__ = ["measure_gpu", "training"]
-
-
-def _seconds(device: torch.device, work: Callable[[], object], repeats: int) -> float:
-    """The median time of a piece of work, after two rounds that are not counted."""
-    taken: list[float] = []
-    for _ in range(repeats + 2):
-        _wait(device)
-        began = time.perf_counter()
-        work()
-        _wait(device)
-        taken.append(time.perf_counter() - began)
-    return median(taken[2:])
+__all__ = ["GPU"]
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def training(name: str, small: bool, repeats: int) -> dict[str, Any]:
-    """Images per second of a network, memory, and both beside what was predicted.
-
-    The prediction of a step's time is its multiplications (forward, and twice that backward) at the rate of one large product of
-    matrices, measured beside it; that of its memory is the one of `sfumato train --dry-run`.
-    """
-    recipe = recipe_of((SMALL if small else NETWORKS)[name], small)
-    predicted = sum(memory_of(recipe, plan_batches(recipe.batch, 1, None)))
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        recipe.backbone(torch.zeros(1, *recipe.data.shape), torch.zeros(1), torch.zeros(1, dtype=torch.int64))
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with running(recipe) as run:
-        device = run.processes.device
-        steps = iter(range(recipe.steps * 1000))
-        seconds = _seconds(device, lambda: run.update(next(steps) % recipe.steps), repeats)
-        memory, micro_batch = peak_memory(device), run.plan.micro_batch
-    side = 256 if small else 8192
-    a = torch.ones(side, side, device=device, dtype=torch.bfloat16)
-    rate = 2 * side**3 / _seconds(device, lambda: a @ a, repeats)
-    ideal = 3 * counter.get_total_flops() * recipe.batch / rate
-    return {
-        "images_per_second": recipe.batch / seconds, "seconds_per_step": seconds, "predicted_seconds": ideal,
-        "memory_mib": memory or 0.0, "predicted_mib": predicted / 2**20, "batch": recipe.batch, "micro_batch": micro_batch,
-    }  # fmt: skip
-
-
-def measure_gpu(small: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Everything, said as it is measured.
-
-    Args:
-        small: a tiny network, on whatever device there is.
-        say: takes a line.
+def _measure(ask: Ask, sheet: Sheet) -> None:
+    """Rows on the GPU that there is, whatever `device` says; without one, those that mean something there, or all of them tiny.
 
     Raises:
-        ValueError: without a GPU, unless small.
+        ValueError: without a GPU, for rows that need one.
     """
-    if not small and not torch.cuda.is_available():
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    sheet.device = device.type
+    if not cuda and not ask.quick and ask.only not in _ANYWHERE:
         raise ValueError(
-            "this PyTorch sees no GPU; run it on one, or add --quick, a tiny version on the CPU to see whether it runs"
+            "this PyTorch sees no GPU; run it on one, or add --quick, a tiny version on the CPU to see whether it runs; "
+            f"{' and '.join(f'--only {name}' for name in _ANYWHERE)} run anywhere"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    result: dict[str, Any] = {"device": name, "torch": str(torch.__version__), "small": small, "training": {}}
-    say(
-        f"{'network':<12} {'img/s':>9} {'s/step':>9} {'predicted':>9} {'MiB':>9} {'predicted':>9} {'batch':>6} {'micro':>6}   on {name}"
-    )
-    for network in SMALL if small else NETWORKS:
-        found = result["training"][network] = training(network, small, 2 if small else 10)
-        say(
-            f"{network:<12} {found['images_per_second']:>9.1f} {found['seconds_per_step']:>9.4f} {found['predicted_seconds']:>9.4f} "
-            f"{found['memory_mib']:>9.0f} {found['predicted_mib']:>9.0f} {found['batch']:>6} {found['micro_batch']:>6}"
-        )
-    result["resume"] = resume(small)
-    apart = result["resume"]
-    say(f"a resumed run is {apart['resumed']:.3g} from the whole one, the same run made twice {apart['repeated']:.3g}")
-    result["noise"] = noise(device)
-    say(f"bits of the noise as on the host: {_words(result['noise'])}")
-    result["syncs"] = syncs(device, small)
-    say(f"sampling without waiting for the device: {_words(result['syncs'])}")
-    found = result["out_of_memory"] = out_of_memory(small)
-    say(
-        f"a batch of {found['batch']} that does not fit is made in micro-batches of {found['micro_batch']}: loss {found['loss']:.4f}"
-    )
-    return result
+    for name in _ROWS if ask.only is None else [ask.only]:
+        _ROWS[name](sheet, device, ask.quick)
 
 
-def _words(found: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {'yes' if value is True else 'NO' if value is False else f'NO ({value})'}"
-        for name, value in found.items()
-    )
+def _trained(name: str) -> Callable[[Sheet, torch.device, bool], None]:
+    return lambda sheet, device, small: sheet.add(f"training {name}", training(name, small))
+
+
+def _sampled(sheet: Sheet, device: torch.device, small: bool) -> None:
+    for rule, cells in pictures(device, small).items():
+        sheet.add(f"DiT-XL/2 in 50 steps, {rule}", cells)
+
+
+def _stepped(sheet: Sheet, device: torch.device, small: bool) -> None:
+    found = step(device, small)
+    for variant in VARIANTS:
+        if variant in found:
+            sheet.add(f"DiT-XL/2, one picture, {variant}", found[variant])
+        else:
+            sheet.lacks(f"one picture, {variant}", "a CUDA graph needs a GPU")
+
+
+def _compiled(sheet: Sheet, device: torch.device, small: bool) -> None:
+    for name in COMPILED:
+        sheet.add(f"compiling {name}", compiling(name, device, small))
+
+
+def _waited(sheet: Sheet, device: torch.device, small: bool) -> None:
+    walk = Walked(device, small)
+    for sampler, rule in [
+        *((sampler, "CFG") for sampler in SAMPLERS),
+        *(("DDIM", rule) for rule in RULES if rule != "CFG"),
+    ]:
+        cells, where = walked(walk, sampler, rule)
+        sheet.add(_walk(sampler, rule), cells)
+        if where:
+            sheet.note(f"{sampler} under {rule} waits for the device: {where}")
+    if device.type != "cuda":
+        sheet.lacks("waits", "PyTorch tells of them on a GPU alone")
+
+
+_WALKS = (*((sampler, "CFG") for sampler in SAMPLERS), *(("DDIM", rule) for rule in RULES if rule != "CFG"))
+
+
+def _walk(sampler: str, rule: str) -> str:
+    return f"{sampler} under {rule}"
+
+
+def _memory(sheet: Sheet, device: torch.device, small: bool) -> None:
+    sheet.add("out of memory", out_of_memory(small))
+
+
+_ROWS: dict[str, Callable[[Sheet, torch.device, bool], None]] = {
+    **{name: _trained(name) for name in TRAINED}, "sampling": _sampled, "step": _stepped, "compiling": _compiled, "waits": _waited,
+    "resume": lambda sheet, device, small: sheet.add("resume", resume(small)),
+    "noise": lambda sheet, device, small: sheet.add("noise", noise(device)), "out-of-memory": _memory,
+}  # fmt: skip
+
+_ANYWHERE = ("compiling", "noise")
+
+_TRAINING = {"DiT-XL/2": 600.0, "DiT-B/2": 2600.0, "DDPM++": 2800.0, "DDPM++-augmented": 2800.0}
+_SAMPLING = {"unguided": 40.0, "CFG": 20.0}
+_UNSEEN = "no GPU was at hand"
+
+GPU = Kind(
+    _measure, tuple(_ROWS),
+    goals=(
+        *(Goal(f"training {name}, one H200", "gpu", f"training {name}", "images per second", limit, at_most=False, why=_UNSEEN)
+          for name, limit in _TRAINING.items()),
+        *(Goal(f"memory of training {name}, beside the prediction of --dry-run", "gpu", f"training {name}", "off the prediction", 0.1,
+               why=_UNSEEN) for name in _TRAINING),
+        *(Goal(f"DiT-XL/2 in 50 steps, {rule}, one H200", "gpu", f"DiT-XL/2 in 50 steps, {rule}", "images per second", limit,
+               at_most=False, why=_UNSEEN) for rule, limit in _SAMPLING.items()),
+        Goal("a step of one picture, DiT-XL/2, one H200", "gpu", "DiT-XL/2, one picture, compiled, graph", "step", 1.0, why=_UNSEEN),
+        *(Goal(f"compiling the blocks of a {name} for sampling", "gpu", f"compiling {name}", "compiling", 20.0) for name in COMPILED),
+        *(Goal(f"compiled again, {name}, for other steps, intervals, samplers and batches", "gpu", f"compiling {name}", "recompiles", 0.0)
+          for name in COMPILED),
+        *(Goal(f"the host waits in {_walk(*pair)}", "gpu", _walk(*pair), "waits", 0.0, why=_UNSEEN)
+          for pair in _WALKS if not set(pair) & set(WAITING)),
+        Goal("a resumed run beside the whole one", "gpu", "resume", "resumed apart", 0.0, why=_UNSEEN),
+        *(Goal(f"bits of the noise on the GPU, {name}", "gpu", "noise", f"{name}, other bits", 0.0) for name in ("gaussian", "uniform")),
+        Goal("a batch that does not fit is made in micro-batches", "gpu", "out of memory", "made", 1.0, at_most=False, why=_UNSEEN),
+    ),
+)  # fmt: skip

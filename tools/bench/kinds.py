@@ -5,6 +5,7 @@ from __future__ import annotations
 from .data import READING
 from .evaluate import EVALUATING
 from .filters import FILTERING
+from .gpu import GPU
 from .guidance import GUIDING
 from .kind import Kind
 from .samplers import SAMPLING
@@ -21,4 +22,5 @@ KINDS: dict[str, Kind] = {
     "train": TRAINING,
     "guidance": GUIDING,
     "data": READING,
+    "gpu": GPU,
 }

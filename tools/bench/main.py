@@ -28,7 +28,7 @@ class Bench:
     Args:
         name: what to measure: samplers (their own cost, the network excluded); filters; guidance; train (a step, and what a run adds);
             sample (a call, and what grows with what); evaluate; data; startup; gpu. Or goals: what was promised, and what was measured.
-        out: folder of the result, a JSON file; of goals: the folder that is read, null: what was measured for this version.
+        out: folder of the result, a JSON file; of goals: the folder that is read, with those within, null: what was measured for this version.
         device: cpu or cuda; what is counted is counted on the host.
         only: one row, as in the table; null: all that take no minutes.
         against: other libraries, with commas between; null: all that the bench knows and that are installed.
@@ -124,8 +124,10 @@ def _goals(options: Bench) -> int:
     folder = RECORDED if options.out is None else Path(options.out)
     measured: dict[str, dict[str, dict[str, Cell]]] = {}
     for name in KINDS:
-        if (file := folder / f"{name}.json").is_file():
-            measured[name] = read(file)
+        for file in sorted(
+            folder.rglob(f"{name}.json")
+        ):  # rows that were measured one by one lie in folders of their own
+            measured[name] = {**measured.get(name, {}), **read(file)}
     if not measured:
         raise ValueError(
             f"out is {options.out!r}, and no bench has written there; run `sfumato bench samplers --out {folder}` first"
