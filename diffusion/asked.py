@@ -10,7 +10,7 @@ from torch import nn
 
 from ..guidance import Guidance, Interval, LinearAdaptive, MissingBranch, Plain, rules_within
 from ..samplers import Sampler
-from ..schedules import Level
+from ..samplers.walk import Table
 from .fingerprint import fingerprint
 from .probe import probe
 from .warned import Foreseen
@@ -19,7 +19,7 @@ __all__ = ["all_or_none", "ask_first"]
 
 
 def ask_first(
-    guidance: Guidance, names: Sequence[str], sampler: Sampler, own: Sampler, levels: Sequence[Level], shape: Sequence[int],
+    guidance: Guidance, names: Sequence[str], table: Table, own: Sampler, shape: Sequence[int],
     count: int, network: nn.Module, weak: nn.Module | None, why_no_ref: str, same: bool,
 ) -> Mapping[str, int]:  # fmt: skip
     """Put a rule to networks that answer at once, and say what will be refused, or will not do what it seems to.
@@ -27,8 +27,9 @@ def ask_first(
     Args:
         guidance: the rule.
         names: of the branches there are.
-        sampler, own: on the model's path, and as it was given.
-        levels, shape, count: of what is sampled.
+        table: of the sampler on the model's path, along the levels that are sampled.
+        own: the sampler as it was given.
+        shape, count: of what is sampled.
         network, weak: the networks.
         why_no_ref: why there is no reference, of a model without one.
         same: whether cond and the reference say the same, for want of labels.
@@ -40,11 +41,12 @@ def ask_first(
         ValueError: what the rule refuses; for a plan of LinearAdaptive that was fitted with another sampler or other weights.
     """
     try:
-        asked = probe(guidance, names, sampler, levels, shape, count, learns=True)
+        asked = probe(guidance, names, table.sampler, table.levels, shape, count, learns=True, table=table)
     except MissingBranch as error:
         if error.name != "ref" or not why_no_ref:
             raise
         raise MissingBranch("ref", names, why_no_ref) from error
+    levels = table.levels
     for rule, _ in rules_within(guidance, LinearAdaptive):
         rule.check_fit(repr(own), fingerprint(network))
     idle = [name for name in names if name not in ("cond", "ref") and not asked[name]]

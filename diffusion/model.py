@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -203,9 +204,10 @@ class Model:
         levels = grid(self.denoiser.schedule, steps)
         walker = on_path(sampler, self.denoiser.schedule)
         device, names = self.device, (*by_branch, *([] if weak is None else ["weak"]))
-        self.denoiser.check(tabulate(walker, levels).asked)
+        table = tabulate(walker, levels)
+        self.denoiser.check(table.asked)
         ask_first(
-            guidance, names, walker, sampler, levels, self.shape, len(seed), self.denoiser, None if other is None else other.denoiser,
+            guidance, names, table, sampler, self.shape, len(seed), self.denoiser, None if other is None else other.denoiser,
             self._why_no_ref, by_branch.get("ref", 0) is by_branch["cond"],
         )  # fmt: skip
         watching = on_path(tuple(self._showing(f) for f in filters), self.denoiser.schedule)
@@ -229,7 +231,7 @@ class Model:
             return Field(branches, guidance, len(slots), slots, len(seed))
 
         settings = {
-            "version": version("sfumato"), **self.source, "steps": steps, "sampler": describe(sampler), "grid": describe(grid),
+            "version": _version(), **self.source, "steps": steps, "sampler": describe(sampler), "grid": describe(grid),
             "guidance": describe(guidance), "schedule": describe(self.denoiser.schedule), "row": describe(self.denoiser.row),
             "filters": describe(list(filters)), "mark": mark, "strict": strict, "brownian": brownian, "batch": batch, "device": str(device),
             "null_class": self.num_classes if self.num_classes else None,
@@ -313,6 +315,12 @@ class Model:
             # one by one: a picture does not depend on those beside it, and memory holds no batch of large activations
             return x if self.vae is None else torch.cat([self.vae.decode(one) for one in x.split(1)]).to(x)
         return x if self.latents and self.vae is None else x.clamp(-1, 1)
+
+
+@cache
+def _version() -> str:
+    """Of Sfumato; found once, since all that is written about the package, its README too, is parsed for it."""
+    return version("sfumato")
 
 
 def _told(lists: Mapping[str, list[Any]]) -> bool | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..guidance import Branch, Field, Guidance
 from ..guidance.tree import Tree
 from ..samplers import Sampler, trajectory
+from ..samplers.walk import Table
 from ..schedules import Level, Prediction
 
 __all__ = ["probe"]
@@ -17,7 +18,7 @@ __all__ = ["probe"]
 
 def probe(
     guidance: Guidance, names: Sequence[str], sampler: Sampler, levels: Sequence[Level], shape: Sequence[int], count: int,
-    learns: bool,
+    learns: bool, table: Table | None = None,
 ) -> dict[str, int]:  # fmt: skip
     """Walk one sample under a rule, with networks that answer at once: the branches that the rule (or a corrector's) asks for must be
     there, and a variance where the sampler wants one that is learned.
@@ -29,6 +30,7 @@ def probe(
         shape: of a sample.
         count: of pictures, for rules with a number per picture.
         learns: whether the network learns a variance.
+        table: of `tabulate(sampler, levels)`, where there is one.
 
     Returns:
         How often each branch was asked.
@@ -45,6 +47,6 @@ def probe(
     branches = {name: Branch(network, {"labels": torch.zeros(1, dtype=torch.int64)}) for name in names}
     field = Field(branches, guidance, 1, torch.zeros(1, dtype=torch.int64), count)
     with torch.no_grad():
-        for _ in trajectory(sampler, field, levels, x, lambda step, draw: x):
+        for _ in trajectory(sampler, field, levels, x, lambda step, draw: x, table=table):
             pass
     return dict(zip(names, field.spent[0].tolist(), strict=True))

@@ -104,7 +104,17 @@ def test_a_guider_does_the_same_work(name, monkeypatch):
 def test_every_rule_is_timed_beside_full_guidance(monkeypatch):
     monkeypatch.setattr(guidance, "_BACKBONES", {"UNet": (lambda size: OneOperation(num_classes=10), 3, 4, 4)})
     found = timed("UNet", ["CFG", "Autoguidance", "Mix of two"], False, 2)
-    assert {who: len(seconds) for who, seconds in found.items()} == {"CFG": 2, "Autoguidance": 2, "Mix of two": 2}
+    timed_ = ["CFG", "Autoguidance", "Mix of two", "CFG, network alone"]
+    assert {who: len(seconds) for who, seconds in found.items()} == dict.fromkeys(timed_, 2)
+
+
+@pytest.mark.parametrize("name", ["CFG", "Interval(CFG)"])
+def test_the_network_alone_is_shown_as_many_rows(name):
+    network = Conditioned()
+    with torch.no_grad():
+        guidance._alone(name, network)(torch.randn(COUNT, 3, 4, 4))
+    assert len(network.rows) == STEPS
+    assert sum(network.rows) == COUNT * evaluations(name)[0]
 
 
 def test_what_is_measured_is_written(tmp_path, capsys, monkeypatch):
@@ -114,7 +124,8 @@ def test_what_is_measured_is_written(tmp_path, capsys, monkeypatch):
     assert found["absent"] == {"diffusers": "not installed"}
     assert found["rows"]["Interval(CFG), evaluations"]["over full CFG"] == {"value": 0.6094, "unit": "x", "exact": True}
     wanted = ["evaluations", "inside, added", "outside, added"]
-    assert list(found["rows"]) == [*(f"Interval(CFG), {w}" for w in wanted), "CFG, time", "Interval(CFG), time"]
+    timed_ = ["CFG", "Interval(CFG)", "CFG, network alone", "Interval(CFG), network alone"]
+    assert list(found["rows"]) == [*(f"Interval(CFG), {w}" for w in wanted), *(f"{who}, time" for who in timed_)]
     assert found["rows"]["CFG, time"]["DiT"]["value"] == 1.0
     assert main(["bench", "guidance", "--only", "Intervall"]) == 2
     assert "only is 'Intervall'; allowed: Plain, CFG" in capsys.readouterr().err

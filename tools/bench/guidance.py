@@ -23,6 +23,7 @@ from .timing import times
 __all__ = ["GUIDING", "added", "evaluations", "timed"]
 
 _CLASSES = 10
+_EDM2 = "Interval(CFG)"
 _UNITS = {"full": "full-tensor operations", "small": "small operations", "syncs": "syncs", "fresh": "fresh tensors"}
 # of a size of samples, their channels and size, and the size of the quick version
 _BACKBONES: dict[str, tuple[Callable[[int], nn.Module], int, int, int]] = {
@@ -83,6 +84,8 @@ def added(make: Callable[[nn.Module], Walk], window: Window, plain: Counts | Non
 def timed(backbone: str, names: list[str], against: bool, repeats: int, quick: bool = False) -> dict[str, list[float]]:
     """Seconds per round of a walk under each rule, interleaved: {rule: seconds}, that of a guider as "rule, diffusers".
 
+    "rule, network alone": the calls of the network that CFG and its interval make, and nothing else.
+
     Args:
         backbone: of _BACKBONES.
         names: of CASES.
@@ -97,7 +100,20 @@ def timed(backbone: str, names: list[str], against: bool, repeats: int, quick: b
     walks = {name: our_walk(name, network, weak) for name in names}
     if against:
         walks |= {f"{name}, diffusers": their_walk(name, network) for name in names if name in GUIDERS}
+    walks |= {f"{name}, network alone": _alone(name, network) for name in ("CFG", _EDM2) if name in names}
     return times({who: lambda walk=walk: walk(x) for who, walk in walks.items()}, repeats, cuda=False)
+
+
+def _alone(name: str, network: nn.Module) -> Walk:
+    """As many calls of a network as a rule makes: with both branches in a step that is guided, with one in another."""
+    both = [k < CASES[name].extra for k in range(STEPS)]
+
+    def walk(x: Tensor) -> None:
+        for twice in both:
+            shown = torch.cat([x, x]) if twice else x
+            network(shown, torch.zeros(len(shown)), torch.zeros(len(shown), dtype=torch.int64))
+
+    return walk
 
 
 def _measure_evaluations(names: list[str], sheet: Sheet) -> None:
@@ -140,12 +156,14 @@ def _theirs(name: str) -> Callable[[nn.Module], Walk]:
 
 def _measure_times(names: list[str], against: bool, quick: bool, sheet: Sheet) -> None:
     sheet.say(f"time of a walk of {STEPS} steps with real networks, beside that under full CFG")
+    rounds = 1 if quick else 3 if len(names) > 1 else 9  # all of them take minutes
     found = {
-        backbone: timed(backbone, ["CFG", *(n for n in names if n != "CFG")], against, 1 if quick else 5, quick)
+        backbone: timed(backbone, ["CFG", *(n for n in names if n != "CFG")], against, rounds, quick)
         for backbone in _BACKBONES
     }
     for who in next(iter(found.values())):
-        cells = {backbone: ratio_of(taken[who], taken["CFG"]) for backbone, taken in found.items()}
+        full = "CFG, network alone" if who.endswith("alone") else "CFG"
+        cells = {backbone: ratio_of(taken[who], taken[full]) for backbone, taken in found.items()}
         if who.endswith(", diffusers"):
             mine = who.removesuffix(", diffusers")
             cells |= {f"{k}, over ours": ratio_of(taken[who], taken[mine]) for k, taken in found.items()}
@@ -162,7 +180,6 @@ def _measure(ask: Ask, sheet: Sheet) -> None:
     _measure_times(names, against, ask.quick, sheet)
 
 
-_EDM2 = "Interval(CFG)"
 GUIDING = Kind(
     _measure, tuple(CASES), ("diffusers",),
     goals=(

@@ -24,7 +24,7 @@ from ...schedules import Karras, Level, LinearBeta
 
 __all__ = ["CASES", "COUNT", "STEPS", "Case", "Window", "edm_levels", "edm_ratios"]
 
-STEPS, COUNT = 32, 8
+STEPS, COUNT = 32, 16
 LOW, HIGH = 0.28, 2.90  # EDM2-S
 
 
