@@ -8,6 +8,7 @@ from .filters import FILTERING
 from .gpu import GPU
 from .guidance import GUIDING
 from .kind import Kind
+from .processes import PROCESSES
 from .samplers import SAMPLING
 from .sampling import CALLS
 from .training import TRAINING
@@ -23,4 +24,5 @@ KINDS: dict[str, Kind] = {
     "guidance": GUIDING,
     "data": READING,
     "gpu": GPU,
+    "processes": PROCESSES,
 }
