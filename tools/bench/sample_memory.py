@@ -131,6 +131,9 @@ def measure_memory(sheet: Sheet) -> None:
 
 
 MEMORY_GOALS = tuple(
-    Goal(f"memory of the loop beside a UNet's, {name}{guided}, in tensors like x", "sample", f"memory, {name}{guided}", "loop, UNet", 3.0)
+    Goal(
+        f"memory of the loop beside a UNet's, {name}{guided}, in tensors like x", "sample", f"memory, {name}{guided}", "loop, UNet", 3.0,
+        why="the state stands beside the batch in which the branches are joined: one tensor more than without guidance" if guided else "",
+    )
     for name in _METHODS for guided in _RULES
 )  # fmt: skip
