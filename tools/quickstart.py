@@ -32,11 +32,13 @@ class Quickstart:
         out: the run folder; when it holds a run already, a number is added.
         samples: pictures per digit to measure, >= 2.
         seed: of everything.
+        steps: optimizer steps, >= 1; null: those of the preset, 800.
     """
 
     out: str = "runs/quickstart"
     samples: int = 100
     seed: int = 0
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 2:
@@ -73,13 +75,14 @@ def _measured(judge: Judge, model: Model, real: Tensor, count: int) -> dict[str,
 def run(argv: Sequence[str]) -> int:
     """The command."""
     if "--help" in argv or "-h" in argv:
-        print(help_text("sfumato quickstart [--out FOLDER] [--samples 100] [--seed 0]", Quickstart))
+        print(help_text("sfumato quickstart [--out FOLDER] [--samples 100] [--seed 0] [--steps 800]", Quickstart))
         return 0
     options, _ = parse(argv, Quickstart, ("out",))
     folder = free_folder(Path(options.out), "config.yaml")
     source = Digits()
     real = source.batch(torch.arange(len(source))).x
-    recipe = recipe_from(resolve_recipe("digits", [("seed", options.seed)], ()), ())
+    given = [("seed", options.seed), *([] if options.steps is None else [("steps", options.steps)])]
+    recipe = recipe_from(resolve_recipe("digits", given, ()), ())
     torch.set_num_threads(recipe.threads or 1)
     print(
         f"training on {len(source):,} handwritten digits, 8x8, on one CPU thread; Ctrl-C stops and saves",

@@ -9,8 +9,10 @@ from .gpu import GPU
 from .guidance import GUIDING
 from .kind import Kind
 from .processes import PROCESSES
+from .quickstart import QUICKSTART
 from .samplers import SAMPLING
 from .sampling import CALLS
+from .startup import STARTING
 from .training import TRAINING
 
 __all__ = ["KINDS"]
@@ -25,4 +27,6 @@ KINDS: dict[str, Kind] = {
     "data": READING,
     "gpu": GPU,
     "processes": PROCESSES,
+    "startup": STARTING,
+    "quickstart": QUICKSTART,
 }
