@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: quickstart test test-slow test-demo faults orders claims lint types clean
+.PHONY: quickstart test test-slow test-demo faults orders claims bench-gpu lint types clean
 
 quickstart: $(STAMP)
 	$(BIN)/sfumato quickstart
@@ -40,6 +40,16 @@ orders: $(STAMP)
 # the quickest, nine minutes of the processor in all, from nothing, held against what is recorded
 claims: $(STAMP)
 	$(ONE) $(BIN)/sfumato claims --again
+
+# each row of `sfumato bench gpu` by itself, and the goals; GPU_PYTHON=python3 where nothing can be installed, MORE=--quick to see that it runs
+GPU_PYTHON ?= $(BIN)/python
+ROWS ?= DiT-XL/2 DiT-B/2 DDPM++ DDPM++-augmented sampling step compiling waits resume noise out-of-memory
+OUT ?= runs/gpu
+
+bench-gpu:
+	for row in $(ROWS); do timeout 580 $(GPU_PYTHON) -m sfumato.tools.cli bench gpu --only "$$row" $(MORE) \
+	  --out "$(OUT)/$$(printf %s "$$row" | tr -c 'A-Za-z0-9' -)" || echo "$$row: not measured"; done
+	$(if $(MORE),,$(GPU_PYTHON) -m sfumato.tools.cli bench goals --out $(OUT))
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

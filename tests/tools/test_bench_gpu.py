@@ -1,6 +1,8 @@
 """`sfumato bench gpu`: the same lines run here on tiny networks, and are refused as a measurement without a GPU."""
 
 import json
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from sfumato.tools.bench.gpu_clock import flops, spread
 from sfumato.tools.bench.gpu_runs import TRAINED, Normals, dit
 from sfumato.tools.bench.gpu_sampling import VARIANTS
 from sfumato.tools.bench.kind import Ask
-from sfumato.tools.bench.sheet import Sheet
+from sfumato.tools.bench.sheet import Cell, Sheet
+from sfumato.tools.bench.wheels import closure
 from sfumato.tools.cli import main
 
 WITHOUT = not torch.cuda.is_available()
@@ -129,3 +132,30 @@ def test_it_is_refused_without_a_gpu(capsys, tmp_path):
     assert main(["bench", "gpu", "--out", str(tmp_path)]) == 2
     assert "sees no GPU; run it on one, or add --quick" in capsys.readouterr().err
     assert main(["bench", "gpu", "--only", "noise", "--out", str(tmp_path)]) == 0
+
+
+def test_rows_that_were_measured_one_by_one_are_read_together(tmp_path, capsys):
+    for only, row in (("noise", "noise"), ("step", "DiT-XL/2, one picture, compiled, graph")):
+        sheet = Sheet("gpu", lambda line: None)
+        sheet.add(row, {"step": Cell(0.5, unit="ms"), "gaussian, other bits": Cell(3, unit="")})
+        sheet.write(tmp_path / only)
+    assert main(["bench", "goals", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "kept          a step of one picture, DiT-XL/2, one H200: 0.50 ms, goal <= 1 ms" in said
+    assert "short         bits of the noise on the GPU, gaussian: 3, goal <= 0" in said
+
+
+def test_make_names_every_row():
+    made = (Path(__file__).parents[2] / "Makefile").read_text()
+    (rows,) = (line.removeprefix("ROWS ?= ").split() for line in made.splitlines() if line.startswith("ROWS ?= "))
+    assert rows == list(GPU.names)
+
+
+def test_wheels_are_what_is_needed_and_not_there():
+    every, fewer = (
+        closure("sfumato", without, "3.12") for without in (["torch"], ["torch", "diffusers", "huggingface-hub"])
+    )
+    assert {"einops", "jsonargparse", "docstring-parser", "safetensors", "huggingface-hub", "numpy"} <= every.keys()
+    assert not {"torch", "sfumato", "sympy", "gradio", "pytest", "tomli"} & every.keys()
+    assert fewer.keys() <= every.keys() - {"diffusers", "huggingface-hub", "hf-xet"}  # the last only they need
+    assert every["einops"] == version("einops")

@@ -28,7 +28,8 @@ class Bench:
     Args:
         name: what to measure: samplers (their own cost, the network excluded); filters; guidance; train (a step, and what a run adds);
             sample (a call, and what grows with what); evaluate; data; startup; gpu. Or goals: what was promised, and what was measured.
-        out: folder of the result, a JSON file; of goals: the folder that is read, with those within, null: what was measured for this version.
+        out: folder of the result, a JSON file; of goals: the folder that is read, with those within, null: what was
+            measured for this version.
         device: cpu or cuda; what is counted is counted on the host.
         only: one row, as in the table; null: all that take no minutes.
         against: other libraries, with commas between; null: all that the bench knows and that are installed.
