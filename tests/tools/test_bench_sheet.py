@@ -53,6 +53,16 @@ def test_a_sheet_prints_a_head_when_columns_change_and_is_read_again(tmp_path):
     assert kept["machine"]["processor"]
 
 
+def test_a_row_measured_alone_joins_the_others(tmp_path):
+    for row, join in (("a", False), ("b", True), ("a", True)):
+        sheet = Sheet("samplers", lambda line: None)
+        sheet.add(row, {"time": Cell(1.0 + join)})
+        file = sheet.write(tmp_path, join)
+    assert {row: cells["time"].value for row, cells in read(file).items()} == {"a": 2.0, "b": 2.0}
+    sheet.write(tmp_path)
+    assert list(read(file)) == ["a"]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"rows": {"a": {"b": {"wrong": 1}}}}', '{"rows": 3}'])
 def test_what_no_bench_wrote_is_refused(tmp_path, text):
     (tmp_path / "a.json").write_text(text)

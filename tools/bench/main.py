@@ -27,9 +27,10 @@ class Bench:
 
     Args:
         name: what to measure: samplers (their own cost, the network excluded); filters; guidance; train (a step, and what a run adds);
-            sample (a call, and what grows with what); evaluate; data; startup; gpu. Or goals: what was promised, and what was measured.
-        out: folder of the result, a JSON file; of goals: the folder that is read, with those within, null: what was
-            measured for this version.
+            sample (a call, and what grows with what); processes (two beside one); evaluate; data; startup; quickstart; gpu. Or goals:
+            what was promised, and what was measured.
+        out: folder of the result, a JSON file (with `only`, rows join those that are there); of goals: the folder that is read, with
+            those within; null: runs/bench, of goals what was measured for this version.
         device: cpu or cuda; what is counted is counted on the host.
         only: one row, as in the table; null: all that take no minutes.
         against: other libraries, with commas between; null: all that the bench knows and that are installed.
@@ -109,7 +110,7 @@ def run(argv: Sequence[str]) -> int:
         torch.set_num_threads(threads)
     if options.quick:
         _say("the quick version only shows that it runs: its times mean nothing")
-    _say(f"numbers: {sheet.write(Path(options.out or 'runs/bench'))}")
+    _say(f"numbers: {sheet.write(Path(options.out or 'runs/bench'), join=options.only is not None)}")
     if before is None:
         return 0
     now = sheet.rows

@@ -123,11 +123,20 @@ class Sheet:
             "rows": {row: {k: _plain(cell) for k, cell in cells.items()} for row, cells in self.rows.items()},
         }  # fmt: skip
 
-    def write(self, folder: Path) -> Path:
-        """Write the JSON file into a folder, which is made."""
+    def write(self, folder: Path, join: bool = False) -> Path:
+        """Write the JSON file into a folder, which is made.
+
+        Args:
+            folder: where.
+            join: keep the rows of an earlier file that were not measured now: a row is of one run, whatever lies beside it.
+        """
         file = folder / f"{self.name}{'-quick' * self.quick}.json"
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(self.json(), indent=1) + "\n")
+        found = self.json()
+        if join and file.is_file():
+            earlier = {row: {k: _plain(cell) for k, cell in cells.items()} for row, cells in read(file).items()}
+            found["rows"] = earlier | found["rows"]
+        file.write_text(json.dumps(found, indent=1) + "\n")
         return file
 
 
