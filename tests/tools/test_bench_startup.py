@@ -14,7 +14,7 @@ from sfumato.tools.bench import quickstart, quickstart_clone, startup
 from sfumato.tools.bench.quickstart import QUICKSTART, rows_of
 from sfumato.tools.bench.quickstart_clone import ROOT, copy_checkout, first_picture
 from sfumato.tools.bench.sheet import Cell, Sheet, read
-from sfumato.tools.bench.startup import STARTING, command, first_step, subjects
+from sfumato.tools.bench.startup import _CUT, _SAMPLE, STARTING, command, first_step, subjects
 from sfumato.tools.bench.startup_child import environment, modules, parted, spent
 from sfumato.tools.cli import COMMANDS, main
 
@@ -53,7 +53,10 @@ def test_a_package_is_timed_beside_torch_in_one_process():
 
 
 def test_every_command_that_is_started_is_one(tmp_path):
-    for what, code in subjects(tmp_path).items():
+    started = subjects(tmp_path)
+    # what ends early is held against what ends as early
+    assert [what for what, code in started.items() if "_exit" in code] == [_CUT, _SAMPLE]
+    for what, code in started.items():
         compile(code, what, "exec")
         if what.startswith("sfumato") and not what.startswith("sfumato --"):
             assert what.split()[1].rstrip(",") in COMMANDS
