@@ -180,3 +180,18 @@ def test_a_run_goes_on_with_another_attention(tmp_path):
     a, b = (newest(tmp_path / n / "checkpoints").tensors("model") for n in "ab")
     assert max(float((a[k] - b[k]).abs().max()) for k in a) < 1e-4
     assert load(tmp_path / "b").denoiser.backbone.layers[0].attend.backend == "auto"
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_unet_asks_for_attention_as_fused_kernels_take_it(memory_format):
+    """Numbers of a position side by side; a CPU's kernel takes nothing else, and what PyTorch takes instead keeps all scores."""
+    net = UNet(3, 8, 0, width=16, multipliers=(1,), blocks=1, attention=(8,), head_width=8).to(
+        memory_format=memory_format
+    )
+    asked = []
+    for module in net.modules():
+        if isinstance(module, Attention):
+            module.register_forward_pre_hook(lambda module, given: asked.extend(given[:3]))
+    net(torch.zeros(2, 3, 8, 8), torch.zeros(2))
+    assert asked
+    assert {t.stride(-1) for t in asked} == {1}
