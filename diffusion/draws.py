@@ -5,6 +5,7 @@ So a resumed run, another micro-batch or another number of processes trains on t
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from ..schedules import Density, Level, Schedule, Stream, gaussian, permutation, uniform
 
-__all__ = ["DataOrder", "Draw", "draw"]
+__all__ = ["DataOrder", "Draw", "Drawing"]
+
+_AT_ONCE = 1 << 16  # normals of several steps that are made together
 
 
 class DataOrder:
@@ -49,27 +52,65 @@ class Draw(NamedTuple):
     dropped: Tensor
 
 
-def draw(
-    seed: int, step: int, places: Tensor, batch: int, shape: tuple[int, ...], density: Density, schedule: Schedule,
-    label_dropout: float, device: torch.device,
-) -> Draw:  # fmt: skip
-    """Draw for some places of the global batch of one step.
+class _Numbers(NamedTuple):
+    """Uniform numbers for the level and for the label, float64 (B,), and standard normals (B, ...)."""
+
+    level: Tensor
+    label: Tensor
+    eps: Tensor
+
+
+class Drawing:
+    """Draws for step after step; where batches are small, numbers of some steps at once, which takes fewer operations.
 
     Args:
         seed: of the run.
-        step: optimizer step, 0, 1, ...
-        places: int64 (B,) on the host, in [0, batch).
         batch: size of the global batch; levels are stratified over all of it.
         shape: of one sample.
-        density, schedule: of the levels.
+        schedule: of the levels.
         label_dropout: share of labels to drop.
         device: of the result.
     """
-    places = places.to(device)
-    seeds = torch.full_like(places, seed)
-    u = uniform(seeds, places, step, 1, Stream.TRAIN_TIME)[:, 0]
-    # one stratum per place: each batch covers the density evenly. The data order is random, so no place is special.
-    drawn = density((places + u) / batch, schedule)
-    eps = gaussian(seeds, places, step, 0, shape, stream=Stream.TRAIN_NOISE)
-    dropped = uniform(seeds, places, step, 1, Stream.TRAIN_DROPOUT)[:, 0] < label_dropout
-    return Draw(drawn.level, drawn.weight, eps, dropped)
+
+    def __init__(
+        self, seed: int, batch: int, shape: tuple[int, ...], schedule: Schedule, label_dropout: float, device: torch.device
+    ) -> None:  # fmt: skip
+        self._seed, self._batch, self._shape, self._schedule = seed, batch, shape, schedule
+        self._label_dropout, self._device = label_dropout, device
+        # of a micro-batch by its first place and its size: the step that they begin with, and a row per step and place
+        self._ahead: dict[tuple[int, int], tuple[int, list[_Numbers]]] = {}
+
+    def __call__(self, step: int, places: Tensor, density: Density) -> Draw:
+        """Draw for some places of one step.
+
+        Args:
+            step: optimizer step, 0, 1, ...
+            places: int64 (B,) on the host, in [0, batch); those of one size that begin with one place are always the same.
+            density: of the levels, as it is known now.
+        """
+        places_there = places.to(self._device)
+        u, label, eps = self._numbers(step, int(places[0]), places_there)
+        # one stratum per place: each batch covers the density evenly. The data order is random, so no place is special.
+        drawn = density((places_there + u) / self._batch, self._schedule)
+        return Draw(drawn.level, drawn.weight, eps, label < self._label_dropout)
+
+    def _numbers(self, step: int, first: int, places: Tensor) -> _Numbers:
+        count = len(places)
+        begins, rows = self._ahead.get((first, count), (0, []))
+        if not begins <= step < begins + len(rows):
+            steps = max(1, _AT_ONCE // (count * math.prod(self._shape)))
+            begins, rows = step, self._drawn(torch.arange(step, step + steps, device=places.device), places)
+            if steps > 1:
+                self._ahead[first, count] = begins, rows
+        return rows[step - begins]
+
+    def _drawn(self, steps: Tensor, places: Tensor) -> list[_Numbers]:
+        """A row for each step."""
+        at, step = places.repeat(len(steps)), steps.repeat_interleave(len(places))
+        seeds = torch.full_like(at, self._seed)
+        level, label = (
+            uniform(seeds, at, step, 1, stream)[:, 0] for stream in (Stream.TRAIN_TIME, Stream.TRAIN_DROPOUT)
+        )
+        eps = gaussian(seeds, at, step, 0, self._shape, stream=Stream.TRAIN_NOISE)
+        parts = (v.unflatten(0, (len(steps), -1)).unbind() for v in (level, label, eps))
+        return [_Numbers(*row) for row in zip(*parts, strict=True)]

@@ -13,7 +13,7 @@ from ..schedules import Density, Drawn, Learning, Schedule, Stream, gaussian, un
 from .buckets import Buckets
 from .data import Batch, Source
 from .denoiser import Denoiser
-from .draws import Draw, draw
+from .draws import Draw, Drawing
 from .edm_loss import edm_loss
 from .feed import Feed, Read, seed_everything
 from .launch import Processes
@@ -85,6 +85,9 @@ class Update:
         # the same parts around the wrapped backbone
         self.denoiser = Denoiser(self.backbone, denoiser.schedule, denoiser.row, denoiser.clock, denoiser.input_std)
         self.feed = Feed(data, recipe.seed, plan.places[processes.rank], recipe.batch, recipe.steps, recipe.workers)
+        self._drawing = Drawing(
+            recipe.seed, recipe.batch, recipe.data.shape, recipe.schedule, recipe.label_dropout, processes.device
+        )
         self._last = len(plan.places[processes.rank]) - 1
         self.buckets, self._std = Buckets(processes.device), std
         self.edm = torch.zeros((), dtype=torch.float64, device=processes.device)
@@ -241,10 +244,7 @@ class Update:
     def _losses(self, step: int, read: Read, denoiser: Denoiser, head: nn.Module | None) -> tuple[Draw, Losses]:
         """What was drawn for a micro-batch, and the losses of its samples, without the density's factor."""
         recipe, device, places = self.recipe, self.processes.device, read.places
-        d = draw(
-            recipe.seed, step, places, recipe.batch, recipe.data.shape, self._density(), recipe.schedule,
-            recipe.label_dropout, device,
-        )  # fmt: skip
+        d = self._drawing(step, places, self._density())
         x0, labels, spread = read.batch.x.to(device, self._dtype), read.batch.labels, read.batch.spread
         at = places.to(device)
         seeds = torch.full_like(at, recipe.seed)

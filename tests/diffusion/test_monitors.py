@@ -8,7 +8,7 @@ from torch import nn
 
 from sfumato.diffusion import Denoiser, Digits, DiT, LogSNRClock, Noised, Regression, UNet
 from sfumato.diffusion.backbones.attention import Attention, attend
-from sfumato.diffusion.draws import DataOrder, draw
+from sfumato.diffusion.draws import DataOrder, Drawing
 from sfumato.diffusion.growth import ACTIVATION_LIMIT, LOGIT_LIMIT, Growth
 from sfumato.diffusion.monitors import Monitor, Watched, largest_logit
 from sfumato.schedules import EDM, EDMWeighting, LogNormal, RectifiedFlow
@@ -140,11 +140,12 @@ def trained(net, rate, steps, batch=16, until=math.inf):
     data, order, schedule = Digits(), DataOrder(0, 1797), RectifiedFlow()
     denoiser, weighting = Denoiser(net, schedule, EDM(0.75), LogSNRClock()), EDMWeighting(0.75)
     optimizer, places = torch.optim.AdamW(net.parameters(), betas=(0.9, 0.95), weight_decay=0.0), torch.arange(batch)
+    drawing = Drawing(0, batch, data.shape, schedule, 0.1, torch.device("cpu"))
     monitor, growth, warned, losses = Monitor(net), Growth(300), [], []
     while len(losses) < steps and not (len(losses) > 30 and sum(losses[-10:]) > 10 * until):
         step = len(losses)
         given = data.batch(order(step * batch + places))
-        d = draw(0, step, places, batch, data.shape, LogNormal(-0.5, 1.2), schedule, 0.1, torch.device("cpu"))
+        d = drawing(step, places, LogNormal(-0.5, 1.2))
         seen = Noised(given.x, d.eps, d.level, {"labels": given.labels})
         with monitor.watching():
             loss = Regression()(denoiser, None, weighting, seen).loss.mean()

@@ -14,12 +14,25 @@ import yaml
 
 from sfumato.diffusion import Digits, Interrupted, LogSNRClock, Recipe, TimeClock, UNet, load, train
 from sfumato.diffusion.checkpoint import newest
-from sfumato.diffusion.draws import DataOrder, draw
+from sfumato.diffusion.draws import DataOrder, Drawing
 from sfumato.diffusion.ema import Ema
 from sfumato.diffusion.plan import check_recipe, learning_rate, plan_batches
 from sfumato.diffusion.report import report
 from sfumato.guidance import CFG, Interval
-from sfumato.schedules import EDM, Cosine, Eps, LogNormal, PairingError, RectifiedFlow, Truncated, Uniform, V
+from sfumato.schedules import (
+    EDM,
+    Cosine,
+    Eps,
+    LogNormal,
+    PairingError,
+    RectifiedFlow,
+    Stream,
+    Truncated,
+    Uniform,
+    V,
+    gaussian,
+    uniform,
+)
 
 
 def recipe(**changes):
@@ -298,17 +311,32 @@ def test_data_order_visits_each_sample_once_per_epoch():
 
 
 def test_draws_are_stratified_over_the_global_batch_and_addressed():
+    def drawing(shape=(1, 2, 2)):
+        return Drawing(5, 64, shape, RectifiedFlow(), 0.25, torch.device("cpu"))
+
     places = torch.arange(64)
-    d = draw(5, 7, places, 64, (1, 2, 2), Uniform(), RectifiedFlow(), 0.25, torch.device("cpu"))
+    d = drawing()(7, places, Uniform())
     assert ((d.level.t * 64).floor().long() == places).all()
-    some = draw(5, 7, places[10:20], 64, (1, 2, 2), Uniform(), RectifiedFlow(), 0.25, torch.device("cpu"))
+    some = drawing()(7, places[10:20], Uniform())
     assert torch.equal(some.eps, d.eps[10:20])
     assert torch.equal(some.level.t, d.level.t[10:20])
     assert torch.equal(some.dropped, d.dropped[10:20])
-    drops = torch.cat(
-        [draw(5, s, places, 64, (1,), Uniform(), RectifiedFlow(), 0.25, torch.device("cpu")).dropped for s in range(60)]
-    )
+    many = drawing((1,))
+    drops = torch.cat([many(s, places, Uniform()).dropped for s in range(60)])
     assert float(drops.float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize(("shape", "batch"), [((1, 8, 8), 16), ((3, 32, 32), 6), ((3, 256, 256), 1)])
+def test_what_is_drawn_ahead_is_what_every_step_would_draw(shape, batch):
+    """Steps in turn, across the end of what was drawn, from elsewhere as after a resume, and of another micro-batch."""
+    drawing, seeds = Drawing(3, batch, shape, RectifiedFlow(), 0.1, torch.device("cpu")), torch.full((batch,), 3)
+    for step in (0, 1, 2, 63, 64, 65, 3, 1000):
+        for places in (torch.arange(batch), torch.arange(0, batch, 2)):
+            found, own = drawing(step, places, Uniform()), seeds[: len(places)]
+            assert torch.equal(found.eps, gaussian(own, places, step, 0, shape, stream=Stream.TRAIN_NOISE))
+            assert torch.equal(found.dropped, uniform(own, places, step, 1, Stream.TRAIN_DROPOUT)[:, 0] < 0.1)
+            t = (places + uniform(own, places, step, 1, Stream.TRAIN_TIME)[:, 0]) / batch
+            assert torch.equal(found.level.t, Uniform()(t, RectifiedFlow()).level.t)
 
 
 def test_learning_rate():
