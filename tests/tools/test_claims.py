@@ -77,7 +77,10 @@ def test_the_recipes_of_a_recorded_result_build_and_are_those_of_the_code(name):
 
 
 # of those that train networks of pictures even the quick version takes five seconds and more
-LONG = {"recursive-training", "simple-shapes", "mode-interpolation", "renoise-probe"}
+LONG = {
+    "adaptive-guidance", "input-scaling", "limited-interval", "mode-interpolation", "momentum", "recursive-training", "renoise-probe",
+    "simple-shapes",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
