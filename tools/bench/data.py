@@ -163,6 +163,6 @@ READING = Kind(
     _measure, ("reading", "stall"),
     goals=(
         Goal("latents beside a folder of PNG", "data", "LatentArray 4x8x8, as of 64x64", "times the folder", 15.0, at_most=False),
-        Goal("reading, of a step of a DiT of 1 M parameters on latents", "data", "stall, LatentArray, DiT", "of the step", 0.01),
+        Goal("reading, of a step of a DiT of 1.9 M parameters on latents", "data", "stall, LatentArray, DiT", "of the step", 0.01),
     ),
 )  # fmt: skip
