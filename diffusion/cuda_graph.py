@@ -132,7 +132,7 @@ class _Graphed:
         own: Any = map_tree(lambda value: torch.empty_like(value).copy_(value), given)
         args, kwargs = own
         here = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-        if device.type == "cuda" and self._pool is None:
+        if device.type == "cuda" and not self._held:  # a pool that no recording holds any more can't be shared
             self._pool = torch.cuda.graph_pool_handle()
         name = type(self._module).__name__
         try:
