@@ -86,6 +86,7 @@ def compiling(name: str, device: torch.device, small: bool) -> dict[str, Cell]:
     finally:
         torch.compiler.config.force_disable_caches = cached
     return {
-        "starting": Cell(start, unit="s"), "compiling": Cell(first - second, unit="s"), "blocks": exact(len(blocks(network))), "graphs": exact(graphs),
+        "starting": Cell(start, unit="s"), "compiling": Cell(first - second, unit="s"),
+        "blocks": exact(len(blocks(network))), "graphs": exact(graphs),
         "recompiles": exact(counters["stats"]["unique_graphs"] - graphs),
     }  # fmt: skip
