@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_, get_total_norm
 
+from .clipping import clip
 from .sharding import clip_shards, set_exchange, shard
 
 __all__ = ["Processes", "launched", "usable"]
@@ -200,13 +200,11 @@ class Processes:
 
     def clip(self, parameters: Sequence[nn.Parameter], norm: float | None) -> Tensor:
         """Clip the gradients together to a norm, None: not at all; returns what the norm was."""
-        if self._plain and norm is None:
-            return get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self._plain:
+            return clip(parameters, norm)
         norm = float("inf") if norm is None else norm
         if self.split:
             return clip_shards(parameters, norm)
-        if self._plain:
-            return clip_grad_norm_(parameters, norm)
         norm_before = self._accelerator.clip_grad_norm_(parameters, norm)
         assert norm_before is not None
         return norm_before
