@@ -125,7 +125,7 @@ def test_every_goal_limits_a_cell_that_is_measured(monkeypatch):
     TRAINING.measure(Ask(None, tuple(PEERS), quick=True), found)
     there = {(row, column) for row, cells in found.rows.items() for column in cells}
     missing = {(goal.row, goal.column) for goal in TRAINING.goals} - there
-    assert missing == {(f"DiT beside {USUAL}, bf16 compiled", "times as fast")}  # takes --compile
+    assert missing == {(f"DiT beside {USUAL}, auto, compiled", "times as fast")}  # takes --compile
 
 
 def test_counts_are_those_of_the_profiler_and_repeat():

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...diffusion.backbones.attention_probe import set_attention
+from ...diffusion.clipping import clip
 from ...diffusion.compiling import compile_forward
 from ...diffusion.ema import Averages
 from ...diffusion.memory_format import set_memory_format
@@ -35,7 +36,6 @@ VARIANTS = {
 }  # fmt: skip
 COMPILED = {
     "fp32 compiled": Variant(compile="whole"), "bf16 compiled": Variant(half=True, compile="whole"),
-    "fp32 blocks compiled": Variant(compile="blocks"),
 }  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def our_step(network: nn.Module, count: int, variant: Variant, device: str = "cp
         loss.backward()
 
     def move() -> None:
-        nn.utils.clip_grad_norm_(parameters, _CLIP)
+        clip(parameters, _CLIP)
         optimizer.step()
         made[0] += 1
         averages.update(module, made[0])
