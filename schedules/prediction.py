@@ -29,7 +29,9 @@ def _combine(weights: tuple[Number, Number], x: Tensor, out: Tensor) -> Tensor:
     c, d = weights
     if not isinstance(c, Tensor) and c == 0:
         return out if not isinstance(d, Tensor) and d == 1 else d * out
-    return c * x + d * out
+    if isinstance(d, Tensor):
+        return c * x + d * out
+    return torch.add(c * x, out, alpha=float(d))  # an operation and a tensor less
 
 
 class Prediction:

@@ -18,8 +18,8 @@ MOST = {"TrajectoryVariance": (3, 0), "TrajectoryVariance.paper": (3, 0), "PathL
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("rows", ["x0", "v", "pair"])
 def test_a_step_costs_a_few_operations_and_no_wait(name, rows):
-    """With v the sampler needs no x0, so the filter solves for it: c x + d out is three operations."""
-    found, solved = added(name, rows), 3 if rows == "v" else 0
+    """With v the sampler needs no x0, so the filter solves for it: c x + d out is two operations."""
+    found, solved = added(name, rows), 2 if rows == "v" else 0
     full, small = MOST[name]
     assert found.full == full + solved
     assert found.small == small
@@ -89,7 +89,7 @@ def test_bench_filters_is_a_command(tmp_path, capsys):
     assert "DiT-S/2" in said
     rows = read(tmp_path / "filters-quick.json")
     assert {k: cell.value for k, cell in rows["PathLength, v"].items()} == pytest.approx(
-        {"full": 5, "small": 2, "syncs": 0, "fresh": 4}, abs=0.01
+        {"full": 4, "small": 2, "syncs": 0, "fresh": 3}, abs=0.01
     )
     assert rows["DiT-S/2, 1 x 4 x 32 x 32"]["PathLength"].value > 0
     with pytest.raises(ValueError, match="allowed: samplers, filters"):
