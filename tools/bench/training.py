@@ -165,7 +165,9 @@ def _goal(what: str, row: str, column: str, limit: float, at_most: bool = True, 
 
 
 _NO_AMX = "matrix products take 44 % of the step in float32, the same on both sides; bf16 ones take longer still on a processor without AMX"
-_AROUND = "a loop by hand that draws, clips and averages takes 5 to 7 % itself; the rest is some two hundred calls on small tensors"
+_AROUND = (
+    "a loop by hand that draws, clips and averages adds 5 to 8 % itself; a run has 220 to 310 small operations more"
+)
 _MOVED = (
     "the average, AdamW and clipping read and write 20 MB from memory, beside a step of 0.13 s with 78 MFLOP a picture"
 )
