@@ -17,7 +17,8 @@ __all__ = ["Buffers"]
 def _free(held: Sequence[Tensor], i: int) -> bool:
     """Whether nobody but the list knows a tensor or its memory.
 
-    A weak reference knows it, too. Memory shared with another process, or made in inference mode and met outside it, is left alone.
+    A weak reference knows it, too. Memory shared with another process, made in inference mode and met outside it, or lent by somebody
+    else (an array of numpy, DLPack, a CUDA graph of torch.compile), whose own count nobody here sees, is left alone.
     """
     if getrefcount(held[i]) != _ALONE:  # the cheapest look
         return False
@@ -25,7 +26,7 @@ def _free(held: Sequence[Tensor], i: int) -> bool:
     storage = tensor.untyped_storage()
     if getrefcount(storage) != _STORAGE or uses(storage._cdata) != _USES or tensor._use_count() != 1:  # pyright: ignore[reportAttributeAccessIssue]
         return False  # uses of the memory, by views; of the tensor, by what autograd keeps
-    if getweakrefcount(tensor) or (tensor.is_cpu and storage.is_shared()):
+    if getweakrefcount(tensor) or not storage.resizable() or (tensor.is_cpu and storage.is_shared()):
         return False
     return not tensor.is_inference() or torch.is_inference_mode_enabled()
 

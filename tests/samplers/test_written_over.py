@@ -131,6 +131,31 @@ def test_the_first_x_is_never_written_to():
         assert torch.equal(x, before)
 
 
+@pytest.mark.parametrize("lend", [torch.from_numpy, torch.from_dlpack], ids=["numpy", "DLPack"])
+@pytest.mark.parametrize("rows", ROWS)
+def test_lent_memory_is_left_alone(rows, lend):
+    """A tensor around somebody's array is known to the walk alone, and its memory is not: the first x, answers in one array, noise."""
+    given, table = start().numpy().copy(), torch.stack([noise(i, 0) for i in range(14)]).numpy()
+    answers, before, levels = [given.copy(), given.copy()], (given.copy(), table.copy()), levels_for(ROWS[rows], 14)
+
+    def denoise(x, level):
+        for array, out in zip(answers, (torch.tanh(0.5 * x), torch.tanh(x)), strict=True):
+            array[:] = out.numpy()
+        outs = [lend(array) for array in answers]
+        return Prediction.pair(*outs) if ROWS[rows] is None else Prediction(x, level, outs[0], ROWS[rows])
+
+    for sampler in (DDIM(), DDPM()):
+        found = []
+        for network in (denoise, lambda x, level: answer(x, level, rows)):
+            for step in trajectory(
+                sampler, network, levels, lend(given), lambda step, draw: lend(table[step]), predictions=False
+            ):
+                found.append(step.x.clone())
+                del step
+        assert torch.equal(torch.stack(found[:14]), torch.stack(found[14:]))
+    assert all((now == then).all() for now, then in zip((given, table), before, strict=True))
+
+
 def test_a_step_without_a_prediction_says_so():
     step = next(trajectory(DDIM(), lambda x, level: answer(x, level, "v"), LEVELS, start(), predictions=False))
     with pytest.raises(ValueError, match="keeps no prediction; make the trajectory with predictions=True"):
