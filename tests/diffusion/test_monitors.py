@@ -172,6 +172,8 @@ def test_the_warning_comes_before_the_loss_diverges():
     assert step <= len(losses) - 20
     assert re.match(rf"step {step}: (attention logits|activations) of layers\.[01](\.attend)? are as large as", words)
     assert "lower lr, warm up longer" in words
+    of_attention = next(words for _, words in warned if "attention logits" in words)
+    assert "lower lr, warm up longer, or normalise queries and keys (QK-norm)" in of_attention
 
 
 def test_a_healthy_transformer_is_not_warned_of():
