@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch._dynamo.utils import counters
 
 from ...diffusion import Denoiser, DiT, LogSNRClock, UNet
 from ...diffusion.blocks import blocks
@@ -56,6 +55,8 @@ def compiling(name: str, device: torch.device, small: bool) -> dict[str, Cell]:
         device: where.
         small: tiny networks, traced and not compiled.
     """
+    from torch._dynamo.utils import counters  # a second of imports, which only who compiles pays
+
     torch.manual_seed(0)
     network = COMPILED[name](device.type == "cuda", small)
     filled(network).to(device).eval()
