@@ -94,7 +94,16 @@ def test_goals_are_judged_by_the_median():
     assert table([least], {}) == [("l", ">= 5", "-", "not measured", "python")]
     share = Goal("s", "b", "r", "c", 0.02)
     assert table([share], {"b": {"r": {"c": Cell(0.004, unit="%")}}}) == [("s", "<= 2.00%", "0.40%", "kept", "")]
-    assert markdown(rows).splitlines()[-1] == "| l | >= 5.00 x | 1.10 (1.00 to 1.20) x | short | python |"
+
+
+def test_goals_of_one_limit_are_one_line_of_the_readme():
+    goals = [Goal(f"m{row}", "b", row, "c", 2.0, why=f"w{row}") for row in "rst"]
+    goals += [Goal("l", "b", "r", "c", 5.0, at_most=False), Goal("gpu", "g", "r", "c", 1.0)]
+    measured = {"b": {"r": {"c": Cell(1.0)}, "s": {"c": Cell(3.0)}, "t": {"c": Cell(2.5)}}}
+    assert markdown(goals, measured).splitlines()[2:] == [
+        "| b | 1 of 3 | ms | <= 2.00 x | 3.00 x | ws |", "| b | 0 of 1 | l | >= 5.00 x | 1.00 x |  |", "",
+        "Not measured: 1 goals, of what needs a GPU.",
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -128,7 +137,7 @@ def test_an_earlier_run_is_held_against_a_new_one(one, tmp_path, capsys):
     assert cli(["bench", "goals", "--out", folder]) == 0
     assert "short         few operations: 6, goal <= 5; more were wanted" in capsys.readouterr().out
     assert cli(["bench", "goals", "--out", folder, "--markdown"]) == 0
-    assert "| few operations | <= 5 | 6 | short | more were wanted |" in capsys.readouterr().out
+    assert "| one | 0 of 1 | few operations | <= 5 | 6 | more were wanted |" in capsys.readouterr().out
 
 
 def test_mistakes_are_named(tmp_path, capsys):

@@ -59,8 +59,28 @@ def table(goals: Sequence[Goal], measured: Mapping[str, Mapping[str, Mapping[str
     return rows
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """The table for a README."""
-    head = ["goal", "limit", "measured", "", "why it falls short"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+def markdown(goals: Sequence[Goal], measured: Mapping[str, Mapping[str, Mapping[str, Cell]]]) -> str:
+    """A table for a README: goals of one limit in one line, with how many are kept and the one that is furthest from it.
+
+    Args:
+        goals: in their order.
+        measured: bench -> row -> column -> cell; goals that were not measured are only counted.
+    """
+    groups: dict[tuple[str, str, float, bool], list[tuple[Goal, Cell]]] = {}
+    left = 0
+    for goal in goals:
+        cell = measured.get(goal.bench, {}).get(goal.row, {}).get(goal.column)
+        if cell is None:
+            left += 1
+        else:
+            groups.setdefault((goal.bench, goal.column, goal.limit, goal.at_most), []).append((goal, cell))
+    lines = [
+        "| bench | kept | the one furthest off | limit | measured | why it falls short |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (bench, _, _, at_most), found in groups.items():
+        worst = max(found, key=lambda pair: pair[1].value if at_most else -pair[1].value)
+        ((what, bound, value, _, why),) = table([worst[0]], measured)
+        good = sum(kept(*pair) for pair in found)
+        lines.append(f"| {bench} | {good} of {len(found)} | {what} | {bound} | {value} | {why} |")
+    return "\n".join([*lines, *([f"\nNot measured: {left} goals, of what needs a GPU."] if left else [])])

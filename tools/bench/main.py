@@ -135,11 +135,10 @@ def _goals(options: Bench) -> int:
             f"out is {options.out!r}, and no bench has written there; run `sfumato bench samplers --out {folder}` first"
         )
     goals: list[Goal] = [goal for kind in KINDS.values() for goal in kind.goals]
-    rows = table(goals, measured)
     if options.markdown:
-        _say(markdown(rows))
+        _say(markdown(goals, measured))
         return 0
-    for what, bound, value, verdict, why in rows:
+    for what, bound, value, verdict, why in table(goals, measured):
         _say(f"{verdict:<12}  {what}: {value}, goal {bound}" + (f"; {why}" if why else ""))
     return 0
 
