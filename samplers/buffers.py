@@ -28,6 +28,8 @@ def _free(held: Sequence[Tensor], i: int) -> bool:
         return False  # uses of the memory, by views; of the tensor, by what autograd keeps
     if getweakrefcount(tensor) or not storage.resizable() or (tensor.is_cpu and storage.is_shared()):
         return False
+    if tensor.requires_grad:  # it would go on as x with a history of its own
+        return False
     return not tensor.is_inference() or torch.is_inference_mode_enabled()
 
 

@@ -156,6 +156,23 @@ def test_lent_memory_is_left_alone(rows, lend):
     assert all((now == then).all() for now, then in zip((given, table), before, strict=True))
 
 
+@pytest.mark.parametrize("predictions", [True, False])
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("name", METHODS)
+def test_x_is_in_no_graph_of_a_network(name, rows, predictions):
+    """A network that records gradients of its own: its answer has a history, which is not that of an x written over it."""
+    recorded = []
+
+    def denoise(x, level):
+        recorded.append(x.requires_grad)
+        with torch.enable_grad():
+            out = torch.tanh(0.5 * x) + torch.zeros_like(x, requires_grad=True)
+        return answer(x, level, rows, out)
+
+    end(METHODS[name].sampler, denoise, predictions)
+    assert not any(recorded)
+
+
 def test_a_step_without_a_prediction_says_so():
     step = next(trajectory(DDIM(), lambda x, level: answer(x, level, "v"), LEVELS, start(), predictions=False))
     with pytest.raises(ValueError, match="keeps no prediction; make the trajectory with predictions=True"):
