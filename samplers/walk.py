@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -35,6 +36,10 @@ class Table:
     levels: Sequence[Level]
     programs: list[Program] | None
     turns: dict[tuple[int, tuple[float, ...]], Turn] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the turns, which a copy works out again: each knows the next, too deep to be followed."""
+        return self.__dict__ | {"turns": {}}
 
     @property
     def asked(self) -> list[Level]:
