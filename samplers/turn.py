@@ -25,15 +25,13 @@ class Turn:
         draws: noise tensors per step.
     """
 
-    __slots__ = ("_after", "_made_of", "_row", "_turn", "at", "level", "plan", "shows", "then")
+    __slots__ = ("_after", "_last", "_made_of", "at", "level", "plan", "shows", "then")
 
     def __init__(self, program: Program, rows: Sequence[Row | None], scales: Sequence[float], draws: int) -> None:
         self._made_of = program, rows, scales, draws
         self._after: dict[Row | None, Turn] = {}
-        self._row: Row | None = None
-        self._turn: Turn | None = (
-            None  # after an answer of that row, the last one met: to hash a row takes as long as a step
-        )
+        # the last row met, and the turn after it: to hash a row takes as long as a step. One pair, since threads may share a table
+        self._last: tuple[Row | None, Turn] | None = None
         self.shows = len(rows) == program.shown
         self.then: Turn | None = None
         self.at: Recipe | None = None
@@ -46,11 +44,12 @@ class Turn:
 
     def answered(self, row: Row | None) -> Turn:
         """The turn after an answer: an output of a row, or a pair for None."""
-        if row is self._row and self._turn is not None:
-            return self._turn
+        last = self._last
+        if last is not None and last[0] is row:
+            return last[1]
         turn = self._after.get(row)
         if turn is None:
             program, rows, scales, draws = self._made_of
             turn = self._after[row] = Turn(program, (*rows, row), scales, draws)
-        self._row, self._turn = row, turn
+        self._last = row, turn
         return turn

@@ -2,13 +2,15 @@
 
 import copy
 import pickle
+import sys
 
 import pytest
 import torch
 
 from sfumato.samplers import DDIM, as_diffusers, trajectory
+from sfumato.samplers.turn import Turn
 from sfumato.samplers.walk import tabulate
-from sfumato.schedules import BetaTable, Prediction
+from sfumato.schedules import BetaTable, Eps, Prediction
 from sfumato.tools.bench.methods import ROWS, levels_for
 
 
@@ -40,3 +42,40 @@ def test_a_scheduler_is_copied_after_a_long_walk():
             x = scheduler.step(torch.tanh(x), t, x).prev_sample
     copy.deepcopy(scheduler)
     assert pickle.dumps(scheduler)
+
+
+def test_a_turn_asked_by_two_threads_at_once():
+    """At every instruction of one, the other asks for what follows another row."""
+    levels = levels_for(ROWS["x0"], 4)
+    turn = tabulate(DDIM(), levels).turn(0, ())
+    one, other = ROWS["x0"], Eps()
+    wanted, code = turn.answered(one), Turn.answered.__code__
+
+    def asked_at(instruction):
+        left = [instruction]
+
+        def trace(frame, event, argument):
+            if frame.f_code is not code:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                left[0] -= 1
+                if left[0] == 0:
+                    sys.settrace(None)
+                    turn.answered(other)
+            return trace
+
+        turn.answered(one)
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            return turn.answered(one), left[0] > 0
+        finally:
+            sys.settrace(before)
+
+    instruction, over = 1, False
+    while not over:
+        found, over = asked_at(instruction)
+        assert found is wanted
+        instruction += 1
+    assert instruction > 5
