@@ -30,8 +30,8 @@ def graph_forward(backbone: nn.Module, record: Record | None = None) -> None:
     Inputs are copied to where the recording reads them, and the answer is a copy of what it writes: two answers can be held. A kind is
     the shapes and dtypes of everything that the network is told, so other steps, samplers and strengths record nothing, and an interval
     of guidance (B rows or 2B) or a remainder of the batch one more each; after 32 kinds, others run as they are written. So does what
-    has gradients, or runs under an autocast of the caller. Weights may be changed in place; where they come to lie elsewhere, all is
-    recorded again. Hooks on what is within the network see the recording, not the replays.
+    has gradients, or runs under an autocast of the caller. Weights may be changed in place; where they come to lie elsewhere, or a layer
+    is another one, all is recorded again. Hooks on what is within the network see the recording, not the replays.
 
     Args:
         backbone: changed in place, after quantising and compiling; the keys of its state dict stay as they are.
@@ -90,12 +90,14 @@ class _Graphed:
     def _forget(self) -> None:
         self._held: dict[tuple[object, ...], _Held] = {}
         self._where: list[int] = []
+        self._known: Any = None
         self._pool: Any = None
         # two threads that sample from one network would write over each other's inputs
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_held", "_where", "_pool", "_lock", "_slots")}
+        own = ("_held", "_where", "_known", "_values", "_children", "_pool", "_lock")
+        return {k: v for k, v in self.__dict__.items() if k not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -120,13 +122,23 @@ class _Graphed:
             return held.out.clone()
 
     def _look_where(self) -> None:
-        """Forget all recordings where a weight lies elsewhere than they read it."""
-        if not self._held:
-            self._slots = [slots for m in self._module.modules() for slots in (m._parameters, m._buffers) if slots]
-        where = [value.data_ptr() for slots in self._slots for value in slots.values() if value is not None]
-        if where != self._where:
+        """Forget all recordings where a weight lies elsewhere than they read it, or a layer is another one."""
+        if self._known is None or self._placed() != self._where:
             self._held.clear()
-            self._where = where
+            layers = list(self._module.modules())
+            self._values = [slots for m in layers for slots in (m._parameters, m._buffers) if slots]
+            self._children = [m._modules for m in layers if m._modules]
+            # what is known by its id is held, so that nothing else comes to have it
+            values = (value for slots in self._values for value in slots.values() if value is not None)
+            self._known = layers, [value for value in values if not value.data_ptr()]
+            self._where = self._placed()
+
+    def _placed(self) -> list[int]:
+        """Where weights lie, and which layers there are; a weight that stands for others (int8) lies nowhere, and is known by itself."""
+        where = [
+            value.data_ptr() or id(value) for slots in self._values for value in slots.values() if value is not None
+        ]
+        return where + [id(layer) for layers in self._children for layer in layers.values()]
 
     def _recorded(self, given: Tree, device: torch.device) -> _Held:
         own: Any = map_tree(lambda value: torch.empty_like(value).copy_(value), given)

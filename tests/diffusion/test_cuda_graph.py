@@ -12,6 +12,7 @@ from sfumato.diffusion import DDPMPP, Denoiser, DiT, LogSNRClock, UNet, cuda_gra
 from sfumato.diffusion.cuda_graph import MOST, graph_forward, record_on_cuda
 from sfumato.diffusion.half_weights import halve_weights
 from sfumato.diffusion.model import Model
+from sfumato.diffusion.quantise import quantise
 from sfumato.guidance import CFG, Interval, Plain
 from sfumato.samplers import DPMSolverPP, Heun
 from sfumato.schedules import EDM, RectifiedFlow
@@ -145,6 +146,35 @@ def test_what_lies_elsewhere_is_recorded_again_and_what_is_changed_in_place_is_s
         net.train()  # of which dropout makes another network
         net(*given)
         assert recorder.count == 4
+
+
+def test_another_layer_is_recorded_again():
+    net, other = dit(), dit()
+    randomised(other)
+    recorder, given = recorded(net), told(2)
+    with torch.no_grad():
+        net(*given)
+        net.head, net.layers[0] = other.head, other.layers[0]  # where the old ones lay nothing has changed
+        plain = dit()
+        plain.head, plain.layers[0] = other.head, other.layers[0]
+        torch.testing.assert_close(net(*given), plain(*given))
+        assert recorder.count == 2
+        net(*given)
+        assert recorder.count == 2
+
+
+def test_another_int8_weight_is_recorded_again():
+    """A weight of torchao has no address of its own: those of all are 0."""
+    first, second = (nn.Sequential(nn.Linear(32, 32).requires_grad_(False)).eval() for _ in range(2))
+    second[0].bias = first[0].bias
+    for each in (first, second):
+        assert quantise(each, "int8_weights", keep=()) == ["0"]
+    recorder, x = recorded(first), torch.ones(2, 32)
+    with torch.no_grad():
+        first(x)
+        first[0].weight = second[0].weight
+        torch.testing.assert_close(first(x), second(x))
+        assert recorder.count == 2
 
 
 def test_gradients_autocast_and_kinds_without_end_run_as_written():
