@@ -22,7 +22,7 @@ from .noise_scale import NoiseScale
 from .objective import Losses, Noised
 from .plan import BatchPlan, learning_rate
 from .recipe import Recipe
-from .still import buffers_of, holders, put_back
+from .still import buffers_within, holders, put_back
 from .training_text import caption_condition, drawn_captions
 
 __all__ = ["NotFinite", "Update", "Updated"]
@@ -106,7 +106,7 @@ class Update:
             NotFinite: when the loss or the gradient is not finite, naming process and samples, and the recipe says to stop or too many
                 steps in a row were left out; no update was made.
         """
-        kept, made = buffers_of(self._holders), False
+        kept, made = buffers_within(self._holders), False
         try:
             updated = self._make(step)
             made = updated.made
