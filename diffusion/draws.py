@@ -98,7 +98,8 @@ class Drawing:
         count = len(places)
         begins, rows = self._ahead.get((first, count), (0, []))
         if not begins <= step < begins + len(rows):
-            steps = max(1, _AT_ONCE // (count * math.prod(self._shape)))
+            # of the whole batch: many micro-batches, or single samples that are looked at, hold no more than that together
+            steps = max(1, _AT_ONCE // (self._batch * math.prod(self._shape)))
             begins, rows = step, self._drawn(torch.arange(step, step + steps, device=places.device), places)
             if steps > 1:
                 self._ahead[first, count] = begins, rows

@@ -339,6 +339,17 @@ def test_what_is_drawn_ahead_is_what_every_step_would_draw(shape, batch):
             assert torch.equal(found.level.t, Uniform()(t, RectifiedFlow()).level.t)
 
 
+def test_what_is_drawn_ahead_is_little_however_the_batch_is_split():
+    """Also where each sample is looked at by itself, for one that is not finite: 4,096 of two numbers held 3 GiB, and took half an hour."""
+    drawing = Drawing(3, 4096, (2,), RectifiedFlow(), 0.1, torch.device("cpu"))
+    held = {}
+    for place in range(4096)[::64]:
+        eps = drawing(0, torch.tensor([place]), Uniform()).eps
+        held[place] = eps.untyped_storage().nbytes()
+    assert 64 * sum(held.values()) <= 4 * 2**16
+    assert drawing(0, torch.arange(4096), Uniform()).eps.untyped_storage().nbytes() > 4 * 2**15
+
+
 def test_learning_rate():
     r = recipe(steps=100, warmup=10, lr=1.0, lr_end=0.1)
     rates = [learning_rate(r, s) for s in range(100)]
