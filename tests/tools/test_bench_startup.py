@@ -35,6 +35,8 @@ def test_time_is_that_of_a_process_and_of_those_that_it_waited_for(monkeypatch):
     assert spent(inner) >= 0.3
     with pytest.raises(RuntimeError, match="no such luck"):
         spent("raise SystemExit('no such luck')")
+    with pytest.raises(RuntimeError, match="'nonsense' is no command"):  # it says so and returns 2
+        spent(command("nonsense"))
 
 
 def test_modules_are_those_of_the_process():

@@ -26,8 +26,8 @@ sys.exit("no network was asked")
 
 
 def command(*words: str) -> str:
-    """What the installed script does."""
-    return f"from sfumato.tools.cli import main; main({list(words)!r})"
+    """What the installed script does; what fails is no time of a start."""
+    return f"from sfumato.tools.cli import main\nif main({list(words)!r}): raise SystemExit(1)"
 
 
 def first_step(run: Path, out: Path) -> str:
