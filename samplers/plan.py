@@ -89,8 +89,9 @@ def _recipe(form: Form, places: Mapping[str, int]) -> Recipe:
             return Recipe("lerp", some[0][0], second, weight, tuple(lerped), tuple(t for t in terms if t not in some))
     if one is not None:
         (second, weight), *added = terms[:one] + terms[one + 1 :]
-        return Recipe("add", terms[one][0], second, weight, added=tuple(added))
-    return Recipe("mul", terms[0][0], weight=terms[0][1], added=tuple(terms[1:]))
+        return Recipe("add", terms[one][0], second, weight, added=tuple(reversed(added)))
+    # the newest first: it is still in a cache
+    return Recipe("mul", terms[0][0], weight=terms[0][1], added=tuple(reversed(terms[1:])))
 
 
 def _largest(form: Form) -> float:
