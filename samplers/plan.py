@@ -122,7 +122,9 @@ def _without(form: Form, done: Sequence[tuple[str, Form]], answers: Collection[s
         for name, known in done:
             if answer in form.terms and answer in known.terms:
                 weight = form.terms[answer] / known.terms[answer]
-                other = Form({k: c for k, c in (form + known * -weight).terms.items() if k != answer} | {name: weight})
+                other = Form({k: c for k, c in (form + known * -weight).terms.items() if k != answer}) + Form(
+                    {name: weight}
+                )
                 if len(other.terms) <= len(form.terms) and _largest(other) < 10 * _largest(form):
                     form = other
     return form
