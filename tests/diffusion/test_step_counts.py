@@ -32,7 +32,7 @@ def test_a_step_is_fused_where_it_can_be(tmp_path, name):
     run = Run(
         Recipe(
             data=Digits(), backbone=net, schedule=RectifiedFlow(), row=EDM(0.75), clock=LogSNRClock(), steps=3, batch=6, warmup=1,
-            threads=1, sampling_steps=2, tracker=None, ema_lengths=(0.1,),
+            threads=1, sampling_steps=2, tracker=None, ema_lengths=(0.1,), clip=1e-3,
         ), tmp_path, Told(),
     )  # fmt: skip
     times, shared = [], []
