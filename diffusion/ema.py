@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -141,12 +142,17 @@ def _first(module: nn.Module, averaged: Sequence[str]) -> dict[str, Tensor]:
     return {k: v.detach().to(_wide(v.dtype), copy=True) if k in wide else v.detach().clone() for k, v in state.items()}
 
 
+@cache  # asked for every tensor at every step
 def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
 def _local(tensor: Tensor) -> Tensor:
     """The part of a sharded tensor that is here, the tensor itself otherwise; asked for so, since importing DTensor takes long."""
+    if (
+        type(tensor) is Tensor or type(tensor) is nn.Parameter
+    ):  # most are, and to find that something has no attribute takes long
+        return tensor
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -164,9 +170,9 @@ def _take(
     states: Sequence[tuple[dict[str, Tensor], float]], now: Mapping[str, Tensor], averaged: Sequence[str]
 ) -> None:
     """Move states to a module's present one, each by its own share."""
-    now = {k: _local(v.detach()) for k, v in now.items()}
+    now = {k: _local(v) for k, v in now.items()}
     for keys in _blocks(now, averaged):
-        current = [now[k].to(_wide(now[k].dtype)) for k in keys]  # itself in single precision
+        current = [v if _wide(v.dtype) is v.dtype else v.to(_wide(v.dtype)) for v in map(now.__getitem__, keys)]
         for state, share in states:
             mine = [_local(state[k]) for k in keys]
             torch._foreach_lerp_(mine, current, share)  # pyright: ignore[reportPrivateImportUsage]
@@ -181,7 +187,8 @@ def _blocks(now: Mapping[str, Tensor], averaged: Sequence[str]) -> Iterator[list
     block: list[str] = []
     size = 0
     for k in averaged:
-        copied = now[k].numel() if _wide(now[k].dtype) != now[k].dtype else 0
+        dtype = now[k].dtype
+        copied = 0 if _wide(dtype) is dtype else now[k].numel()
         if block and size + copied > _BLOCK:
             yield block
             block, size = [], 0
