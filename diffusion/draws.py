@@ -32,14 +32,21 @@ class DataOrder:
 
     def __call__(self, positions: Tensor) -> Tensor:
         """The data indices at positions 0, 1, ... of the run, int64 (B,); a batch may span epochs."""
+        numbers = positions.tolist()
+        first = min(numbers) // self.size
+        if max(numbers) // self.size == first:  # as nearly always, which takes fewer operations
+            return self._of(first)[positions - first * self.size]
         epochs, within = positions // self.size, positions % self.size
         index = torch.empty_like(positions)
         for epoch in epochs.unique().tolist():
-            if epoch != self._epoch:
-                self._epoch, self._order = epoch, permutation(self.seed, epoch, self.size)
             here = epochs == epoch
-            index[here] = self._order[within[here]]
+            index[here] = self._of(epoch)[within[here]]
         return index
+
+    def _of(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, permutation(self.seed, epoch, self.size)
+        return self._order
 
 
 class Draw(NamedTuple):
@@ -53,10 +60,10 @@ class Draw(NamedTuple):
 
 
 class _Numbers(NamedTuple):
-    """Uniform numbers for the level and for the label, float64 (B,), and standard normals (B, ...)."""
+    """Quantiles of the levels, float64 (B,), which labels to drop, bool (B,), and standard normals (B, ...)."""
 
-    level: Tensor
-    label: Tensor
+    quantiles: Tensor
+    dropped: Tensor
     eps: Tensor
 
 
@@ -88,19 +95,19 @@ class Drawing:
             places: int64 (B,) on the host, in [0, batch); those of one size that begin with one place are always the same.
             density: of the levels, as it is known now.
         """
-        places_there = places.to(self._device)
-        u, label, eps = self._numbers(step, int(places[0]), places_there)
-        # one stratum per place: each batch covers the density evenly. The data order is random, so no place is special.
-        drawn = density((places_there + u) / self._batch, self._schedule)
-        return Draw(drawn.level, drawn.weight, eps, label < self._label_dropout)
+        quantiles, dropped, eps = self._numbers(step, places)
+        # not ahead: a density may have learned, and where it takes logarithms, a number's place in a tensor shows in its last bit
+        drawn = density(quantiles, self._schedule)
+        return Draw(drawn.level, drawn.weight, eps, dropped)
 
-    def _numbers(self, step: int, first: int, places: Tensor) -> _Numbers:
-        count = len(places)
+    def _numbers(self, step: int, places: Tensor) -> _Numbers:
+        first, count = int(places[0]), len(places)
         begins, rows = self._ahead.get((first, count), (0, []))
         if not begins <= step < begins + len(rows):
             # of the whole batch: many micro-batches, or single samples that are looked at, hold no more than that together
             steps = max(1, _AT_ONCE // (self._batch * math.prod(self._shape)))
-            begins, rows = step, self._drawn(torch.arange(step, step + steps, device=places.device), places)
+            there = torch.arange(step, step + steps, device=self._device)
+            begins, rows = step, self._drawn(there, places.to(self._device))
             if steps > 1:
                 self._ahead[first, count] = begins, rows
         return rows[step - begins]
@@ -113,5 +120,7 @@ class Drawing:
             uniform(seeds, at, step, 1, stream)[:, 0] for stream in (Stream.TRAIN_TIME, Stream.TRAIN_DROPOUT)
         )
         eps = gaussian(seeds, at, step, 0, self._shape, stream=Stream.TRAIN_NOISE)
-        parts = (v.unflatten(0, (len(steps), -1)).unbind() for v in (level, label, eps))
+        # one stratum per place: each batch covers the density evenly. The data order is random, so no place is special.
+        quantiles = (at + level) / self._batch
+        parts = (v.unflatten(0, (len(steps), -1)).unbind() for v in (quantiles, label < self._label_dropout, eps))
         return [_Numbers(*row) for row in zip(*parts, strict=True)]
