@@ -76,6 +76,7 @@ class Processes:
             and self._accelerator.distributed_type.value in _PLAIN
         )
         self.split, self._half = parallel == "fsdp" and self.count > 1, precision == "bf16"
+        self._alone = self._plain and self.count == 1 and precision in ("fp32", "fp64")
         # `accelerate launch --cpu --num_processes 2` starts one process, with an address at which to meet the others
         if self.count == 1 and os.environ.keys() >= _LAUNCHED and "WORLD_SIZE" not in os.environ:
             raise ValueError(
@@ -175,9 +176,12 @@ class Processes:
         *prepared, optimizer = self._accelerator.prepare(*modules, optimizer)
         return prepared, optimizer
 
-    @contextmanager
-    def micro_batch(self, modules: Sequence[nn.Module], last: bool) -> Iterator[None]:
+    def micro_batch(self, modules: Sequence[nn.Module], last: bool) -> AbstractContextManager[None]:
         """Around the forward and backward pass of a micro-batch: autocast, and gradients exchanged in the last one only."""
+        return nullcontext() if self._alone else self._exchanging(modules, last)
+
+    @contextmanager
+    def _exchanging(self, modules: Sequence[nn.Module], last: bool) -> Iterator[None]:
         with ExitStack() as contexts:
             contexts.enter_context(self._accelerator.autocast())
             for module in modules:

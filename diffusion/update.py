@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -123,24 +124,26 @@ class Update:
         for number, read in enumerate(self.feed(step)):
             with processes.micro_batch(self._modules, number == self._last):
                 drawn, found = self._losses(step, read, self.denoiser, self._head)
-                # the mean over the global batch, times the number of processes over which gradients are averaged
                 factor = drawn.factor.to(found.loss) if isinstance(drawn.factor, Tensor) else drawn.factor
-                factored = found.loss * factor
-                processes.backward(factored.sum() * (processes.count / recipe.batch))
-            total = total + factored.detach().sum() / recipe.batch
+                share = (found.loss if isinstance(factor, float) and factor == 1.0 else found.loss * factor).sum()
+                # the mean over the global batch, times the number of processes over which gradients are averaged
+                processes.backward(share * (processes.count / recipe.batch))
+            total = total + share.detach() / recipe.batch
             seen.append((read, drawn, Losses(found.loss.detach(), found.error.detach())))
             if number == 0 and self._first:
                 small = square_norm(self._parameters, recipe.batch / self._first)
         if self._local is not None:
             small = self._local.take()
-        total, small = processes.total(torch.stack([total, small.to(total) / processes.count])).unbind()
+        small = small.to(total)
+        if processes.count > 1:
+            total, small = processes.total(torch.stack([total, small / processes.count])).unbind()
         measured = (self._first or self._local is not None) and recipe.precision != "fp16"  # whose gradients are scaled
         # what transforms make of a gradient is none of the batch's noise
         big = square_norm(self._parameters) if measured and recipe.transforms else None
         self._transform(step)
         norm = processes.clip(self._parameters, recipe.clip)
         # half precision overflows now and then, and its scaler skips that step
-        if not bool(torch.isfinite(total)) or (recipe.precision != "fp16" and not bool(torch.isfinite(norm))):
+        if not math.isfinite(float(total)) or (recipe.precision != "fp16" and not math.isfinite(float(norm))):
             self._left_out(step, float(total), float(norm), seen)
             return Updated(total, norm, made=False)
         rate = learning_rate(recipe, step)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .scalar import Number, divide, log, sigmoid, sqrt
+from .scalar import Number, both, divide, log, sigmoid, sqrt
 
 __all__ = ["Level"]
 
@@ -86,9 +86,7 @@ class Level(NamedTuple):
         """The same level with an exact zero replaced by a number so small that every limit is reached to 4e-18."""
         floor = math.exp(-FINITE / 2)
         if isinstance(self.alpha, Tensor) or isinstance(self.sigma, Tensor):
-            alpha, sigma = self.alpha + 0.0 * self.sigma, self.sigma + 0.0 * self.alpha
-            assert isinstance(alpha, Tensor)
-            assert isinstance(sigma, Tensor)
+            alpha, sigma = both(self.alpha, self.sigma)
             return Level(self.t, alpha.maximum(floor * sigma), sigma.maximum(floor * alpha))
         return Level(self.t, max(self.alpha, floor * self.sigma), max(self.sigma, floor * self.alpha))
 
