@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -98,7 +98,7 @@ def _largest(form: Form) -> float:
     return max((abs(c) for c in form.terms.values()), default=0.0)
 
 
-def _share(form: Form, done: Sequence[tuple[str, Form]], answers: Collection[str] = ()) -> Form:
+def _share(form: Form, done: Sequence[tuple[str, Form]], answers: Sequence[str] = ()) -> Form:
     """Say a form through forms already computed, (symbol, form), as long as that takes fewer terms; or as many, and an answer of
     the network less, which can then be written over by what was computed of it."""
     while True:
@@ -116,7 +116,7 @@ def _share(form: Form, done: Sequence[tuple[str, Form]], answers: Collection[str
         form = best
 
 
-def _without(form: Form, done: Sequence[tuple[str, Form]], answers: Collection[str]) -> Form:
+def _without(form: Form, done: Sequence[tuple[str, Form]], answers: Sequence[str]) -> Form:
     """A form without answers that forms computed before contain, where that takes no more terms."""
     for answer in answers:
         for name, known in done:
@@ -175,7 +175,9 @@ def bind(program: Program, rows: Sequence[Row | None], scales: Sequence[float], 
     computed: list[Recipe] = []
     held: dict[int, tuple[int, float]] = {}
     forms = [form.into(unscaled) for form in step.memory]
-    answers = {f"o{k}" for k, row in enumerate(rows) if row is not None}
+    answers = [
+        f"o{k}" for k, row in enumerate(rows) if row is not None
+    ]  # in their order: that of a set differs from run to run
     for j in sorted(range(len(forms)), key=lambda j: len(forms[j].terms)):  # the longer ones may be said by the shorter
         m = _share(forms[j], done, answers)
         if len(m.terms) == 1:

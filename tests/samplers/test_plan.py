@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from sfumato.samplers import State, trajectory
+from sfumato.samplers import State, plan, trajectory
 from sfumato.samplers.buffers import Buffers
 from sfumato.samplers.form import Form
 from sfumato.samplers.plan import bind
@@ -47,13 +47,13 @@ def test_any_linear_step_is_what_its_numbers_say(hundred):
             tensors += [value[f"x0.{k}"].clone(), *([torch.zeros(2, 3, dtype=torch.float64)] if row is None else [])]
         for j, scale in enumerate(scales):
             value[f"m{j}"] *= scale
-        plan = bind(made, rows, scales, int(draws))
+        found_plan = bind(made, rows, scales, int(draws))
         with torch.no_grad():
             buffers = Buffers(tensors[0])
-            for recipe in plan.computed:
+            for recipe in found_plan.computed:
                 tensors.append(buffers.compute(recipe, tensors))
-            x = buffers.compute(plan.x, tensors)
-        found = [x, *(tensors[k] * scale for k, scale in zip(plan.memory, plan.scales, strict=True))]
+            x = buffers.compute(found_plan.x, tensors)
+        found = [x, *(tensors[k] * scale for k, scale in zip(found_plan.memory, found_plan.scales, strict=True))]
         for tensor, form in zip(found, (made.x, *made.memory), strict=True):
             torch.testing.assert_close(tensor, sum(c * value[n] for n, c in form.terms.items()), rtol=1e-9, atol=1e-9)
 
@@ -88,3 +88,16 @@ def test_two_answers_that_a_memory_holds_are_both_said_by_it():
         return last.x
 
     torch.testing.assert_close(end(False), end(True), rtol=1e-10, atol=1e-10)
+
+
+def test_a_step_is_planned_alike_in_every_process(monkeypatch):
+    """Answers are taken in their order: that of a set of names is another one with every seed of Python's hashes."""
+    given, kept = [], plan._without
+    monkeypatch.setattr(
+        plan, "_without", lambda form, done, answers: given.append(list(answers)) or kept(form, done, answers)
+    )
+    level = Level(0.0, 1.0, 2.0)
+    total = Form({f"x0.{k}": 1.0 + k for k in range(12)})
+    bind(Program(((Form.symbol("x"), level),) * 12, total, (total,), 0), [ROWS["x0"]] * 12, (), 0)
+    assert given
+    assert all(names == [f"o{k}" for k in range(12)] for names in given)
