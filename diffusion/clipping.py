@@ -24,8 +24,14 @@ def clip(parameters: Sequence[nn.Parameter], limit: float | None) -> Tensor:
     Returns:
         What the norm was, a scalar.
     """
-    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if limit is None or (norm.device.type == "cpu" and bool(limit / (norm + 1e-6) >= 1.0)):
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = get_total_norm(gradients)
+    if limit is None:
         return norm
-    clip_grads_with_norm_(parameters, limit, norm)
+    if norm.device.type == "cpu":
+        share = limit / (norm + 1e-6)
+        if gradients and not bool(share >= 1.0):  # nan is told, too
+            torch._foreach_mul_(gradients, share)  # pyright: ignore[reportPrivateImportUsage]
+    else:
+        clip_grads_with_norm_(parameters, limit, norm)
     return norm
