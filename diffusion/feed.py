@@ -66,7 +66,7 @@ class Feed:
     ) -> None:
         self._data, self._seed, self._batch, self._steps, self._workers = data, seed, batch, steps, workers
         self._order = DataOrder(seed, len(data))
-        self._micro_batches = micro_batches
+        self._micro_batches = [torch.tensor(places) for places in micro_batches]  # the same at every step
         self._next, self._ahead = -1, iter(())
 
     def __call__(self, step: int) -> Iterator[Read]:
@@ -93,9 +93,8 @@ class Feed:
         """Let the reading processes end."""
         self._ahead, self._next = iter(()), -1
 
-    def _wanted(self, step: int, places: range) -> tuple[int, Tensor, Tensor]:
-        at = torch.tensor(places)
-        return step, at, self._order(step * self._batch + at)
+    def _wanted(self, step: int, places: Tensor) -> tuple[int, Tensor, Tensor]:
+        return step, places, self._order(step * self._batch + places)
 
     def _begin(self, step: int) -> Iterator[Read | Exception]:
         # as numbers: a tensor would be handed over as a file, which a reader that still asks for it when this process ends does not get
