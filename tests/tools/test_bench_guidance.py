@@ -55,6 +55,12 @@ def adds(name, where=""):
     return added(make, CASES[name].windows[where], plain)
 
 
+def test_cfgplusplus_adds_what_it_adds_in_a_call():
+    """In the loop of `Model.sample`, where nobody looks on and no step keeps a prediction: x goes to the joined batch, both branches
+    are solved, and x is moved."""
+    assert adds("CFGPlusPlus")[3] == pytest.approx(7, abs=0.01)
+
+
 def test_outside_of_the_interval_nothing_is_added():
     assert adds("Interval(CFG)", ", outside") == (0, 0, 0, pytest.approx(0, abs=0.01))
 

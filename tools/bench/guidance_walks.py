@@ -85,7 +85,7 @@ def _walk(denoise: Callable[[], Denoise]) -> Walk:
     table = tabulate(DDIM(), levels)
 
     def walk(x: Tensor) -> None:
-        for step in trajectory(DDIM(), denoise(), levels, x, table=table):
+        for step in trajectory(DDIM(), denoise(), levels, x, table=table, predictions=False):
             del step  # as `fill` does
 
     return walk
