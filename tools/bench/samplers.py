@@ -143,7 +143,7 @@ def _measure(ask: Ask, sheet: Sheet) -> None:
 
 _SMALL, _LARGE = "1x3x32x32", "16x4x64x64"
 _TIMED = ("DDIM", "DPMSolverPP(2)", "UniPC(2)")
-_PYTHON = "the operations are those of the minimal loop; the loop's own Python (looking who holds a tensor, most of all) takes 4 to 9 microseconds a step"
+_PYTHON = "the operations are those of the minimal loop; Python, above all the look at who holds a tensor, takes 4 to 9 us a step"
 _CEILING = f"the minimal loop itself is only 5 to 6 times less than diffusers here; {_PYTHON}"
 SAMPLING = Kind(
     _measure, tuple(METHODS), PEERS,
