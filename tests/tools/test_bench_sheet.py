@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,7 @@ def test_what_has_changed():
     assert changes(before, {**before}) == []
     nearly = {"a": {"ops": exact(5), "time": Cell(1.15, 1.05, 1.2)}, "gone": {"time": Cell(9.0)}}
     assert changes(before, nearly) == []  # middle halves that meet; what was measured once says nothing
+    assert changes({"a": {"time": Cell(1.0, 0.99, 1.01)}}, {"a": {"time": Cell(1.05, 1.04, 1.06)}}) == []  # a twentieth
     after = {"a": {"ops": exact(6), "time": Cell(1.3, 1.2, 1.4)}}
     assert changes(before, after) == [
         "a, ops: 6, before 5", "a, time: 1.30 (1.20 to 1.40), before 1.00 (0.90 to 1.10)", "gone: was measured before, not now",
@@ -102,7 +104,7 @@ def test_goals_of_one_limit_are_one_line_of_the_readme():
     measured = {"b": {"r": {"c": Cell(1.0)}, "s": {"c": Cell(3.0)}, "t": {"c": Cell(2.5)}}}
     assert markdown(goals, measured).splitlines()[2:] == [
         "| b | 1 of 3 | ms | <= 2.00 x | 3.00 x | ws |", "| b | 0 of 1 | l | >= 5.00 x | 1.00 x |  |", "",
-        "Not measured: 1 goals, of what needs a GPU.",
+        "Goals that were not measured: 1 of g.",
     ]  # fmt: skip
 
 
@@ -151,10 +153,49 @@ def test_mistakes_are_named(tmp_path, capsys):
         Bench("filters", against="diffusers")
     with pytest.raises(ValueError, match=r"only is 'Haun'; allowed: .*did you mean Heun"):
         Bench("samplers", only="Haun")
+    for given, words in (
+        ({"growth": True}, "growth is true"),
+        ({"compile": True}, "compile is true"),
+        ({"markdown": True}, "markdown"),
+    ):
+        with pytest.raises(ValueError, match=f"{words}.* changes nothing of evaluate; leave it"):
+            Bench("evaluate", **given)
+    with pytest.raises(ValueError, match="which is a file; give a folder"):
+        Bench("samplers", out=__file__)
     with pytest.raises(ValueError, match="there is no file"):
         Bench("samplers", before=str(tmp_path / "nowhere.json"))
     assert cli(["bench", "goals", "--out", str(tmp_path)]) == 2
     assert "no bench has written there; run `sfumato bench samplers --out" in capsys.readouterr().err
+
+
+def test_what_was_measured_before_an_interruption_is_kept(monkeypatch, tmp_path, capsys):
+    def measure(ask, sheet):
+        sheet.add("first", {"ops": exact(1)})
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(kinds.KINDS, "one", Kind(measure))
+    assert cli(["bench", "one", "--out", str(tmp_path)]) == 130
+    assert list(read(tmp_path / "one.json", "one")) == ["first"]
+    with pytest.raises(ValueError, match="is of the bench 'one'; give one of 'data'"):
+        read(tmp_path / "one.json", "data")
+
+
+def test_an_earlier_run_is_asked_for_what_was_measured_now_alone(monkeypatch, tmp_path, capsys):
+    def measure(ask, sheet):
+        for row in ("a", "b") if ask.only is None else (ask.only,):
+            sheet.add(row, {"ops": exact(1)} | ({"more": exact(2)} if ask.only is None else {}))
+
+    monkeypatch.setitem(kinds.KINDS, "one", Kind(measure, ("a", "b")))
+    folder = str(tmp_path)
+    assert cli(["bench", "one", "--out", folder]) == 0
+    assert cli(["bench", "one", "--out", f"{folder}/new", "--only", "a", "--before", folder]) == 0
+    assert "unchanged since" in capsys.readouterr().out
+
+
+def test_the_readme_has_the_goals_as_recorded():
+    measured = {name: read(file) for name in KINDS if (file := main.RECORDED / f"{name}.json").is_file()}
+    told = markdown([goal for kind in KINDS.values() for goal in kind.goals], measured)
+    assert told in (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def test_every_goal_limits_a_cell_that_was_recorded():

@@ -11,7 +11,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from .floors import Network
 
-__all__ = ["Counts", "count"]
+__all__ = ["UNITS", "Counts", "count"]
+
+UNITS = {"full": "full-tensor operations", "small": "small operations", "syncs": "syncs", "fresh": "fresh tensors"}
+"""What the counts are called in tables."""
 
 # what only looks at a tensor in another way, or hands it on
 _VIEWS = {

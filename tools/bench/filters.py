@@ -12,7 +12,7 @@ from ...diffusion.backbones import DiT, UNet
 from ...samplers import DDIM, Step, tabulate, trajectory
 from ...samplers.filters import Filter, PathLength, TrajectoryVariance
 from ...schedules import Level, Prediction, Row
-from .count import Counts, count
+from .count import UNITS, Counts, count
 from .floors import Network
 from .goals import Goal
 from .kind import Ask, Kind
@@ -43,7 +43,7 @@ BACKBONES: dict[str, Backbone] = {
     "UNet of the quickstart, 64 x 1 x 8 x 8": Backbone(
         lambda: UNet(1, 8, 0, width=16, multipliers=(1, 2), blocks=1, attention=()), (64, 1, 8, 8)
     ),
-    "the same, 1 x 1 x 8 x 8": Backbone(
+    "UNet of the quickstart, 1 x 1 x 8 x 8": Backbone(
         lambda: UNet(1, 8, 0, width=16, multipliers=(1, 2), blocks=1, attention=()), (1, 1, 8, 8)
     ),
     "UNet 64, 1 x 3 x 64 x 64": Backbone(lambda: UNet(3, 64, 0), (1, 3, 64, 64)),
@@ -123,7 +123,7 @@ def _measure(ask: Ask, sheet: Sheet) -> None:
     for name in names:
         for rows in ROWS:
             counts = added(name, rows)._asdict()
-            sheet.add(f"{name}, {rows}", {k: exact(round(v, 3) + 0.0) for k, v in counts.items()})
+            sheet.add(f"{name}, {rows}", {UNITS[k]: exact(round(v, 3) + 0.0) for k, v in counts.items()})
     sheet.say("time per step, as a share of one evaluation of the network")
     for backbone in BACKBONES:
         found = shares(backbone, 1 if ask.quick else 15, ask.device)
@@ -131,6 +131,6 @@ def _measure(ask: Ask, sheet: Sheet) -> None:
 
 
 FILTERING = Kind(
-    _measure, tuple(FILTERS),
+    _measure, tuple(FILTERS), takes=("cuda",),
     goals=tuple(Goal(f"{name} per step, {backbone}", "filters", backbone, name, 0.02) for backbone in BACKBONES for name in FILTERS),
 )  # fmt: skip

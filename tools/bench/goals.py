@@ -67,15 +67,15 @@ def markdown(goals: Sequence[Goal], measured: Mapping[str, Mapping[str, Mapping[
         measured: bench -> row -> column -> cell; goals that were not measured are only counted.
     """
     groups: dict[tuple[str, str, float, bool], list[tuple[Goal, Cell]]] = {}
-    left = 0
+    left: dict[str, int] = {}
     for goal in goals:
         cell = measured.get(goal.bench, {}).get(goal.row, {}).get(goal.column)
         if cell is None:
-            left += 1
+            left[goal.bench] = left.get(goal.bench, 0) + 1
         else:
             groups.setdefault((goal.bench, goal.column, goal.limit, goal.at_most), []).append((goal, cell))
     lines = [
-        "| bench | kept | the one furthest off | limit | measured | why it falls short |",
+        "| bench | kept | the worst of them | limit | measured | why it falls short |",
         "|---|---|---|---|---|---|",
     ]
     for (bench, _, _, at_most), found in groups.items():
@@ -83,4 +83,5 @@ def markdown(goals: Sequence[Goal], measured: Mapping[str, Mapping[str, Mapping[
         ((what, bound, value, _, why),) = table([worst[0]], measured)
         good = sum(kept(*pair) for pair in found)
         lines.append(f"| {bench} | {good} of {len(found)} | {what} | {bound} | {value} | {why} |")
-    return "\n".join([*lines, *([f"\nNot measured: {left} goals, of what needs a GPU."] if left else [])])
+    missing = ", ".join(f"{count} of {bench}" for bench, count in left.items())
+    return "\n".join([*lines, *([f"\nGoals that were not measured: {missing}."] if left else [])])

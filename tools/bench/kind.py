@@ -32,10 +32,11 @@ class Kind:
     """A bench.
 
     measure: measures what is asked, a row of the sheet at a time. names: what `only` may name. peers: what `against` may name.
-    goals: limits on its cells.
+    goals: limits on its cells. takes: which of growth, compile and cuda (a device) it knows.
     """
 
     measure: Callable[[Ask, Sheet], None]
     names: Sequence[str] = ()
     peers: Sequence[str] = ()
     goals: Sequence[Goal] = ()
+    takes: Sequence[str] = ()

@@ -68,6 +68,19 @@ class Bench:
         if self.only is not None and self.only not in rows:
             there = f"{', '.join(rows)}{did_you_mean(self.only, rows)}" if rows else "nothing, for it has one row only"
             raise ValueError(f"only is {self.only!r}; allowed: {there}")
+        takes = kind.takes if kind else ()
+        for name, given, default in (("growth", self.growth, "false"), ("compile", self.compile, "false"),
+                                     ("cuda", self.device == "cuda", "cpu")):  # fmt: skip
+            if given and name not in takes:
+                who = ", ".join(other for other, kind in KINDS.items() if name in kind.takes)
+                option = "device is 'cuda'" if name == "cuda" else f"{name} is true"
+                raise ValueError(
+                    f"{option}, which changes nothing of {self.name}; leave it {default} (it is for {who})"
+                )
+        if self.markdown and self.name != "goals":
+            raise ValueError(f"markdown is true, which changes nothing of {self.name}; leave it out (it is for goals)")
+        if self.out is not None and Path(self.out).exists() and not Path(self.out).is_dir():
+            raise ValueError(f"out is {self.out!r}, which is a file; give a folder, which is made where it is missing")
         if self.before is not None and not self.earlier.is_file():
             raise ValueError(
                 f"before is {self.before!r}, and there is no file {self.earlier}; give one that `sfumato bench` wrote"
@@ -99,22 +112,30 @@ def run(argv: Sequence[str]) -> int:
     options, _ = parse(argv, Bench, ("name",))
     if options.name == "goals":
         return _goals(options)
-    before = None if options.before is None else read(options.earlier)  # it may be about to be written over
+    before = None  # read now, since it may be about to be written over
+    if options.before is not None:
+        before = read(options.earlier, options.name)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports its own starts and stops on stderr
-    sheet = Sheet(options.name, _say, options.quick, options.device)
-    threads = torch.get_num_threads()
+    sheet, folder = Sheet(options.name, _say, options.quick, options.device), Path(options.out or "runs/bench")
+    threads, whole = torch.get_num_threads(), False
     torch.set_num_threads(1)
     try:
         KINDS[options.name].measure(options.ask, sheet)
+        whole = True
     finally:
         torch.set_num_threads(threads)
-    if options.quick:
-        _say("the quick version only shows that it runs: its times mean nothing")
-    _say(f"numbers: {sheet.write(Path(options.out or 'runs/bench'), join=options.only is not None)}")
+        if options.quick:
+            _say("the quick version only shows that it runs: its times mean nothing")
+        if sheet.rows:  # what was measured before Ctrl-C joins what is there
+            _say(f"numbers: {sheet.write(folder, join=options.only is not None or not whole)}")
     if before is None:
         return 0
     now = sheet.rows
-    changed = changes({row: cells for row, cells in before.items() if options.only is None or row in now}, now)
+    if options.only is not None:  # which measures some rows, and of some kinds some columns
+        before = {
+            row: {k: cell for k, cell in cells.items() if k in now[row]} for row, cells in before.items() if row in now
+        }
+    changed = changes(before, now)
     _say(
         "\n".join([f"changed since {options.earlier}:", *changed]) if changed else f"unchanged since {options.earlier}"
     )
@@ -132,7 +153,7 @@ def _goals(options: Bench) -> int:
             measured[name] = {**measured.get(name, {}), **read(file)}
     if not measured:
         raise ValueError(
-            f"out is {options.out!r}, and no bench has written there; run `sfumato bench samplers --out {folder}` first"
+            f"out is {options.out!r}, and no bench has written there; run `sfumato bench samplers --out {folder}` first (--quick does not count)"
         )
     goals: list[Goal] = [goal for kind in KINDS.values() for goal in kind.goals]
     if options.markdown:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...samplers import tabulate, trajectory
 from ...schedules import Level, Noise, Prediction, Row
-from .count import count
+from .count import UNITS, count
 from .floors import Network
 from .goals import Goal
 from .kind import Ask, Kind
@@ -26,7 +26,6 @@ Walk = Callable[[Network, Tensor], object]
 # shape, steps, rounds
 SHAPES = (((1, 3, 32, 32), 50, 40), ((16, 4, 64, 64), 50, 15), ((16, 3, 256, 256), 10, 5))
 PEERS = ("diffusers", "k-diffusion", "azula")
-_UNITS = {"full": "full-tensor operations", "small": "small operations", "syncs": "syncs", "fresh": "fresh tensors"}
 
 
 def ours(method: Method, levels: Sequence[Level], row: Row | None, noise: Noise) -> Walk:
@@ -128,7 +127,7 @@ def _measure(ask: Ask, sheet: Sheet) -> None:
     for name in names:
         for rows in ROWS:
             for who, counts in counted(name, rows, against).items():
-                sheet.add(f"{name}, {rows}, {who}", {_UNITS[k]: exact(round(v, 3) + 0.0) for k, v in counts.items()})
+                sheet.add(f"{name}, {rows}, {who}", {UNITS[k]: exact(round(v, 3) + 0.0) for k, v in counts.items()})
     sheet.say("time of the steps, without the network's, beside a minimal loop written by hand and beside ours")
     for shape, steps, rounds in SHAPES:
         if ask.quick:
@@ -146,7 +145,7 @@ _TIMED = ("DDIM", "DPMSolverPP(2)", "UniPC(2)")
 _PYTHON = "the operations are those of the minimal loop; Python, above all the look at who holds a tensor, takes 4 to 9 us a step"
 _CEILING = f"the minimal loop itself is only 5 to 6 times less than diffusers here; {_PYTHON}"
 SAMPLING = Kind(
-    _measure, tuple(METHODS), PEERS,
+    _measure, tuple(METHODS), PEERS, takes=("cuda",),
     goals=(
         *(Goal(f"step of {name}, network of {rows}, {_LARGE}, beside the minimal loop", "samplers", f"{name}, {rows}, {_LARGE}, ours",
                "times the floor", 1.15, why=_PYTHON) for name in _TIMED for rows in ("x0", "v")),

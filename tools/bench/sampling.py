@@ -152,4 +152,4 @@ def _measure(ask: Ask, sheet: Sheet) -> None:
                 measure_growth(name, ask.quick, sheet)
 
 
-CALLS = Kind(_measure, ("counts", "memory", "calls", *GROWTH), ("diffusers",), MEMORY_GOALS)
+CALLS = Kind(_measure, ("counts", "memory", "calls", *GROWTH), ("diffusers",), MEMORY_GOALS, ("growth",))

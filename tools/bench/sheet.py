@@ -160,23 +160,36 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def read(file: Path) -> dict[str, dict[str, Cell]]:
+def read(file: Path, name: str | None = None) -> dict[str, dict[str, Cell]]:
     """The rows of a file that a bench has written.
 
+    Args:
+        file: the JSON file.
+        name: of the bench that is wanted; None: any.
+
     Raises:
-        ValueError: for a file that is none.
+        ValueError: for a file that is none, and for one of another bench.
     """
     try:
-        rows = json.loads(file.read_text())["rows"]
-        return {row: {column: Cell(**cell) for column, cell in cells.items()} for row, cells in rows.items()}
+        found = json.loads(file.read_text())
+        bench, rows = found["bench"], found["rows"]
+        read = {row: {column: Cell(**cell) for column, cell in cells.items()} for row, cells in rows.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{file} can't be read as the JSON of `sfumato bench` ({error}); give a file that it wrote"
         ) from error
+    if name is not None and bench != name:
+        raise ValueError(f"{file} is of the bench {bench!r}; give one of {name!r}")
+    return read
+
+
+# of a ratio, which less than this moves from run to run though the rounds of each lie close together
+_LEAST = 0.1
 
 
 def changes(before: Mapping[str, Mapping[str, Cell]], now: Mapping[str, Mapping[str, Cell]]) -> list[str]:
-    """What differs from an earlier run: what is exact and not equal, ratios whose middle halves lie apart, rows that are gone.
+    """What differs from an earlier run: what is exact and not equal, ratios whose middle halves lie apart and whose medians by a
+    tenth or more, rows that are gone.
 
     Args:
         before, now: rows, as `read` returns them.
@@ -203,4 +216,5 @@ def _differ(old: Cell, new: Cell) -> bool:
         return abs(old.value - new.value) > 1e-6 * max(1.0, abs(old.value))
     if old.low is None or old.high is None or new.low is None or new.high is None:
         return False  # measured once, it says nothing of how far it moves by itself
-    return new.low > old.high or new.high < old.low
+    apart = new.low > old.high or new.high < old.low
+    return apart and abs(new.value - old.value) > _LEAST * abs(old.value)

@@ -175,7 +175,7 @@ _MOVED = (
 
 
 TRAINING = Kind(
-    _measure, NAMES, tuple(PEERS),
+    _measure, NAMES, tuple(PEERS), takes=("growth", "compile", "cuda"),
     goals=(
         *(_goal(f"step of our UNet over {who}'s of as many parameters, eager", f"UNet beside {who}, auto", "times as fast", 1.5,
                 at_most=False) for who in PEERS),

@@ -89,7 +89,7 @@ def test_bench_filters_is_a_command(tmp_path, capsys):
     assert "DiT-S/2" in said
     rows = read(tmp_path / "filters-quick.json")
     assert {k: cell.value for k, cell in rows["PathLength, v"].items()} == pytest.approx(
-        {"full": 4, "small": 2, "syncs": 0, "fresh": 3}, abs=0.01
+        {"full-tensor operations": 4, "small operations": 2, "syncs": 0, "fresh tensors": 3}, abs=0.01
     )
     assert rows["DiT-S/2, 1 x 4 x 32 x 32"]["PathLength"].value > 0
     with pytest.raises(ValueError, match="allowed: samplers, filters"):
