@@ -141,9 +141,9 @@ def apart(a, b):
 
 def recorded(file: Path) -> None:
     """From here on, in this process: every step appends its number, samples, a hash of data and draws, rate, loss and norm."""
-    from sfumato.diffusion import update
+    from sfumato.diffusion.draws import Drawing
 
-    feed, draw, call, seen = Feed.__call__, update.draw, Update.__call__, []
+    feed, draw, call, seen = Feed.__call__, Drawing.__call__, Update.__call__, []
 
     def fed(self, step):
         for read in feed(self, step):
@@ -163,7 +163,7 @@ def recorded(file: Path) -> None:
             out.write(json.dumps([step, list(seen), rate, float(made.loss).hex(), float(made.norm).hex()]) + "\n")
         return made
 
-    Feed.__call__, update.draw, Update.__call__ = fed, drawn, called
+    Feed.__call__, Drawing.__call__, Update.__call__ = fed, drawn, called
 
 
 def _hash(*tensors):

@@ -96,7 +96,7 @@ def readers(folder: Path, count: int, latents: int) -> dict[str, Reader]:
         found[f"LatentArray {name}"] = Reader(_as_trained(LatentArray(str(at))), latents, size)
         bare = _as_trained(LatentArray(str(at), sample=False))
         found[f"LatentArray {name}, without spread"] = Reader(bare, latents, size / 2)
-    rows = torch.from_numpy(np.load(folder / "latents-8" / "mean.npy"))
+    rows = torch.from_numpy(np.load(folder / "latents-8" / "mean.npy", allow_pickle=False))
     found["rows of a tensor in memory, 4x8x8"] = Reader(_resident(rows), latents, rows[0].nbytes)
     if installed("datasets"):
         stored = importlib.import_module("datasets").load_dataset(

@@ -153,7 +153,7 @@ def _goals(options: Bench) -> int:
             measured[name] = {**measured.get(name, {}), **read(file)}
     if not measured:
         raise ValueError(
-            f"out is {options.out!r}, and no bench has written there; run `sfumato bench samplers --out {folder}` first (--quick does not count)"
+            f"out is {options.out!r}, and no bench has written there; run `sfumato bench samplers --out {folder}`, not --quick"
         )
     goals: list[Goal] = [goal for kind in KINDS.values() for goal in kind.goals]
     if options.markdown:
