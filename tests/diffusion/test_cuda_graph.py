@@ -163,6 +163,21 @@ def test_another_layer_is_recorded_again():
         assert recorder.count == 2
 
 
+def test_other_dtypes_and_inference_mode_are_recorded_apart():
+    """Numbers of one dtype would be rounded to those of another, or a buffer made in inference mode written to outside of it."""
+    net, plain = dit(), dit()
+    recorder, (x, time, labels) = recorded(net), told(2)
+    with torch.no_grad():
+        net(x, time, labels)
+        assert net(x, time.double(), labels).dtype == plain(x, time.double(), labels).dtype
+        assert recorder.count == 2
+    with torch.inference_mode():
+        assert net(x, time, labels).is_inference()
+        assert recorder.count == 3
+    with torch.no_grad():
+        assert not net(x, time, labels).is_inference()
+
+
 def test_another_int8_weight_is_recorded_again():
     """A weight of torchao has no address of its own: those of all are 0."""
     first, second = (nn.Sequential(nn.Linear(32, 32).requires_grad_(False)).eval() for _ in range(2))
