@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.tools.bench import gpu, gpu_waits
+from sfumato.tools.bench import gpu, gpu_clock, gpu_sampling, gpu_waits
 from sfumato.tools.bench.gpu import GPU
 from sfumato.tools.bench.gpu_clock import flops, spread
 from sfumato.tools.bench.gpu_runs import TRAINED, Normals, dit
@@ -47,6 +47,20 @@ def test_sampling_counts_its_evaluations():
     ]
     assert [cell.value for cell in evaluations] == [3, 6, 5]
     assert all(cell.exact for cell in evaluations)
+
+
+def test_rates_and_shares_are_of_what_was_done(monkeypatch):
+    """Seconds of every round are given here: a quarter of one."""
+    for module in (gpu_clock, gpu_sampling):
+        monkeypatch.setattr(module, "rounds", lambda device, work, count: [0.25] * count)
+    assert gpu_clock.matmul_rate(torch.device("cpu"), 16, 2) == [10 * 2 * 16**3 / 0.25] * 2
+    rows, operations = measured("sampling").rows, flops(lambda: dit("XL/2", True), (4, 8, 8))
+    rate = 20 * 256**3 / 0.25
+    for rule, evaluations in (("unguided", 3), ("CFG", 6)):
+        cells = rows[f"DiT-XL/2 in 50 steps, {rule}"]
+        assert cells["images per second"].value == 4 / 0.25
+        assert cells["MFU"].value == pytest.approx(4 * evaluations * operations / 0.25 / rate)
+    assert measured("step").rows["DiT-XL/2, one picture, as written"]["step"].value == pytest.approx(250 / 3)
 
 
 @pytest.mark.skipif(not WITHOUT, reason="there is a GPU")

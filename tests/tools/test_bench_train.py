@@ -1,6 +1,9 @@
 """`sfumato bench train`: equal sizes, steps that train, counts that repeat, rows as written; its times are for nobody here."""
 
+import inspect
+import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ from torch import nn
 
 from sfumato.diffusion import DiT
 from sfumato.diffusion.activations import activation_bytes
-from sfumato.tools.bench import training
+from sfumato.tools.bench import train_run, training
 from sfumato.tools.bench.kind import Ask
 from sfumato.tools.bench.peer_networks import OURS, PEERS, Network, about, plain
 from sfumato.tools.bench.peers import installed
@@ -58,6 +61,29 @@ def test_the_steps_of_both_sides_are_the_same_step():
             step()
         assert len(step.moving) == 3
         torch.testing.assert_close(ours.conv.weight, theirs.conv.weight, atol=2e-4 if variant.half else 1e-6, rtol=0.0)
+
+
+def test_both_sides_clip_and_average(monkeypatch):
+    """Which weights do not show: AdamW moves as far whatever its gradients are multiplied by."""
+    plain_clip, clipped = nn.utils.clip_grad_norm_, []
+
+    def clip(parameters, limit, **how):
+        clipped.append((len(parameters), limit))
+        return plain_clip(parameters, limit, **how)
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", clip)
+    for make in (lambda net: usual_step(plain(net), 4), lambda net: our_step(net, 4, VARIANTS["fp32"])):
+        net = tiny()
+        step = make(net)
+        step()
+        within = inspect.getclosurevars(step._move).nonlocals
+        average = within["shadow"][0] if "shadow" in within else within["averages"].tensors()["ema"]["conv.weight"]
+        first, moved = tiny().conv.weight, net.conv.weight
+        share = (average - first) / (moved - first)
+        # of theirs 0.001 from the first step on; ours forgets its start, and keeps 2/11 of it
+        wanted = 0.001 if "shadow" in within else 9 / 11
+        assert float(share.detach().median()) == pytest.approx(wanted, rel=0.05)
+    assert clipped == [(2, 1.0), (2, 1.0)]
 
 
 @pytest.mark.skipif(not installed("diffusers"), reason="diffusers is not installed")
@@ -149,6 +175,14 @@ def test_counts_are_those_of_the_profiler_and_repeat():
     sizes = allocations(two)
     assert peak(sizes) == 1500
     assert peak([]) == 0
+
+
+def test_time_between_two_steps_is_the_run_s(monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(train_run, "time", SimpleNamespace(process_time=lambda: float(next(ticks))))
+    found = added(Small(small_dit, (3, 8, 8), 2), 2, steps=2, pictures=8)
+    # the clock goes on by one whenever it is read, and each share of a step is between two looks at it
+    assert found == {"run": [1.0, 1.0], "bare": [1.0, 1.0], "by hand": [1.0, 1.0]}
 
 
 def test_a_run_is_timed_beside_loops_that_learn():
