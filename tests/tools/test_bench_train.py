@@ -11,7 +11,7 @@ from torch import nn
 
 from sfumato.diffusion import DiT
 from sfumato.diffusion.activations import activation_bytes
-from sfumato.tools.bench import train_run, training
+from sfumato.tools.bench import train_run, train_steps, training
 from sfumato.tools.bench.kind import Ask
 from sfumato.tools.bench.peer_networks import OURS, PEERS, Network, about, plain
 from sfumato.tools.bench.peers import installed
@@ -65,13 +65,17 @@ def test_the_steps_of_both_sides_are_the_same_step():
 
 def test_both_sides_clip_and_average(monkeypatch):
     """Which weights do not show: AdamW moves as far whatever its gradients are multiplied by."""
-    plain_clip, clipped = nn.utils.clip_grad_norm_, []
+    clipped = []
 
-    def clip(parameters, limit, **how):
-        clipped.append((len(parameters), limit))
-        return plain_clip(parameters, limit, **how)
+    def watched(clip):
+        def called(parameters, limit, **how):
+            clipped.append((len(parameters), limit))
+            return clip(parameters, limit, **how)
 
-    monkeypatch.setattr(nn.utils, "clip_grad_norm_", clip)
+        return called
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", watched(nn.utils.clip_grad_norm_))
+    monkeypatch.setattr(train_steps, "clip", watched(train_steps.clip))
     for make in (lambda net: usual_step(plain(net), 4), lambda net: our_step(net, 4, VARIANTS["fp32"])):
         net = tiny()
         step = make(net)

@@ -126,7 +126,7 @@ def run(argv: Sequence[str]) -> int:
         torch.set_num_threads(threads)
         if options.quick:
             _say("the quick version only shows that it runs: its times mean nothing")
-        if sheet.rows:  # what was measured before Ctrl-C joins what is there
+        if whole or sheet.rows:  # what was measured before Ctrl-C joins what is there
             _say(f"numbers: {sheet.write(folder, join=options.only is not None or not whole)}")
     if before is None:
         return 0
