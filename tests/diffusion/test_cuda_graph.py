@@ -163,17 +163,15 @@ def test_another_layer_is_recorded_again():
         assert recorder.count == 2
 
 
-def test_other_dtypes_and_inference_mode_are_recorded_apart():
-    """Numbers of one dtype would be rounded to those of another, or a buffer made in inference mode written to outside of it."""
-    net, plain = dit(), dit()
+def test_inference_mode_is_recorded_apart():
+    """A buffer made in inference mode would be written to outside of it."""
+    net = dit()
     recorder, (x, time, labels) = recorded(net), told(2)
     with torch.no_grad():
         net(x, time, labels)
-        assert torch.equal(net(x, time, labels.int()), plain(x, time, labels))
-        assert recorder.count == 2
     with torch.inference_mode():
         assert net(x, time, labels).is_inference()
-        assert recorder.count == 3
+        assert recorder.count == 2
     with torch.no_grad():
         assert not net(x, time, labels).is_inference()
 
